@@ -1,0 +1,183 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lamina/array.h"
+
+// Array operations. All are lazy, validate at once and throw typed errors. Unless a line says otherwise:
+// inputs broadcast as in NumPy, dtypes promote by promote(), axes may be negative, and integers given to a
+// function of real analysis become float32. docs/ops.md lists every table row with its bound in ULP.
+namespace lamina {
+
+using OptAxes = std::optional<Axes>;  // nullopt: all axes
+
+#define UNARY(id, name, ...) Array name(const Array& x);
+#include "lamina/table/unary.def"
+#undef UNARY
+#define BINARY(id, name, ...) Array name(const Array& a, const Array& b);
+#include "lamina/table/binary.def"
+#undef BINARY
+#define REDUCE(id, name, ...) \
+  Array name(const Array& x, const OptAxes& axes = std::nullopt, bool keepdims = false);
+#include "lamina/table/reduce.def"
+#undef REDUCE
+
+// A 0-d constant of the dtype a Python scalar takes beside an array of dtype `other`.
+Array weak_scalar(bool v, Dtype other);
+Array weak_scalar(int64_t v, Dtype other);
+Array weak_scalar(double v, Dtype other);
+Array weak_scalar(std::complex<double> v, Dtype other);
+
+#define LAMINA_OPERATOR(op, name)                                                          \
+  inline Array operator op(const Array& a, const Array& b) { return name(a, b); }          \
+  inline Array operator op(const Array& a, double b) { return name(a, weak_scalar(b, a.dtype())); } \
+  inline Array operator op(double a, const Array& b) { return name(weak_scalar(a, b.dtype()), b); }
+LAMINA_OPERATOR(+, add)
+LAMINA_OPERATOR(-, subtract)
+LAMINA_OPERATOR(*, multiply)
+LAMINA_OPERATOR(/, divide)
+#undef LAMINA_OPERATOR
+inline Array operator-(const Array& a) { return negative(a); }
+
+// Creation.
+Array zeros(const Shape& shape, Dtype dtype = Dtype::kFloat32);
+Array ones(const Shape& shape, Dtype dtype = Dtype::kFloat32);
+Array full(const Shape& shape, const Array& value, std::optional<Dtype> dtype = std::nullopt);
+Array zeros_like(const Array& a, std::optional<Dtype> dtype = std::nullopt);
+Array ones_like(const Array& a, std::optional<Dtype> dtype = std::nullopt);
+Array full_like(const Array& a, const Array& value, std::optional<Dtype> dtype = std::nullopt);
+Array arange(double start, double stop, double step, Dtype dtype = Dtype::kFloat32);
+Array arange(int64_t start, int64_t stop, int64_t step, Dtype dtype = Dtype::kInt32);
+Array linspace(double start, double stop, int64_t num, Dtype dtype = Dtype::kFloat32);
+Array eye(int64_t n, int64_t m, int64_t k = 0, Dtype dtype = Dtype::kFloat32);
+Array tri(int64_t n, int64_t m, int64_t k = 0, Dtype dtype = Dtype::kFloat32);
+Array tril(const Array& a, int64_t k = 0);
+Array triu(const Array& a, int64_t k = 0);
+
+// Dtype and selection.
+Array astype(const Array& a, Dtype dtype);
+Array view(const Array& a, Dtype dtype);  // same bytes; the last axis rescales
+Array where(const Array& condition, const Array& x, const Array& y);
+Array clip(const Array& a, const std::optional<Array>& lo, const std::optional<Array>& hi);
+Array stop_gradient(const Array& a);
+std::vector<Array> depends(std::span<const Array> inputs, std::span<const Array> dependencies);
+Array array_equal(const Array& a, const Array& b, bool equal_nan = false);
+Array isclose(const Array& a, const Array& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
+Array allclose(const Array& a, const Array& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
+
+// Shape and views.
+Array broadcast_to(const Array& a, const Shape& shape);
+std::vector<Array> broadcast_arrays(std::span<const Array> arrays);
+Array reshape(const Array& a, const Shape& shape);  // one length may be -1
+Array flatten(const Array& a, int64_t start_axis = 0, int64_t end_axis = -1);
+Array unflatten(const Array& a, int64_t axis, const Shape& shape);
+Array transpose(const Array& a, const OptAxes& axes = std::nullopt);
+Array swapaxes(const Array& a, int64_t axis1, int64_t axis2);
+Array moveaxis(const Array& a, int64_t source, int64_t destination);
+Array expand_dims(const Array& a, const Axes& axes);
+Array squeeze(const Array& a, const OptAxes& axes = std::nullopt);
+Array slice(const Array& a, const Shape& start, const Shape& stop, const Strides& strides);
+Array slice(const Array& a, const Shape& start, const Shape& stop);
+Array flip(const Array& a, const OptAxes& axes = std::nullopt);
+Array as_strided(const Array& a, const Shape& shape, const Strides& strides, int64_t offset);
+Array contiguous(const Array& a);
+Array concatenate(std::span<const Array> arrays, int64_t axis = 0);
+Array stack(std::span<const Array> arrays, int64_t axis = 0);
+std::vector<Array> split(const Array& a, int64_t sections, int64_t axis = 0);
+std::vector<Array> split(const Array& a, const Shape& indices, int64_t axis = 0);
+Array repeat(const Array& a, int64_t repeats, int64_t axis);
+Array tile(const Array& a, const Shape& repetitions);
+Array pad(const Array& a, std::span<const std::pair<int64_t, int64_t>> widths, const Array& value);
+Array roll(const Array& a, const Shape& shift, const Axes& axes);
+Array diagonal(const Array& a, int64_t offset = 0, int64_t axis1 = 0, int64_t axis2 = 1);
+Array diag(const Array& a, int64_t k = 0);
+
+// Reductions and scans built on the table's.
+Array mean(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
+Array var(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false, int64_t ddof = 0);
+Array std_dev(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false, int64_t ddof = 0);
+Array logsumexp(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
+Array softmax(const Array& a, const OptAxes& axes = std::nullopt, bool precise = false);
+Array argmax(const Array& a, std::optional<int64_t> axis = std::nullopt, bool keepdims = false);
+Array argmin(const Array& a, std::optional<int64_t> axis = std::nullopt, bool keepdims = false);
+Array sort(const Array& a, std::optional<int64_t> axis = -1);
+Array argsort(const Array& a, std::optional<int64_t> axis = -1);
+Array partition(const Array& a, int64_t kth, std::optional<int64_t> axis = -1);
+Array argpartition(const Array& a, int64_t kth, std::optional<int64_t> axis = -1);
+Array topk(const Array& a, int64_t k, std::optional<int64_t> axis = -1);
+enum class ScanKind : uint8_t { kSum, kProd, kMax, kMin, kLogAddExp };
+Array scan(const Array& a, ScanKind kind, std::optional<int64_t> axis, bool reverse, bool inclusive);
+
+// Indexing. Integer indices wrap when negative and throw IndexError at eval when out of bounds.
+enum class ScatterMode : uint8_t { kSet, kAdd, kMultiply, kMax, kMin };
+Array take(const Array& a, const Array& indices, std::optional<int64_t> axis = std::nullopt);
+Array take_along_axis(const Array& a, const Array& indices, std::optional<int64_t> axis);
+Array put_along_axis(const Array& a, const Array& indices, const Array& values, std::optional<int64_t> axis,
+                     ScatterMode mode = ScatterMode::kSet);
+// Result shape: broadcast shape of the indices, then a's shape with slice_sizes in place of the lengths.
+Array gather(const Array& a, std::span<const Array> indices, const Axes& axes, const Shape& slice_sizes);
+// Updates have the shape that gather with those indices would give.
+Array scatter(const Array& a, std::span<const Array> indices, const Array& updates, const Axes& axes,
+              ScatterMode mode);
+// a[start:stop:strides] (set, +=, ...) update.
+Array slice_update(const Array& a, const Array& update, const Shape& start, const Shape& stop,
+                   const Strides& strides, ScatterMode mode = ScatterMode::kSet);
+
+// Linear algebra.
+Array matmul(const Array& a, const Array& b);
+Array addmm(const Array& c, const Array& a, const Array& b, float alpha = 1, float beta = 1);
+Array inner(const Array& a, const Array& b);
+Array outer(const Array& a, const Array& b);
+Array tensordot(const Array& a, const Array& b, const Axes& axes_a, const Axes& axes_b);
+
+// Quantized matrices: MLX's affine layout (uint32 words, scales and biases per group of the last axis).
+std::vector<Array> quantize(const Array& w, int group_size = 64, int bits = 4);
+Array dequantize(const Array& w, const Array& scales, const Array& biases, int group_size = 64, int bits = 4);
+// How a quantized product treats its activations.
+enum class QuantizedMode : uint8_t { kExact, kInt8 };
+Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                       bool transpose = true, int group_size = 64, int bits = 4,
+                       QuantizedMode mode = QuantizedMode::kExact);
+
+namespace random {
+Array key(uint64_t seed);
+void seed(uint64_t seed);  // of the thread's implicit key sequence
+std::vector<Array> split(const Array& key, int num = 2);
+// num keys, uint32 (num, 2)
+Array split_keys(const Array& key, int num);
+Array bits(const Shape& shape, int width = 4, const std::optional<Array>& key = std::nullopt);
+Array uniform(const Array& low, const Array& high, const Shape& shape, Dtype dtype = Dtype::kFloat32,
+              const std::optional<Array>& key = std::nullopt);
+Array normal(const Shape& shape, Dtype dtype = Dtype::kFloat32, const std::optional<Array>& loc = std::nullopt,
+             const std::optional<Array>& scale = std::nullopt, const std::optional<Array>& key = std::nullopt);
+Array randint(const Array& low, const Array& high, const Shape& shape, Dtype dtype = Dtype::kInt32,
+              const std::optional<Array>& key = std::nullopt);
+Array bernoulli(const Array& p, const std::optional<Shape>& shape = std::nullopt,
+                const std::optional<Array>& key = std::nullopt);
+Array truncated_normal(const Array& lower, const Array& upper, const std::optional<Shape>& shape = std::nullopt,
+                       Dtype dtype = Dtype::kFloat32, const std::optional<Array>& key = std::nullopt);
+Array gumbel(const Shape& shape, Dtype dtype = Dtype::kFloat32, const std::optional<Array>& key = std::nullopt);
+Array categorical(const Array& logits, int64_t axis = -1, const std::optional<Shape>& shape = std::nullopt,
+                  std::optional<int64_t> num_samples = std::nullopt, const std::optional<Array>& key = std::nullopt);
+Array permutation(const Array& x, int64_t axis = 0, const std::optional<Array>& key = std::nullopt);
+Array permutation(int64_t n, const std::optional<Array>& key = std::nullopt);
+}  // namespace random
+
+namespace fast {
+Array rms_norm(const Array& x, const std::optional<Array>& weight, float eps);
+Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias, float eps);
+// x (B, ..., T, D); offset 0-d or (B,); freqs (dims / 2,) replaces base.
+Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale, const Array& offset,
+           const std::optional<Array>& freqs = std::nullopt);
+// q (B, Hq, L, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv). A mask is bool or additive, broadcastable to (B, Hq, L, S).
+Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, float scale,
+                                   const std::optional<Array>& mask = std::nullopt, bool causal = false,
+                                   const std::optional<Array>& sinks = std::nullopt);
+}  // namespace fast
+
+}  // namespace lamina

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "lamina/array.h"
+
+namespace lamina {
+
+using Arrays = std::vector<Array>;
+using Function = std::function<Arrays(const Arrays&)>;
+
+// Outputs and the vector-Jacobian products (one for each primal) for the given cotangents.
+std::pair<Arrays, Arrays> vjp(const Function& fun, const Arrays& primals, const Arrays& cotangents);
+// Outputs and the Jacobian-vector products (one for each output) for the given tangents.
+std::pair<Arrays, Arrays> jvp(const Function& fun, const Arrays& primals, const Arrays& tangents);
+// fun's outputs and the gradients of its first output, a scalar, with respect to the arguments in argnums.
+std::function<std::pair<Arrays, Arrays>(const Arrays&)> value_and_grad(const Function& fun,
+                                                                       const std::vector<int>& argnums = {0});
+std::function<Arrays(const Arrays&)> grad(const Function& fun, const std::vector<int>& argnums = {0});
+// Maps fun over in_axes of its arguments (-1: not mapped) and stacks its outputs at out_axes (-1: not mapped).
+// Axis numbers are non-negative.
+Function vmap(const Function& fun, const std::vector<int>& in_axes, const std::vector<int>& out_axes);
+// fun with its intermediates recomputed in the backward pass.
+Function checkpoint(const Function& fun);
+// fun with a gradient of its own: vjp(primals, cotangents, outputs) -> gradients of the primals.
+Function custom_vjp(const Function& fun,
+                    const std::function<Arrays(const Arrays&, const Arrays&, const Arrays&)>& rule);
+// Traces fun once for each combination of input shapes and dtypes and replays the graph after that.
+Function compile(const Function& fun);
+
+}  // namespace lamina
