@@ -22,13 +22,12 @@ struct Event;
 enum class NodeState : uint8_t {
   kLazy,       // op + inputs
   kScheduled,  // a running or queued evaluation will fill it
-  kReady,      // buffer, offset and strides are valid
+  kReady,      // buffer, offset and strides are valid (a Scalar node: its bits are)
 };
 
-union ScalarBits {
-  double f;
-  int64_t i;
-  float c[2];
+// One element of any dtype, in that dtype's own representation.
+struct alignas(8) ScalarBits {
+  unsigned char bytes[8] = {};
 };
 
 // Results of a several-output op, until its Output nodes have taken them.
@@ -58,7 +57,7 @@ struct Node : RefCounted {
   Strides strides;     // in elements; valid when kReady
   int64_t offset = 0;  // in elements from the buffer's start
   BufferRef buffer;
-  ScalarBits scalar{};  // value of OpId::Scalar
+  ScalarBits scalar;   // value of OpId::Scalar; such a node is always ready and has no buffer
   Ref<Params> params;
   Ref<Results> results;       // set for several-output ops
   SmallVec<Node*, 3> inputs;  // counted references
@@ -74,7 +73,7 @@ struct Node : RefCounted {
   const P& as() const {
     return static_cast<const ParamsOf<P>&>(*params).value;
   }
-  // The bytes of a ready node.
+  // The bytes of a ready node. Throws where an evaluation that failed has used up the memory.
   View view() const;
   // Drops op parameters and inputs; the memory stays.
   void detach();

@@ -1,0 +1,211 @@
+#include "graph/eval.h"
+
+#include <mutex>
+#include <utility>
+
+#include "core/fail.h"
+#include "graph/stream_queue.h"
+
+namespace lamina {
+namespace {
+
+Engine* installed_engine = nullptr;
+std::mutex planning_mutex;
+uint32_t current_mark = 0;
+
+struct Tracing {
+  int depth = 0;
+  std::vector<Ref<Node>> kept;
+};
+thread_local Tracing tracing;
+
+bool pending(const Node* n) { return n->state.load(std::memory_order_acquire) != NodeState::kReady; }
+
+// Collects the lazy nodes below the outputs in post-order, without recursion.
+class Collector {
+ public:
+  explicit Collector(Job& job) : job_(job) {
+    if (++current_mark == 0) ++current_mark;
+  }
+
+  void visit(Node* root) {
+    if (!enter(root)) return;
+    while (!stack_.empty()) {
+      auto& [node, next] = stack_.back();
+      if (next < node->inputs.size()) {
+        Node* in = node->inputs[next++];
+        enter(in);
+      } else {
+        finish(node);
+        stack_.pop_back();
+      }
+    }
+  }
+
+  void number_operands() {
+    const auto n = static_cast<uint32_t>(job_.nodes.size());
+    std::vector<uint32_t> uses(n + job_.leaves.size(), 0);
+    job_.operand_begin.reserve(n + 1);
+    for (const Ref<Node>& node : job_.nodes) {
+      job_.operand_begin.push_back(static_cast<uint32_t>(job_.operands.size()));
+      for (Node* in : node->inputs) {
+        const uint32_t id = pending_here(in) ? in->index : n + in->index;
+        ++uses[id];
+        job_.operands.push_back(id);
+      }
+    }
+    job_.operand_begin.push_back(static_cast<uint32_t>(job_.operands.size()));
+    // Each node and leaf is also held once by the job itself.
+    job_.wanted.resize(n);
+    for (uint32_t i = 0; i < n; ++i) {
+      job_.wanted[i] = job_.nodes[i]->refs.load(std::memory_order_relaxed) > uses[i] + 1;
+    }
+    job_.leaf_owned.resize(job_.leaves.size());
+    for (size_t i = 0; i < job_.leaves.size(); ++i) {
+      job_.leaf_owned[i] = job_.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
+    }
+    job_.filled.assign(n, 0);
+  }
+
+ private:
+  // A node of this job: lazy, or scheduled by this very job.
+  bool pending_here(const Node* n) const { return n->event == job_.event; }
+
+  bool enter(Node* n) {
+    if (n->mark == current_mark) return false;
+    n->mark = current_mark;
+    const NodeState state = n->state.load(std::memory_order_acquire);
+    if (state != NodeState::kLazy) {
+      if (state == NodeState::kScheduled) job_.waits.push_back(n->event);
+      n->index = static_cast<uint32_t>(job_.leaves.size());
+      job_.leaves.emplace_back(n);
+      return false;
+    }
+    if (n->op == OpId::Placeholder) {
+      fail<ValueError>("eval", "an array of a function being traced by compile has no value yet");
+    }
+    stack_.emplace_back(n, 0);
+    return true;
+  }
+
+  void finish(Node* n) {
+    n->index = static_cast<uint32_t>(job_.nodes.size());
+    n->event = job_.event;
+    job_.nodes.emplace_back(n);
+  }
+
+  Job& job_;
+  std::vector<std::pair<Node*, size_t>> stack_;
+};
+
+void unschedule(Job& job) {
+  for (const Ref<Node>& n : job.nodes) {
+    n->event.reset();
+    n->state.store(NodeState::kLazy, std::memory_order_release);
+  }
+}
+
+// Ends a job: filled nodes become ready and let go of their inputs, the others are lazy again.
+void settle(Job& job, std::exception_ptr error) {
+  {
+    std::lock_guard lock(planning_mutex);
+    for (size_t i = 0; i < job.nodes.size(); ++i) {
+      Node* n = job.nodes[i].get();
+      n->event.reset();
+      if (job.filled[i]) {
+        n->state.store(NodeState::kReady, std::memory_order_release);
+      } else {
+        n->buffer.reset();
+        n->state.store(NodeState::kLazy, std::memory_order_release);
+      }
+    }
+  }
+  for (size_t i = 0; i < job.nodes.size(); ++i) {
+    Node* n = job.nodes[i].get();
+    if (!job.filled[i]) continue;
+    if (!n->tracer) {
+      n->detach();
+    } else if (tracing.depth > 0) {
+      tracing.kept.emplace_back(n);
+    }
+  }
+  Ref<Event> event = job.event;
+  job.nodes.clear();
+  job.leaves.clear();
+  event->set(std::move(error));
+}
+
+void run_job(Job& job) {
+  std::exception_ptr error;
+  try {
+    for (const Ref<Event>& e : job.waits) {
+      e->wait();
+      if (e->error) std::rethrow_exception(e->error);
+    }
+    for (const Ref<Node>& leaf : job.leaves) {
+      if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false);
+    }
+    installed_engine->run(job);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  settle(job, std::move(error));
+}
+
+}  // namespace
+
+void set_engine(Engine* engine) { installed_engine = engine; }
+
+void evaluate(std::span<const Array> arrays, bool async) {
+  auto job = std::make_unique<Job>();
+  std::vector<Ref<Event>> others;
+  {
+    std::lock_guard lock(planning_mutex);
+    bool any = false;
+    for (const Array& a : arrays) {
+      const NodeState state = a.node()->state.load(std::memory_order_acquire);
+      if (state == NodeState::kScheduled) others.push_back(a.node()->event);
+      any |= state == NodeState::kLazy;
+    }
+    if (any) {
+      job->event = Ref<Event>(new Event);
+      try {
+        Collector collect(*job);
+        for (const Array& a : arrays) {
+          if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
+        }
+        job->stream = arrays.front().node()->stream_index;
+        collect.number_operands();
+        installed_engine->extend_key(*job);
+      } catch (...) {
+        unschedule(*job);
+        throw;
+      }
+      for (const Ref<Node>& n : job->nodes) n->state.store(NodeState::kScheduled, std::memory_order_release);
+    }
+  }
+  if (job->event) {
+    Ref<Event> event = job->event;
+    const int stream = job->stream;
+    submit(stream, [j = std::move(job)]() mutable { run_job(*j); }, async);
+    if (!async) others.push_back(std::move(event));
+  }
+  if (async) return;
+  for (const Ref<Event>& e : others) {
+    e->wait();
+    if (e->error) std::rethrow_exception(e->error);
+  }
+}
+
+TraceScope::TraceScope() { ++tracing.depth; }
+TraceScope::~TraceScope() {
+  if (--tracing.depth > 0) return;
+  std::vector<Ref<Node>> kept = std::move(tracing.kept);
+  tracing.kept.clear();
+  for (const Ref<Node>& n : kept) {
+    n->tracer = false;
+    n->detach();
+  }
+}
+
+}  // namespace lamina

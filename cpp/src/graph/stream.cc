@@ -1,0 +1,171 @@
+#include "graph/stream.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/fail.h"
+#include "graph/stream_queue.h"
+
+namespace lamina {
+namespace {
+
+// A stream's queue. Its thread starts with the first asynchronous submission.
+struct Queue {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> work;
+  bool busy = false;
+  bool has_thread = false;
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Queue>> queues;
+};
+
+// Never destroyed: detached stream threads may outlive static destruction.
+Registry& registry() {
+  static Registry* r = new Registry;
+  return *r;
+}
+
+// In a forked child the stream threads are gone and whatever was queued belongs to the parent.
+void renew_after_fork() {
+  Registry& r = registry();
+  for (auto& q : r.queues) {
+    q.release();  // its mutex may be held by a thread that does not exist here
+    q = std::make_unique<Queue>();
+  }
+}
+
+Queue& queue_of(int stream) {
+  Registry& r = registry();
+  static const int once = pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
+                                         [] {
+                                           renew_after_fork();
+                                           registry().mutex.unlock();
+                                         });
+  (void)once;
+  std::lock_guard lock(r.mutex);
+  while (r.queues.size() <= static_cast<size_t>(stream)) r.queues.push_back(std::make_unique<Queue>());
+  return *r.queues[static_cast<size_t>(stream)];
+}
+
+struct ThreadDefaults {
+  Device device;
+  int stream = 0;
+  bool scoped = false;
+  Stream scope;
+};
+thread_local ThreadDefaults defaults;
+thread_local int running_stream = -1;  // the stream whose work this thread is inside of
+
+void run_inside(int stream, const std::function<void()>& work) {
+  const int outer = std::exchange(running_stream, stream);
+  work();
+  running_stream = outer;
+}
+
+void drain(Queue& q, int stream) {
+  std::unique_lock lock(q.mutex);
+  while (true) {
+    q.changed.wait(lock, [&q] { return !q.work.empty() && !q.busy; });
+    auto next = std::move(q.work.front());
+    q.work.pop_front();
+    q.busy = true;
+    lock.unlock();
+    run_inside(stream, next);
+    next = nullptr;
+    lock.lock();
+    q.busy = false;
+    q.changed.notify_all();
+  }
+}
+
+std::mutex stream_count_mutex;
+int stream_count = 1;
+
+}  // namespace
+
+void submit_work(int stream, std::function<void()> work, bool async) {
+  if (running_stream == stream) {
+    work();  // an evaluation inside an evaluation: waiting for the stream would wait for itself
+    return;
+  }
+  Queue& q = queue_of(stream);
+  std::unique_lock lock(q.mutex);
+  if (!async && !q.busy && q.work.empty()) {
+    q.busy = true;
+    lock.unlock();
+    run_inside(stream, work);
+    lock.lock();
+    q.busy = false;
+    q.changed.notify_all();
+    return;
+  }
+  q.work.push_back(std::move(work));
+  if (!q.has_thread) {
+    std::thread([&q, stream] { drain(q, stream); }).detach();
+    q.has_thread = true;
+  }
+  q.changed.notify_all();
+}
+
+void synchronize(Stream s) {
+  Queue& q = queue_of(s.index);
+  std::unique_lock lock(q.mutex);
+  q.changed.wait(lock, [&q] { return q.work.empty() && !q.busy; });
+}
+
+std::string to_string(const Device& d) {
+  return fmt::format("Device({}, {})", d.type == DeviceType::kCpu ? "cpu" : "gpu", d.index);
+}
+std::string to_string(const Stream& s) {
+  return fmt::format("Stream({}, {})", to_string(s.device), s.index);
+}
+
+int device_count(DeviceType type) { return type == DeviceType::kCpu ? 1 : 0; }
+
+Device default_device() { return defaults.device; }
+void set_default_device(Device d) {
+  if (d.index < 0 || d.index >= device_count(d.type)) {
+    fail<ValueError>("device", "{} is not available: this machine and build have {} of that type", to_string(d),
+                     device_count(d.type));
+  }
+  defaults.device = d;
+}
+
+Stream default_stream(Device d) { return {defaults.stream, d}; }
+void set_default_stream(Stream s) { defaults.stream = s.index; }
+
+Stream new_stream(Device d) {
+  std::lock_guard lock(stream_count_mutex);
+  if (stream_count > 255) fail<ValueError>("new_stream", "at most 256 streams, wanted another");
+  return {stream_count++, d};
+}
+
+Stream current_stream() {
+  return defaults.scoped ? defaults.scope : Stream{defaults.stream, defaults.device};
+}
+
+StreamScope::StreamScope(Stream stream) : saved_(defaults.scope), had_scope_(defaults.scoped) {
+  if (device_count(stream.device.type) <= stream.device.index) {
+    fail<ValueError>("stream", "{} is not available on this machine", to_string(stream.device));
+  }
+  defaults.scope = stream;
+  defaults.scoped = true;
+}
+StreamScope::~StreamScope() {
+  defaults.scope = saved_;
+  defaults.scoped = had_scope_;
+}
+
+}  // namespace lamina
