@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "lamina/dtype.h"
-#include "ops/op_id.h"
+#include "graph/op_id.h"
 
 namespace lamina {
 
