@@ -1,0 +1,18 @@
+# Third-party packages of the C++ core. All come from the system; nothing is downloaded.
+find_package(Threads REQUIRED)
+find_package(hwy CONFIG REQUIRED)
+find_package(Eigen3 3.4 CONFIG REQUIRED)
+find_package(fmt 9 CONFIG REQUIRED)
+find_package(ZLIB REQUIRED)
+
+# fmt is used header-only, so neither the wheel nor an installed library needs its shared object.
+add_library(lamina_dependencies INTERFACE)
+target_link_libraries(lamina_dependencies INTERFACE
+  hwy::hwy Eigen3::Eigen fmt::fmt-header-only ZLIB::ZLIB Threads::Threads)
+
+# Every file must see the same SIMD targets: scalar emulation, AVX2, AVX-512, AVX-512 with VNNI.
+target_compile_definitions(lamina_dependencies INTERFACE
+  HWY_WANT_AVX3_DL=1 "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4)")
+
+# Eigen must not start threads of its own beside the library's pool.
+target_compile_definitions(lamina_dependencies INTERFACE EIGEN_DONT_PARALLELIZE EIGEN_MPL2_ONLY)

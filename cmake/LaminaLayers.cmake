@@ -1,0 +1,61 @@
+# One target per layer of cpp/src. A layer sees the layers named in its row, and theirs, and nothing else:
+# its sources are compiled with the same include root, the include rule (tools/check/include_rule.py) keeps
+# them honest, and with tests on a link of each layer against its row alone proves it.
+set(LAMINA_SOURCE_ROOT "${PROJECT_SOURCE_DIR}/cpp/src")
+set(LAMINA_PUBLIC_INCLUDE "${PROJECT_SOURCE_DIR}/cpp/include")
+set(LAMINA_GENERATED_INCLUDE "${PROJECT_BINARY_DIR}/include")
+
+# The op tables: public headers include them as "lamina/table/<name>.def".
+file(GLOB lamina_tables CONFIGURE_DEPENDS "${LAMINA_SOURCE_ROOT}/ops/*.def")
+foreach(table IN LISTS lamina_tables)
+  cmake_path(GET table FILENAME table_name)
+  configure_file("${table}" "${LAMINA_GENERATED_INCLUDE}/lamina/table/${table_name}" COPYONLY)
+endforeach()
+configure_file("${PROJECT_SOURCE_DIR}/cmake/version.h.in" "${LAMINA_GENERATED_INCLUDE}/lamina/version.h" @ONLY)
+
+# lamina_layer(<name> [DEPENDS <layer>...]): the target lamina_<name> from cpp/src/<name>/**.cc.
+function(lamina_layer name)
+  cmake_parse_arguments(arg "" "" "DEPENDS" ${ARGN})
+  set(target lamina_${name})
+  list(TRANSFORM arg_DEPENDS PREPEND lamina_)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${LAMINA_SOURCE_ROOT}/${name}/*.cc")
+  if(NOT sources)
+    add_library(${target} INTERFACE)
+    target_link_libraries(${target} INTERFACE ${arg_DEPENDS} lamina_flags lamina_dependencies)
+    return()
+  endif()
+  add_library(${target} STATIC ${sources})
+  target_include_directories(${target} PUBLIC
+    "${LAMINA_SOURCE_ROOT}" "${LAMINA_PUBLIC_INCLUDE}" "${LAMINA_GENERATED_INCLUDE}")
+  target_link_libraries(${target} PUBLIC ${arg_DEPENDS} lamina_flags lamina_dependencies)
+  set_property(GLOBAL APPEND PROPERTY lamina_object_layers ${target})
+  if(LAMINA_BUILD_TESTS AND NOT LAMINA_SANITIZE)
+    add_library(${target}_links_down SHARED $<TARGET_OBJECTS:${target}>)
+    target_link_libraries(${target}_links_down PRIVATE ${arg_DEPENDS} lamina_dependencies)
+    target_link_options(${target}_links_down PRIVATE -Wl,--no-undefined)
+    set_target_properties(${target}_links_down PROPERTIES
+      LINKER_LANGUAGE CXX LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/links_down")
+  endif()
+endfunction()
+
+lamina_layer(core)
+lamina_layer(memory DEPENDS core)
+lamina_layer(graph DEPENDS memory)
+lamina_layer(ops DEPENDS graph)
+lamina_layer(autograd DEPENDS ops)
+lamina_layer(quant DEPENDS ops)
+lamina_layer(io DEPENDS ops)
+lamina_layer(fusion DEPENDS autograd quant io)
+lamina_layer(backend DEPENDS fusion)
+
+# Kernels: the last of -O3 and -O2 on the command line wins, so this only changes optimized builds.
+get_target_property(lamina_backend_type lamina_backend TYPE)
+if(lamina_backend_type STREQUAL "STATIC_LIBRARY")
+  target_compile_options(lamina_backend PRIVATE $<$<CONFIG:Release>:-O3>)
+endif()
+
+get_property(LAMINA_OBJECT_LAYERS GLOBAL PROPERTY lamina_object_layers)
+set(LAMINA_ALL_OBJECTS "")
+foreach(layer IN LISTS LAMINA_OBJECT_LAYERS)
+  list(APPEND LAMINA_ALL_OBJECTS "$<TARGET_OBJECTS:${layer}>")
+endforeach()

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/gemm.h"
+#include "lamina/dtype.h"
+
+namespace lamina::cpu {
+
+enum class QmmMode : uint8_t {
+  kExact,  // weights decoded to float32 in registers, float32 accumulation
+  kInt8,   // activations rounded to int8 per group of the weights, exact integer dots, groups added in order
+};
+
+// y[m, n] = x[m, k] * W with W in the affine format of quant/affine.h.
+// transpose: W is stored as [n, k], packed along k (a linear layer's weights); otherwise as [k, n], packed along n.
+// x and y: float32, float16 or bfloat16, any strides for x; y is row-major with leading dimension y_row_stride >= n.
+// Scales and biases share one of these dtypes. Supported: affine_supported(group, bits), the packed axis a multiple of
+// the group. kInt8 needs transpose; without it, and for shapes it does not pay for, the exact mode runs.
+// A row of y is the same bits whatever m is in kInt8 mode; results never depend on the number of threads.
+struct QmmArgs {
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose = true;
+  int group = 64, bits = 4;
+  QmmMode mode = QmmMode::kExact;
+
+  const void* x = nullptr;
+  Dtype x_dtype = Dtype::kFloat32;
+  int64_t x_row_stride = 0, x_col_stride = 1;
+
+  const uint32_t* packed = nullptr;  // row-contiguous, as are scales and biases
+  const void* scales = nullptr;
+  const void* biases = nullptr;
+  Dtype scale_dtype = Dtype::kFloat32;
+
+  void* y = nullptr;
+  Dtype y_dtype = Dtype::kFloat32;
+  int64_t y_row_stride = 0;
+
+  // `batch` problems of one shape: element offsets into x and y, and which of the stored weight matrices each uses
+  // (matrices lie one after the other). Null means 0 for all.
+  int64_t batch = 1;
+  const int64_t* x_offsets = nullptr;
+  const int64_t* w_matrix = nullptr;
+  const int64_t* y_offsets = nullptr;
+
+  const GemmEpilogue* epilogue = nullptr;
+};
+
+void quantized_matmul(const QmmArgs& args);
+
+}  // namespace lamina::cpu
