@@ -116,13 +116,21 @@ Array Array::copy_host(const void* data, size_t count, Dtype dtype, const Shape&
   return out;
 }
 
+size_t byte_count(const Shape& shape, Dtype dtype) {
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(num_elements(shape), static_cast<int64_t>(itemsize(dtype)), &bytes)) {
+    fail<OutOfMemory>("allocate", "a {} array of shape {} has more bytes than can be addressed", dtype, shape);
+  }
+  return static_cast<size_t>(bytes);
+}
+
 Array uninitialized(const Shape& shape, Dtype dtype) {
   Array out(Node::create());
   Node* n = out.node();
   n->dtype = dtype;
   n->shape = shape;
   n->strides = row_major_strides(shape);
-  n->buffer = memory::allocate(memory::bytes_of(num_elements(shape), lamina::itemsize(dtype)));
+  n->buffer = allocate(byte_count(shape, dtype));
   n->state.store(NodeState::kReady, std::memory_order_release);
   return out;
 }
@@ -146,7 +154,7 @@ Array Array::adopt(void* data, Dtype dtype, const Shape& shape, const Strides& s
   n->offset = -low;
   const bool empty = num_elements(shape) == 0;
   const size_t bytes = empty ? 0 : static_cast<size_t>((high - low + 1) * item);
-  n->buffer = memory::adopt(static_cast<char*>(data) + low * item, bytes, writable, std::move(release));
+  n->buffer = lamina::adopt(static_cast<char*>(data) + low * item, bytes, writable, std::move(release));
   n->state.store(NodeState::kReady, std::memory_order_release);
   return out;
 }

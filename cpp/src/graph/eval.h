@@ -10,6 +10,9 @@ namespace lamina {
 // Computes the arrays. Async: returns once the work is queued on the stream's thread.
 void evaluate(std::span<const Array> arrays, bool async);
 
+// Bytes of a row-contiguous array; throws OutOfMemory where they overflow.
+size_t byte_count(const Shape& shape, Dtype dtype);
+
 // A ready array with row-major memory of its own and undefined contents.
 Array uninitialized(const Shape& shape, Dtype dtype);
 

@@ -21,7 +21,7 @@ thread_local Graveyard graveyard;
 void free_node(Node* n) {
   for (Node* in : n->inputs) Ref<Node>::release(in);
   n->~Node();
-  memory::pool_free(n, sizeof(Node));
+  pool_free(n, sizeof(Node));
 }
 
 std::mutex event_mutex;
@@ -52,7 +52,7 @@ void Node::detach() {
   for (Node* in : old) Ref<Node>::release(in);
 }
 
-Node* Node::create() { return new (memory::pool_allocate(sizeof(Node))) Node(); }
+Node* Node::create() { return new (pool_allocate(sizeof(Node))) Node(); }
 
 void Node::destroy(Node* n) {
   graveyard.pending.push_back(n);

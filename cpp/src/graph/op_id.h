@@ -4,7 +4,7 @@
 
 namespace lamina {
 
-// Every op, in table order: unary, binary, ternary, reduce, structured.
+// Every op, in the order of the tables below.
 enum class OpId : uint16_t {
 #define UNARY(id, ...) id,
 #define BINARY(id, ...) id,

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string_view>
+
+#include "core/fail.h"
+#include "graph/node.h"
+#include "lamina/ops.h"
+#include "ops/params.h"
+#include "ops/table.h"
+
+namespace lamina {
+
+// A non-negative axis; throws ValueError naming op, axis and rank.
+int64_t normalize_axis(int64_t axis, int64_t ndim, std::string_view op);
+// Non-negative, sorted, distinct axes; nullopt gives all.
+Axes normalize_axes(const OptAxes& axes, int64_t ndim, std::string_view op);
+// The shape with the axes at length 1.
+Shape keep_dims(const Shape& shape, const Axes& axes);
+Shape drop_dims(const Shape& shape, const Axes& axes);
+// float32 for integers and bool, the dtype itself otherwise.
+inline Dtype to_inexact(Dtype t) { return is_inexact(t) ? t : Dtype::kFloat32; }
+// An elementwise node without dtype or shape checks; inputs may differ in shape as long as they broadcast to shape.
+Array elementwise(OpId id, Dtype dtype, const Shape& shape, std::initializer_list<Array> inputs);
+// A reduction node that keeps the axes at length 1.
+Array reduce_keepdims(OpId id, const Array& x, const Axes& axes);
+// The result of `row` in a table for operands of dtype t; throws DtypeError where the op does not take it.
+Dtype compute_dtype(OpId id, Dtype t);
+
+}  // namespace lamina

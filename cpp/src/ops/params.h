@@ -1,0 +1,102 @@
+#pragma once
+
+#include "graph/params.h"
+#include "lamina/ops.h"
+
+namespace lamina {
+
+// Parameters of the structured ops. `field`: part of the plan; `size`: an argument of it.
+#define LAMINA_PARAMS(Type, body)                                      \
+  friend bool operator==(const Type&, const Type&) = default;          \
+  template <class V>                                                   \
+  void fields([[maybe_unused]] V& v) const {                           \
+    body                                                               \
+  }
+
+struct AxesParams {  // reductions, transpose, expand_dims, squeeze
+  Axes axes;
+  LAMINA_PARAMS(AxesParams, v.field("axes", axes);)
+};
+struct AxisParams {  // concatenate, sort, argsort, take_along_axis
+  int64_t axis = 0;
+  LAMINA_PARAMS(AxisParams, v.field("axis", axis);)
+};
+struct SliceParams {
+  Shape start;
+  Strides strides;
+  LAMINA_PARAMS(SliceParams, v.size("start", start); v.size("strides", strides);)
+};
+struct SliceUpdateParams {
+  Shape start;
+  Strides strides;
+  ScatterMode mode = ScatterMode::kSet;
+  LAMINA_PARAMS(SliceUpdateParams, v.size("start", start); v.size("strides", strides); v.field("mode", mode);)
+};
+struct AsStridedParams {
+  Strides strides;
+  int64_t offset = 0;
+  LAMINA_PARAMS(AsStridedParams, v.size("strides", strides); v.size("offset", offset);)
+};
+struct ArangeParams {
+  double start = 0, step = 1;
+  int64_t int_start = 0, int_step = 1;
+  LAMINA_PARAMS(ArangeParams, v.size("start", start); v.size("step", step); v.size("int_start", int_start);
+                v.size("int_step", int_step);)
+};
+struct GatherParams {
+  Axes axes;
+  Shape slice_sizes;
+  LAMINA_PARAMS(GatherParams, v.field("axes", axes); v.size("slice_sizes", slice_sizes);)
+};
+struct ScatterParams {
+  Axes axes;
+  ScatterMode mode = ScatterMode::kSet;
+  LAMINA_PARAMS(ScatterParams, v.field("axes", axes); v.field("mode", mode);)
+};
+struct ScatterAxisParams {
+  int64_t axis = 0;
+  ScatterMode mode = ScatterMode::kSet;
+  LAMINA_PARAMS(ScatterAxisParams, v.field("axis", axis); v.field("mode", mode);)
+};
+struct ArgReduceParams {
+  int64_t axis = 0;
+  bool largest = true;
+  LAMINA_PARAMS(ArgReduceParams, v.field("axis", axis); v.field("largest", largest);)
+};
+struct ScanParams {
+  ScanKind kind = ScanKind::kSum;
+  int64_t axis = 0;
+  bool reverse = false, inclusive = true;
+  LAMINA_PARAMS(ScanParams, v.field("kind", kind); v.field("axis", axis); v.field("reverse", reverse);
+                v.field("inclusive", inclusive);)
+};
+struct RandomBitsParams {
+  int width = 4;
+  LAMINA_PARAMS(RandomBitsParams, v.field("width", width);)
+};
+struct QuantParams {
+  int group_size = 64, bits = 4;
+  bool transpose = true;
+  QuantizedMode mode = QuantizedMode::kExact;
+  LAMINA_PARAMS(QuantParams, v.field("group_size", group_size); v.field("bits", bits);
+                v.field("transpose", transpose); v.field("mode", mode);)
+};
+// Inputs: x, offset, then freqs where has_freqs.
+struct RopeParams {
+  int dims = 0;
+  bool traditional = false, has_freqs = false, inverse = false;
+  float base = 10000, scale = 1;
+  LAMINA_PARAMS(RopeParams, v.field("dims", dims); v.field("traditional", traditional);
+                v.field("has_freqs", has_freqs); v.field("inverse", inverse); v.size("base", base);
+                v.size("scale", scale);)
+};
+// Inputs: q, k, v, then mask and sinks where present.
+struct AttentionParams {
+  float scale = 1;
+  bool causal = false, has_mask = false, has_sinks = false;
+  LAMINA_PARAMS(AttentionParams, v.size("scale", scale); v.field("causal", causal);
+                v.field("has_mask", has_mask); v.field("has_sinks", has_sinks);)
+};
+#undef LAMINA_PARAMS
+
+}  // namespace lamina
