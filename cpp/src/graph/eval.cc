@@ -1,5 +1,7 @@
 #include "graph/eval.h"
 
+#include <array>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -9,7 +11,6 @@
 namespace lamina {
 namespace {
 
-Engine* installed_engine = nullptr;
 std::mutex planning_mutex;
 uint32_t current_mark = 0;
 
@@ -145,7 +146,7 @@ void run_job(Job& job) {
     for (const Ref<Node>& leaf : job.leaves) {
       if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false);
     }
-    installed_engine->run(job);
+    default_engine().run(job);
   } catch (...) {
     error = std::current_exception();
   }
@@ -153,8 +154,6 @@ void run_job(Job& job) {
 }
 
 }  // namespace
-
-void set_engine(Engine* engine) { installed_engine = engine; }
 
 void evaluate(std::span<const Array> arrays, bool async) {
   auto job = std::make_unique<Job>();
@@ -176,7 +175,7 @@ void evaluate(std::span<const Array> arrays, bool async) {
         }
         job->stream = arrays.front().node()->stream_index;
         collect.number_operands();
-        installed_engine->extend_key(*job);
+        default_engine().extend_key(*job);
       } catch (...) {
         unschedule(*job);
         throw;

@@ -39,7 +39,7 @@ struct Job {
   }
 };
 
-// Turns a job's nodes into memory; the backend layer installs one at start.
+// Turns a job's nodes into memory.
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -48,7 +48,7 @@ class Engine {
   // Fills every wanted node (buffer, offset, strides) and marks it in job.filled; throws on failure.
   virtual void run(Job& job) = 0;
 };
-void set_engine(Engine* engine);
+Engine& default_engine();  // defined by the backend layer
 
 // While one lives on a thread, tracers evaluated there keep their op and inputs.
 class TraceScope {

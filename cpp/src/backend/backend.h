@@ -1,0 +1,57 @@
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "backend/reference/elementwise.h"
+#include "graph/node.h"
+#include "ops/params.h"
+#include "ops/table.h"
+
+namespace lamina {
+
+// What a kernel gets: the op's parameters and views of its operands. Outputs have memory; output 0 may be input 0's
+// own memory where the entry says in_place.
+struct KernelCall {
+  OpId op;
+  const Params* params;
+  std::span<const View> in;
+  std::span<const View> out;
+
+  template <class P>
+  const P& as() const {
+    return static_cast<const ParamsOf<P>&>(*params).value;
+  }
+};
+
+struct KernelEntry {
+  void (*run)(const KernelCall&) = nullptr;
+  bool in_place = false;       // output 0 may take over input 0's memory when nobody else needs it
+  bool contiguous_in = false;  // inputs must be row-contiguous
+};
+
+// A backend is a value: its kernels by op id, and its tile functions. An empty entry raises Unsupported.
+struct Backend {
+  const char* name;
+  std::array<KernelEntry, kNumOps> kernels;
+  TileFn (*tile)(OpId, Dtype);
+  TileFn (*cast)(Dtype, Dtype);
+  ReduceFn (*reduce)(OpId, Dtype);
+  void (*copy)(const View& in, const View& out);
+  bool fuse;       // false: every op is a tape of its own
+  bool computes;   // false: outputs get memory, nothing is written
+};
+
+// The backend that evaluates: the cpu backend, or what LAMINA_BACKEND=cpu|reference|null names.
+const Backend& backend();
+// Overrides it for this process; throws ValueError for an unknown name.
+void set_backend(std::string_view name);
+
+const Backend& cpu_backend();
+const Backend& reference_backend();
+const Backend& null_backend();
+
+// The one error for an empty entry.
+[[noreturn]] void unsupported(OpId op, Dtype dtype, const char* backend_name);
+
+}  // namespace lamina

@@ -1,0 +1,202 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "backend/plan.h"
+#include "backend/views.h"
+#include "core/fail.h"
+
+namespace lamina {
+namespace {
+
+// One run of a plan over the nodes of a job.
+class Run {
+ public:
+  Run(Job& job, const Plan& plan, const Backend& backend) : job_(job), plan_(plan), backend_(backend) {}
+
+  void all() {
+    for (const Step& step : plan_.steps) {
+      step_ = &step;
+      switch (step.kind) {
+        case Step::Kind::kView: view(step); break;
+        case Step::Kind::kKernel: kernel(step); break;
+        case Step::Kind::kTape: tape(step); break;
+      }
+      for (uint32_t v : step.last_uses) release(v);
+    }
+  }
+
+ private:
+  bool is_node(uint32_t v) const { return v < job_.nodes.size(); }
+
+  // Memory that nobody outside the job needs goes back at once.
+  void release(uint32_t v) {
+    Node* n = job_.value(v);
+    if (is_node(v)) {
+      n->results.reset();
+      if (!job_.wanted[v]) n->buffer.reset();
+    } else if (job_.leaf_owned[v - job_.nodes.size()]) {
+      n->buffer.reset();
+    }
+  }
+
+  void finish(uint32_t v) {
+    if (is_node(v)) job_.filled[v] = job_.wanted[v];
+  }
+
+  void give_memory(Node& n, BufferRef donated) {
+    n.strides = row_major_strides(n.shape);
+    n.offset = 0;
+    n.buffer = donated ? std::move(donated) : allocate(byte_count(n.shape, n.dtype));
+  }
+
+  // The buffer of a value that dies in this step and could hold an output of the given kind; else null.
+  BufferRef donor(uint32_t v, Dtype dtype, const Shape& shape) {
+    Node* n = job_.value(v);
+    const bool dies = is_node(v) ? !job_.wanted[v] : job_.leaf_owned[v - job_.nodes.size()] != 0;
+    if (!dies || !n->buffer || n->dtype != dtype || n->shape != shape || n->offset != 0) return nullptr;
+    const auto& last = step_->last_uses;
+    if (std::find(last.begin(), last.end(), v) == last.end()) return nullptr;
+    if (!n->buffer->unique() || !n->buffer->writable() || n->buffer->adopted()) return nullptr;
+    if (!n->view().row_contiguous()) return nullptr;
+    return n->buffer;
+  }
+
+  void view(const Step& step) {
+    Node* n = job_.nodes[step.node].get();
+    SmallVec<Node*, 8> in;
+    for (uint32_t v : job_.inputs(step.node)) in.push_back(job_.value(v));
+    run_view(*n, std::span<Node* const>(in.data(), in.size()), backend_);
+    finish(step.node);
+  }
+
+  View ready_view(uint32_t v, bool contiguous) {
+    View x = job_.value(v)->view();
+    if (!contiguous || x.row_contiguous()) return x;
+    View dense = x;
+    dense.strides = row_major_strides(x.shape);
+    temporaries_.push_back(allocate(byte_count(x.shape, x.dtype)));
+    dense.data = temporaries_.back()->data();
+    if (backend_.computes) backend_.copy(x, dense);
+    return dense;
+  }
+
+  void kernel(const Step& step) {
+    Node* n = job_.nodes[step.node].get();
+    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(n->op)];
+    if (!entry.run) unsupported(n->op, n->dtype, backend_.name);
+    std::vector<View> in, out;
+    for (uint32_t v : job_.inputs(step.node)) in.push_back(ready_view(v, entry.contiguous_in));
+    if (n->results) {
+      for (auto& one : n->results->items) {
+        one.buffer = allocate(byte_count(one.shape, one.dtype));
+        View v;
+        v.dtype = one.dtype;
+        v.shape = one.shape;
+        v.strides = row_major_strides(one.shape);
+        v.data = one.buffer->data();
+        out.push_back(std::move(v));
+      }
+    } else if (n->op == OpId::Contiguous && in[0].row_contiguous()) {
+      run_shared(*n, step);
+      return;
+    } else {
+      const auto operands = job_.inputs(step.node);
+      give_memory(*n, entry.in_place ? donor(operands[0], n->dtype, n->shape) : nullptr);
+      out.push_back(n->view());
+    }
+    if (backend_.computes) entry.run({n->op, n->params.get(), in, out});
+    temporaries_.clear();
+    finish(step.node);
+  }
+
+  // contiguous() of what is contiguous: no copy.
+  void run_shared(Node& n, const Step& step) {
+    const Node* in = job_.value(job_.inputs(step.node)[0]);
+    if (in->op == OpId::Scalar) {
+      give_memory(n, nullptr);
+      std::memcpy(n.buffer->data(), in->view().data, itemsize(n.dtype));
+    } else {
+      n.buffer = in->buffer;
+      n.offset = in->offset;
+      n.strides = row_major_strides(n.shape);
+    }
+    finish(step.node);
+  }
+
+  void tape(const Step& step) {
+    const BoundTape& bound = *step.tape;
+    const Shape& full = job_.value(step.full_value)->shape;
+    const bool donate = donation_is_safe(bound, full);
+    std::vector<View> in, out;
+    for (uint32_t v : bound.tape.inputs) in.push_back(job_.value(v)->view());
+    for (size_t o = 0; o < bound.tape.outputs.size(); ++o) {
+      const uint32_t v = bound.tape.outputs[o].node;
+      Node* n = job_.nodes[v].get();
+      BufferRef donated;
+      for (size_t d = 0; donate && !donated && d < bound.tape.donors[o].size(); ++d) {
+        donated = donor(bound.tape.inputs[static_cast<size_t>(bound.tape.donors[o][d])], n->dtype, n->shape);
+      }
+      give_memory(*n, std::move(donated));
+      out.push_back(n->view());
+    }
+    if (backend_.computes) run_tape(bound, full, in, out);
+    for (const auto& o : bound.tape.outputs) finish(o.node);
+  }
+
+  Job& job_;
+  const Plan& plan_;
+  const Backend& backend_;
+  const Step* step_ = nullptr;
+  std::vector<BufferRef> temporaries_;
+};
+
+class PlanningEngine final : public Engine {
+ public:
+  void extend_key(Job& job) override { append_shape_key(job); }
+  void run(Job& job) override {
+    const Backend& b = backend();
+    job.key.push_back(static_cast<uint32_t>(b.name[0]));
+    const std::shared_ptr<const Plan> plan = find_plan(job, b);
+    Run(job, *plan, b).all();
+  }
+};
+
+std::mutex backend_mutex;
+std::atomic<const Backend*> active{nullptr};
+
+const Backend& named_backend(std::string_view name) {
+  for (const Backend* b : {&cpu_backend(), &reference_backend(), &null_backend()}) {
+    if (name == b->name) return *b;
+  }
+  fail<ValueError>("backend", "wanted cpu, reference or null, got '{}'", name);
+}
+
+}  // namespace
+
+const Backend& backend() {
+  if (const Backend* b = active.load(std::memory_order_acquire)) return *b;
+  std::lock_guard lock(backend_mutex);
+  const char* name = std::getenv("LAMINA_BACKEND");
+  const Backend& b = name && *name ? named_backend(name) : cpu_backend();
+  active.store(&b, std::memory_order_release);
+  return b;
+}
+
+void set_backend(std::string_view name) {
+  const Backend& b = named_backend(name);
+  std::lock_guard lock(backend_mutex);
+  active.store(&b, std::memory_order_release);
+}
+
+void unsupported(OpId op, Dtype dtype, const char* backend_name) {
+  fail<Unsupported>(op_info(op).name, "dtype {} is not supported by the {} backend", dtype, backend_name);
+}
+
+Engine& default_engine() {
+  static PlanningEngine* engine = new PlanningEngine;
+  return *engine;
+}
+
+}  // namespace lamina

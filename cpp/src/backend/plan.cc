@@ -1,0 +1,236 @@
+#include "backend/plan.h"
+
+#include <list>
+#include <mutex>
+#include <unordered_map>
+
+#include "core/fail.h"
+
+namespace lamina {
+namespace {
+
+constexpr size_t kCacheWords = size_t{16} << 20;  // of keys that the plan cache keeps at most
+
+// Distinct shapes of a job in order of first use; lengths other than 1 become numbers in order of first use.
+class ShapeTable {
+ public:
+  uint32_t id(const Shape& s) {
+    if (!shapes_.empty() && shapes_[last_] == s) return last_;
+    for (uint32_t i = 0; i < shapes_.size(); ++i) {
+      if (shapes_[i] == s) return last_ = i;
+    }
+    shapes_.push_back(s);
+    return last_ = static_cast<uint32_t>(shapes_.size()) - 1;
+  }
+  std::vector<Shape> canonical() const {
+    std::vector<int64_t> lengths;
+    std::vector<Shape> out;
+    for (const Shape& s : shapes_) {
+      Shape c;
+      for (int64_t d : s) {
+        if (d == 1) {
+          c.push_back(1);
+          continue;
+        }
+        size_t at = 0;
+        while (at < lengths.size() && lengths[at] != d) ++at;
+        if (at == lengths.size()) lengths.push_back(d);
+        c.push_back(static_cast<int64_t>(at) + 2);
+      }
+      out.push_back(std::move(c));
+    }
+    return out;
+  }
+
+ private:
+  std::vector<Shape> shapes_;
+  uint32_t last_ = 0;
+};
+
+bool is_reduce(OpId op) { return op_info(op).family == Family::kReduce; }
+
+fusion::Graph describe(const Job& job) {
+  fusion::Graph g;
+  ShapeTable table;
+  g.nodes = job.nodes.size();
+  for (uint32_t i = 0; i < job.nodes.size() + job.leaves.size(); ++i) {
+    const Node* n = job.value(i);
+    fusion::Value v;
+    v.dtype = n->dtype;
+    v.shape = table.id(n->shape);
+    if (i < job.nodes.size()) {
+      v.op = n->op;
+      const auto in = job.inputs(i);
+      v.inputs.assign(in.begin(), in.end());
+      v.wanted = job.wanted[i] != 0;
+      if (is_reduce(v.op)) v.axes = n->as<AxesParams>().axes;
+    }
+    g.values.push_back(std::move(v));
+  }
+  g.shapes = table.canonical();
+  return g;
+}
+
+void find_last_uses(const Job& job, Plan& plan) {
+  std::vector<int64_t> last(job.nodes.size() + job.leaves.size(), -1);
+  for (size_t s = 0; s < plan.steps.size(); ++s) {
+    const Step& step = plan.steps[s];
+    if (step.kind == Step::Kind::kTape) {
+      for (uint32_t v : step.tape->tape.inputs) last[v] = static_cast<int64_t>(s);
+      for (const auto& o : step.tape->tape.outputs) last[o.node] = static_cast<int64_t>(s);
+    } else {
+      for (uint32_t v : job.inputs(step.node)) last[v] = static_cast<int64_t>(s);
+      last[step.node] = static_cast<int64_t>(s);
+    }
+  }
+  for (uint32_t v = 0; v < last.size(); ++v) {
+    if (last[v] >= 0) plan.steps[static_cast<size_t>(last[v])].last_uses.push_back(v);
+  }
+}
+
+uint64_t hash_key(const std::vector<uint32_t>& key) {
+  uint64_t h = 0x9e3779b97f4a7c15u;
+  for (uint32_t w : key) {
+    h = (h ^ w) * 0xff51afd7ed558ccdu;
+    h ^= h >> 29;
+  }
+  return h;
+}
+
+// Least recently used plans leave first.
+struct Cache {
+  std::mutex mutex;
+  std::list<std::shared_ptr<const Plan>> plans;
+  std::unordered_multimap<uint64_t, std::list<std::shared_ptr<const Plan>>::iterator> by_hash;
+  size_t words = 0;
+  PlanCounters counters;
+};
+Cache& cache() {
+  static Cache* c = new Cache;
+  return *c;
+}
+
+std::shared_ptr<const Plan> lookup(Cache& c, uint64_t hash, const std::vector<uint32_t>& key) {
+  const auto [begin, end] = c.by_hash.equal_range(hash);
+  for (auto it = begin; it != end; ++it) {
+    if ((*it->second)->key == key) {
+      c.plans.splice(c.plans.begin(), c.plans, it->second);
+      return *it->second;
+    }
+  }
+  return nullptr;
+}
+
+void evict(Cache& c) {
+  while (c.words > kCacheWords && c.plans.size() > 1) {
+    const auto victim = std::prev(c.plans.end());
+    const auto [begin, end] = c.by_hash.equal_range(hash_key((*victim)->key));
+    for (auto it = begin; it != end; ++it) {
+      if (it->second == victim) {
+        c.by_hash.erase(it);
+        break;
+      }
+    }
+    c.words -= (*victim)->key.size();
+    c.plans.erase(victim);
+  }
+}
+
+}  // namespace
+
+void append_shape_key(Job& job) {
+  std::vector<uint32_t>& key = job.key;
+  ShapeTable table;
+  const auto n = static_cast<uint32_t>(job.nodes.size());
+  key.push_back(n);
+  for (uint32_t i = 0; i < n; ++i) {
+    const Node* node = job.nodes[i].get();
+    key.push_back(static_cast<uint32_t>(node->op) | static_cast<uint32_t>(node->dtype) << 16 |
+                  static_cast<uint32_t>(job.wanted[i]) << 24);
+    key.push_back(table.id(node->shape));
+    const auto in = job.inputs(i);
+    key.push_back(static_cast<uint32_t>(in.size()));
+    key.insert(key.end(), in.begin(), in.end());
+    if (node->params) node->params->append_structure(key);
+  }
+  for (const Ref<Node>& leaf : job.leaves) {
+    key.push_back(static_cast<uint32_t>(leaf->dtype));
+    key.push_back(table.id(leaf->shape));
+  }
+  for (const Shape& s : table.canonical()) {
+    key.push_back(static_cast<uint32_t>(s.size()));
+    for (int64_t d : s) key.push_back(static_cast<uint32_t>(d));
+  }
+}
+
+std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend) {
+  const fusion::Graph graph = describe(job);
+  fusion::Options options;
+  options.fuse = backend.fuse;
+  const fusion::Partition parts = fusion::form_regions(graph, options);
+  fusion::verify(graph, parts);
+  auto plan = std::make_shared<Plan>();
+  plan->key = job.key;
+  for (uint32_t i = 0; i < graph.nodes; ++i) {
+    Step step;
+    step.node = i;
+    const int region = parts.region_of[i];
+    if (region >= 0) {
+      const fusion::Region& r = parts.regions[static_cast<size_t>(region)];
+      if (r.nodes.back() != i) continue;
+      step.kind = Step::Kind::kTape;
+      step.tape = std::make_unique<BoundTape>(bind(fusion::lower(graph, r), r.row_axes, backend));
+      for (uint32_t v : r.nodes) {
+        const fusion::Value& value = graph.values[v];
+        if (value.shape == r.full_shape) step.full_value = v;
+        if (is_reduce(value.op) && r.full_shape != value.shape) step.full_value = value.inputs[0];
+      }
+      if (graph.values[step.full_value].shape != r.full_shape) step.full_value = i;
+    } else if (op_info(graph.values[i].op).family == Family::kView) {
+      step.kind = Step::Kind::kView;
+    }
+    plan->steps.push_back(std::move(step));
+  }
+  find_last_uses(job, *plan);
+  return plan;
+}
+
+std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend) {
+  Cache& c = cache();
+  const uint64_t hash = hash_key(job.key);
+  {
+    std::lock_guard lock(c.mutex);
+    if (auto found = lookup(c, hash, job.key)) {
+      ++c.counters.hits;
+      return found;
+    }
+    ++c.counters.misses;
+  }
+  std::shared_ptr<const Plan> plan = make_plan(job, backend);
+  std::lock_guard lock(c.mutex);
+  if (auto found = lookup(c, hash, job.key)) return found;
+  c.plans.push_front(plan);
+  c.by_hash.emplace(hash, c.plans.begin());
+  c.words += plan->key.size();
+  evict(c);
+  return plan;
+}
+
+PlanCounters plan_counters() {
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  return c.counters;
+}
+
+std::string describe_plan(const Job& job, const Plan& plan) {
+  static constexpr const char* kKinds[] = {"view", "kernel", "tape"};
+  std::string text;
+  for (const Step& s : plan.steps) {
+    const Node* n = job.nodes[s.node].get();
+    text += fmt::format("{} {} {} {}\n", kKinds[static_cast<int>(s.kind)], op_info(n->op).name, n->dtype, n->shape);
+    if (s.tape) text += fusion::print(s.tape->tape);
+  }
+  return text;
+}
+
+}  // namespace lamina

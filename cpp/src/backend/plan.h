@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/tape_runner.h"
+#include "graph/eval.h"
+
+namespace lamina {
+
+// One thing that a plan does: values are numbered as in the job (nodes, then leaves).
+struct Step {
+  enum class Kind : uint8_t { kView, kKernel, kTape } kind = Kind::kKernel;
+  uint32_t node = 0;                // the node, or the tape's root
+  std::unique_ptr<BoundTape> tape;  // kTape
+  uint32_t full_value = 0;          // kTape: a value that has the full shape when the plan runs
+  std::vector<uint32_t> last_uses;  // values that no later step reads
+};
+
+// How to evaluate every graph of one structure, whatever its sizes.
+struct Plan {
+  std::vector<uint32_t> key;
+  std::vector<Step> steps;
+};
+
+// Appends the canonical shapes of all values, so that equal keys mean equal fusion.
+void append_shape_key(Job& job);
+std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend);
+// The plan of the job's key: kept from earlier, or made now. Thread-safe.
+std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend);
+
+struct PlanCounters {
+  uint64_t hits = 0, misses = 0;
+};
+PlanCounters plan_counters();
+// A listing of what a job becomes: one line per step, tapes with their instructions.
+std::string describe_plan(const Job& job, const Plan& plan);
+
+}  // namespace lamina

@@ -1,0 +1,186 @@
+#include "fusion/region.h"
+
+#include <algorithm>
+
+#include "core/fail.h"
+
+namespace lamina::fusion {
+namespace {
+
+bool is_reduce(const Value& v) { return op_info(v.op).family == Family::kReduce; }
+
+// Number of axes if they are the last ones of the input, else 0.
+int trailing_axes(const Value& v, size_t ndim) {
+  const size_t k = v.axes.size();
+  for (size_t i = 0; i < k; ++i) {
+    if (v.axes[i] != static_cast<int64_t>(ndim - k + i)) return 0;
+  }
+  return static_cast<int>(k);
+}
+
+// Number k > 0 of trailing axes such that `row` is `full` with them at length 1, else 0.
+int row_relation(const Shape& full, const Shape& row) {
+  if (full.size() != row.size()) return 0;
+  size_t k = 0;
+  while (k < full.size() && row[full.size() - 1 - k] == 1) ++k;
+  for (size_t i = 0; i + k < full.size(); ++i) {
+    if (full[i] != row[i]) return 0;
+  }
+  // Leading ones of the suffix belong to both readings; keep the shortest suffix that differs.
+  while (k > 0 && full[full.size() - k] == 1) --k;
+  return static_cast<int>(k);
+}
+
+class Former {
+ public:
+  Former(const Graph& graph, const Options& options) : graph_(graph), options_(options) {
+    consumers_.resize(graph.nodes);
+    for (uint32_t i = 0; i < graph.nodes; ++i) {
+      for (uint32_t in : graph.values[i].inputs) {
+        if (in < graph.nodes) consumers_[in].push_back(i);
+      }
+    }
+    out_.region_of.assign(graph.nodes, -1);
+  }
+
+  Partition run() {
+    for (uint32_t i = static_cast<uint32_t>(graph_.nodes); i-- > 0;) {
+      if (!fusable(i)) continue;
+      if (!options_.fuse || !join(i)) start(i);
+    }
+    for (Region& r : out_.regions) std::reverse(r.nodes.begin(), r.nodes.end());
+    return std::move(out_);
+  }
+
+ private:
+  const Shape& shape_of(uint32_t v) const { return graph_.shapes[graph_.values[v].shape]; }
+
+  bool fusable(uint32_t i) const {
+    const Value& v = graph_.values[i];
+    if (is_elementwise(v.op)) return true;
+    return is_reduce(v) && trailing_axes(v, shape_of(v.inputs[0]).size()) > 0;
+  }
+
+  void start(uint32_t i) {
+    const Value& v = graph_.values[i];
+    Region r;
+    if (is_reduce(v)) {
+      r.full_shape = graph_.values[v.inputs[0]].shape;
+      r.row_shape = v.shape;
+      r.row_axes = trailing_axes(v, shape_of(v.inputs[0]).size());
+    } else {
+      r.full_shape = r.row_shape = v.shape;
+    }
+    r.nodes.push_back(i);
+    out_.region_of[i] = static_cast<int>(out_.regions.size());
+    out_.regions.push_back(std::move(r));
+  }
+
+  bool join(uint32_t i) {
+    if (consumers_[i].empty()) return false;
+    const int id = out_.region_of[consumers_[i][0]];
+    if (id < 0) return false;
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id) return false;
+    }
+    Region& r = out_.regions[static_cast<size_t>(id)];
+    if (r.nodes.size() >= options_.max_nodes) return false;
+    if (!(is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r))) return false;
+    r.nodes.push_back(i);
+    if (external_inputs(r) > options_.max_inputs) {
+      r.nodes.pop_back();
+      return false;
+    }
+    out_.region_of[i] = id;
+    return true;
+  }
+
+  // Elementwise: the full shape, the row shape, or, while no row shape is known, one that can be it.
+  bool fit_elementwise(uint32_t i, Region& r) {
+    const uint32_t s = graph_.values[i].shape;
+    if (consumed_by_reduce(i, r)) return s == r.full_shape;
+    if (s == r.full_shape || (r.row_axes > 0 && s == r.row_shape)) return true;
+    if (r.row_axes > 0) return false;
+    const int k = row_relation(graph_.shapes[r.full_shape], graph_.shapes[s]);
+    if (k == 0) return false;
+    r.row_shape = s;
+    r.row_axes = k;
+    return true;
+  }
+
+  bool fit_reduce(uint32_t i, Region& r) {
+    const Value& v = graph_.values[i];
+    const uint32_t in = graph_.values[v.inputs[0]].shape;
+    const int k = trailing_axes(v, shape_of(v.inputs[0]).size());
+    if (in == v.shape || consumed_by_reduce(i, r)) return false;
+    if (r.row_axes > 0) return in == r.full_shape && v.shape == r.row_shape && k == r.row_axes;
+    if (v.shape == r.full_shape) {  // what is there so far works on rows
+      r.full_shape = in;
+    } else if (in != r.full_shape) {
+      return false;
+    }
+    r.row_shape = v.shape;
+    r.row_axes = k;
+    return true;
+  }
+
+  bool consumed_by_reduce(uint32_t i, const Region& r) const {
+    (void)r;
+    return std::any_of(consumers_[i].begin(), consumers_[i].end(),
+                       [this](uint32_t c) { return is_reduce(graph_.values[c]); });
+  }
+
+  size_t external_inputs(const Region& r) const {
+    const int id = out_.region_of[r.nodes[0]];
+    size_t n = 0;
+    for (uint32_t i : r.nodes) {
+      for (uint32_t in : graph_.values[i].inputs) n += in >= graph_.nodes || out_.region_of[in] != id;
+    }
+    return n;
+  }
+
+  const Graph& graph_;
+  const Options& options_;
+  std::vector<std::vector<uint32_t>> consumers_;
+  Partition out_;
+};
+
+}  // namespace
+
+Partition form_regions(const Graph& graph, const Options& options) { return Former(graph, options).run(); }
+
+void verify(const Graph& graph, const Partition& p) {
+  for (const Region& r : p.regions) {
+    const int id = p.region_of[r.nodes.back()];
+    for (uint32_t i : r.nodes) {
+      const Value& v = graph.values[i];
+      if (p.region_of[i] != id) fail<Error>("fusion", "node {} is listed in two regions", i);
+      if (v.shape != r.full_shape && v.shape != r.row_shape) {
+        fail<Error>("fusion", "node {} has neither the full nor the row shape of its region", i);
+      }
+      if (is_reduce(v) && graph.values[v.inputs[0]].shape != r.full_shape) {
+        fail<Error>("fusion", "reduction {} reads something that has not the full shape", i);
+      }
+    }
+  }
+  for (uint32_t i = 0; i < graph.nodes; ++i) {
+    for (uint32_t in : graph.values[i].inputs) {
+      if (in >= graph.nodes || p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
+      if (p.regions[static_cast<size_t>(p.region_of[in])].nodes.back() != in) {
+        fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
+      }
+    }
+  }
+}
+
+std::string print(const Graph& graph, const Partition& p) {
+  std::string text;
+  for (const Region& r : p.regions) {
+    text += fmt::format("region full={} row_axes={}:", graph.shapes[r.full_shape], r.row_axes);
+    for (uint32_t i : r.nodes) text += fmt::format(" {}", op_info(graph.values[i].op).name);
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace lamina::fusion

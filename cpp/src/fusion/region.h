@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "lamina/shape.h"
+#include "ops/table.h"
+
+namespace lamina::fusion {
+
+// What fusion needs to know of a graph: structure only. Values are numbered: the nodes, then the leaves.
+struct Value {
+  OpId op = OpId::Data;
+  Dtype dtype = Dtype::kFloat32;
+  uint32_t shape = 0;            // index into Graph::shapes
+  std::vector<uint32_t> inputs;  // producers; empty for leaves
+  Axes axes;                     // of reductions
+  bool wanted = false;           // needed outside the graph
+};
+struct Graph {
+  size_t nodes = 0;
+  std::vector<Value> values;
+  // Distinct shapes. Lengths are canonical: 1 stays 1, other lengths are replaced one to one.
+  std::vector<Shape> shapes;
+};
+
+// Nodes that run as one tape. Every node has the region's full shape, or its row shape: the full shape with the
+// trailing `row_axes` lengths at 1.
+struct Region {
+  std::vector<uint32_t> nodes;  // producers first; the last one is the root
+  uint32_t full_shape = 0;
+  uint32_t row_shape = 0;
+  int row_axes = 0;  // 0: elementwise only
+};
+
+struct Options {
+  bool fuse = true;         // false: each fusable node is a region of its own
+  size_t max_nodes = 192;   // of a region
+  size_t max_inputs = 24;
+};
+
+// Partitions the fusable nodes (elementwise, casts, reductions over trailing axes) into regions. A node joins the
+// region of its consumers where all of them are in that one region, so no path leaves a region and comes back.
+// region_of[i] is the region of node i, or -1 for nodes that run by themselves.
+struct Partition {
+  std::vector<Region> regions;
+  std::vector<int> region_of;
+};
+Partition form_regions(const Graph& graph, const Options& options = {});
+
+// Throws Error where a rule above is broken; run between passes.
+void verify(const Graph& graph, const Partition& partition);
+// One line per region, for golden tests and explain.
+std::string print(const Graph& graph, const Partition& partition);
+
+}  // namespace lamina::fusion
