@@ -67,7 +67,9 @@ def public_problem(target: str, quoted: bool) -> str | None:
     if quoted:
         if target.startswith("lamina/"):
             return None
-        return f'a public header includes "{target}"; it may include only "lamina/..." and the standard library'
+        return (
+            f'a public header includes "{target}"; it may include only "lamina/..." and the standard library'
+        )
     if STANDARD.match(target):
         return None
     return f"a public header includes <{target}>; it may include only the standard library"
@@ -110,7 +112,9 @@ def source_problem(layer: str, source: Path, target: str, quoted: bool) -> str |
 
 def cpp_files(folder: Path) -> list[Path]:
     """The C++ files under a folder, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix in {".h", ".cc", ".def"} and path.is_file())
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix in {".h", ".cc", ".def"} and path.is_file()
+    )
 
 
 def violations(root: Path) -> list[Violation]:
@@ -132,7 +136,9 @@ def violations(root: Path) -> list[Violation]:
     if (root / "cpp/src").is_dir():
         for path in sorted((root / "cpp/src").iterdir()):
             if path.name not in LAYERS:
-                found.append(Violation(path.relative_to(root), 1, f"cpp/src holds only layers: {', '.join(LAYERS)}"))
+                found.append(
+                    Violation(path.relative_to(root), 1, f"cpp/src holds only layers: {', '.join(LAYERS)}")
+                )
     return found
 
 

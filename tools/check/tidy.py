@@ -77,7 +77,9 @@ def run(tool: str, build: Path, unit: Unit) -> tuple[Unit, int, str]:
 
 def main() -> int:
     """Check all units that changed since they passed; the exit status is 1 if one fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--build", type=Path, required=True, help="build tree with compile_commands.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--all", "--tidy-all", action="store_true", help="run on unchanged units as well")
