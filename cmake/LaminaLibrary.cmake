@@ -1,11 +1,10 @@
 # The public library: all layers in one file, its headers, and a package for find_package(lamina).
 include(CMakePackageConfigHelpers)
 
-configure_file("${PROJECT_SOURCE_DIR}/cmake/version.cc.in" "${PROJECT_BINARY_DIR}/src/version.cc" @ONLY)
-add_library(lamina "${PROJECT_BINARY_DIR}/src/version.cc" ${LAMINA_ALL_OBJECTS})
+add_library(lamina ${LAMINA_ALL_OBJECTS})
 add_library(lamina::lamina ALIAS lamina)
 set_target_properties(lamina PROPERTIES
-  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} EXPORT_NAME lamina)
+  LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} EXPORT_NAME lamina)
 target_compile_features(lamina PUBLIC cxx_std_20)
 target_include_directories(lamina PUBLIC
   "$<BUILD_INTERFACE:${LAMINA_PUBLIC_INCLUDE};${LAMINA_GENERATED_INCLUDE}>"
