@@ -143,12 +143,15 @@ class Allocator {
       trim(SIZE_MAX);
       data = system_block_allocate(capacity);
     }
+    if (data == nullptr) {
+      reserved_.fetch_sub(capacity, std::memory_order_relaxed);
+      refuse(bytes, "the system has no more");
+    }
     void* header = nullptr;
     try {
-      if (data == nullptr) refuse(bytes, "the system has no more");
       header = pool_allocate(sizeof(Buffer));
-    } catch (...) {
-      if (data != nullptr) system_block_free(data, capacity);
+    } catch (const OutOfMemory&) {
+      system_block_free(data, capacity);
       reserved_.fetch_sub(capacity, std::memory_order_relaxed);
       throw;
     }
