@@ -17,12 +17,13 @@
 
 namespace lamina {
 
+// Under AddressSanitizer a free block is poisoned, so that a use after free is reported although caches keep
+// the block.
 #ifdef LAMINA_ASAN
 inline constexpr bool kPoisons = true;
 inline void poison(void* data, size_t bytes) { __asan_poison_memory_region(data, bytes); }
 inline void unpoison(void* data, size_t bytes) { __asan_unpoison_memory_region(data, bytes); }
 #else
-// Under AddressSanitizer, a cached block is poisoned, so that a use after free is reported despite the cache.
 inline constexpr bool kPoisons = false;
 inline void poison(void*, size_t) {}
 inline void unpoison(void*, size_t) {}

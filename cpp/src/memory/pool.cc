@@ -29,8 +29,8 @@ struct FreeBlock {
   FreeBlock* next_chain;
 };
 
-// A thread's free blocks of one class. `capacity` is 0 until the thread is registered, and again once it is ending:
-// then every call takes the slow way.
+// A thread's free blocks of one class. `capacity` is 0 until the thread is registered, and again once it is
+// ending: then every call takes the slow way.
 struct LocalList {
   FreeBlock* head;
   uint32_t count;
@@ -47,9 +47,7 @@ struct CommonStore {
 constinit std::array<CommonStore, kClasses> stores{};
 constinit std::atomic<size_t> reserved_bytes{0};
 
-void hide(FreeBlock* block, size_t index) {
-  poison(block + 1, class_bytes(index) - sizeof(FreeBlock));
-}
+void hide(FreeBlock* block, size_t index) { poison(block + 1, class_bytes(index) - sizeof(FreeBlock)); }
 
 void push_chain(size_t index, FreeBlock* chain) {
   CommonStore& store = stores[index];
@@ -90,7 +88,7 @@ void* system_allocate(size_t bytes) {
   static const int at_fork = pthread_atfork(lock_stores, unlock_stores, unlock_stores);
   static_cast<void>(at_fork);
   system_allocations.fetch_add(1, std::memory_order_relaxed);
-  void* block = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  void* block = bytes > PTRDIFF_MAX ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (block == nullptr) fail<OutOfMemory>("memory", "the system has no {} bytes for small objects", bytes);
   return block;
 }

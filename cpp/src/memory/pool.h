@@ -7,8 +7,9 @@
 
 namespace lamina {
 
-// Small objects that come and go by the million: graph nodes, headers. A thread keeps free blocks of its own, so both
-// calls cost a few nanoseconds; a block may be freed on any thread, also while a thread or the process ends.
+// Small objects that come and go by the million: graph nodes, headers. A thread keeps free blocks of its own,
+// so both calls cost a few nanoseconds; a block may be freed on any thread, also while a thread or the
+// process ends.
 inline constexpr size_t kMaxPooledBytes = 512;
 
 // A block of `bytes`, aligned to 16. More than kMaxPooledBytes go to the system. Throws OutOfMemory.
