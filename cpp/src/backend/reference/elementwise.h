@@ -23,8 +23,9 @@ using ArgReduceFn = int64_t (*)(const void* in, size_t n);
 // The plain C++ loops over the rows of ops/*.def: definition, fallback, and what the tests compare with.
 // Each returns nullptr where the row does not compute in that dtype; 16-bit floats never have an arithmetic entry.
 TileFn reference_tile(OpId id, Dtype compute);
-// Conversion of any dtype to any other. Float to integer truncates, then keeps the low bits as NumPy on x86 does;
-// NaN and what does not fit 64 bits give the smallest int64 before that. To bool: x != 0. Complex to real: real part.
+// Conversion of any dtype to any other, defined for every value. Float to integer truncates as x86 and NumPy do: via
+// int32 to dtypes of at most 32 bits (int64 to uint32), keeping the low bits; NaN and what does not fit count as the
+// smallest int32 (int64). To bool: x != 0. Complex to real: real part. To floats: nearest, ties to even.
 TileFn reference_cast(Dtype from, Dtype to);
 ReduceFn reference_reduce(OpId id, Dtype compute);
 ArgReduceFn reference_argmax(Dtype dtype);
