@@ -6,8 +6,9 @@
 
 namespace lamina::cpu {
 
-// out[i] = in[i] for every index: same dtype, same shape, any strides in both. `out` must not have two indices for
-// one element, and must not overlap `in`. Threaded; transposes go through register tiles, splats through fills.
+// out[i] = in[i] for every index: same dtype, same shape, any strides in both. `out` must not have two
+// indices for one element, and must not overlap `in`. Threaded; transposes go through register tiles, splats
+// through fills.
 void copy(const View& in, const View& out);
 
 // Writes the inputs one after the other into `out` along `axis`; dtypes and the other lengths agree.

@@ -11,13 +11,13 @@
 
 namespace lamina {
 
-// Drops axes of length 1 and merges neighbours that one step per operand can walk, in place. Axis order stays.
-// Every strides[i] has shape.size() entries before, and as many as the new shape after; units do not matter.
-// The result has at least one axis: {1} for a single element, {0} where nothing is to be visited.
+// Drops axes of length 1 and merges neighbours that one step per operand can walk, in place. Axis order
+// stays. Every strides[i] has shape.size() entries before, and as many as the new shape after; units do not
+// matter. The result has at least one axis: {1} for a single element, {0} where nothing is to be visited.
 void collapse(Shape& shape, std::span<Strides* const> strides);
 
-// Orders the axes by the size of their steps, largest first, operands[0] deciding before operands[1] and so on.
-// For elementwise work only: it changes the order of the visit, not the set of elements.
+// Orders the axes by the size of their steps, largest first, operands[0] deciding before operands[1] and so
+// on. For elementwise work only: it changes the order of the visit, not the set of elements.
 void sort_axes_by_stride(Shape& shape, std::span<Strides* const> strides);
 
 // The loop nest that visits a common shape of N operands; strides in bytes. Innermost axis last, never empty.
@@ -36,8 +36,8 @@ struct CollapsedLoop {
   std::span<const Strides> all_strides() const { return strides; }
 };
 
-// Collapses views of one shape. `keep_order` = false may reorder axes so that the first view is walked in memory
-// order (elementwise work, where only the set of elements counts).
+// Collapses views of one shape. `keep_order` = false may reorder axes so that the first view is walked in
+// memory order (elementwise work, where only the set of elements counts).
 template <size_t N>
 CollapsedLoop<N> collapse_views(const std::array<const View*, N>& views, bool keep_order = true) {
   CollapsedLoop<N> loop;
@@ -54,7 +54,8 @@ CollapsedLoop<N> collapse_views(const std::array<const View*, N>& views, bool ke
 }
 
 // Calls body(offsets, n) for the pieces of inner rows that make up the linear range [begin, end) of the loop:
-// offsets[i] is operand i's distance from its base (in the strides' unit), n the elements along the last axis.
+// offsets[i] is operand i's distance from its base (in the strides' unit), n the elements along the last
+// axis.
 template <size_t N, class Body>
 void for_each_row(const Shape& shape, std::span<const Strides, N> strides, int64_t begin, int64_t end,
                   Body&& body) {
@@ -85,13 +86,15 @@ void for_each_row(const Shape& shape, std::span<const Strides, N> strides, int64
 }
 template <size_t N, class Body>
 void for_each_row(const CollapsedLoop<N>& loop, int64_t begin, int64_t end, Body&& body) {
-  for_each_row<N>(loop.shape, std::span<const Strides, N>(loop.strides), begin, end, std::forward<Body>(body));
+  for_each_row<N>(loop.shape, std::span<const Strides, N>(loop.strides), begin, end,
+                  std::forward<Body>(body));
 }
 
 // The same walk for a number of operands known at run time, one row at a time.
 class Odometer {
  public:
-  // `shape` and `strides` as collapse() leaves them; they must outlive the odometer. Starts at linear index `start`.
+  // `shape` and `strides` as collapse() leaves them; they must outlive the odometer. Starts at linear index
+  // `start`.
   Odometer(const Shape& shape, std::span<const Strides> strides, int64_t start = 0);
 
   // Operand i's distance from its base at the current element.

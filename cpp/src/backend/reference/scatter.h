@@ -8,9 +8,9 @@ namespace lamina::reference {
 
 enum class ScatterMode : uint8_t { kSet, kAdd, kMultiply, kMax, kMin };
 
-// Index rules and errors as in gather.h; all indices are checked before anything is written. `out` already holds the
-// values to update and has no two indices for one element. Duplicates: updates apply in row-major order of the indices
-// (so kSet keeps the last), whatever the thread count.
+// Index rules and errors as in gather.h; all indices are checked before anything is written. `out` already
+// holds the values to update and has no two indices for one element. Duplicates: updates apply in row-major
+// order of the indices (so kSet keeps the last), whatever the thread count.
 
 // out[j + starts(i)] (mode)= updates[i..., j...]: shapes as in gather(), with `out` in the place of src and
 // updates.shape = I followed by the slice's lengths.
