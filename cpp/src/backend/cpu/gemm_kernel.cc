@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/cpu/simd_target.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_kernel.cc"
 #include <hwy/foreach_target.h>
@@ -268,10 +270,12 @@ HWY_EXPORT(kernels_f64);
 
 template <>
 const GemmKernels<float>& gemm_kernels<float>() {
+  init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(kernels_f32)();
 }
 template <>
 const GemmKernels<double>& gemm_kernels<double>() {
+  init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(kernels_f64)();
 }
 

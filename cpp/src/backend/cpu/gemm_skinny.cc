@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/simd_target.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_skinny.cc"
@@ -190,7 +191,10 @@ namespace lamina::cpu {
 
 HWY_EXPORT(skinny_kernels);
 
-const GemmSkinny& gemm_skinny() { return *HWY_DYNAMIC_DISPATCH(skinny_kernels)(); }
+const GemmSkinny& gemm_skinny() {
+  init_simd_target();
+  return *HWY_DYNAMIC_DISPATCH(skinny_kernels)();
+}
 
 }  // namespace lamina::cpu
 #endif
