@@ -1,0 +1,285 @@
+#include "backend/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/gemm_scratch.h"
+
+namespace lamina::cpu {
+namespace {
+
+// Below this many multiply-adds a problem runs on the calling thread: waking others costs more.
+constexpr int64_t kParallelWork = int64_t{1} << 19;
+// Packed A is kept for at most this many bytes of rows at a time.
+constexpr int64_t kPackedBytes = int64_t{8} << 20;
+// A job's block of packed B is made for at most this many columns.
+constexpr int64_t kStripCols = 256;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+const void* offset_by(const void* p, int64_t elems, Dtype t) {
+  return p ? static_cast<const char*>(p) + elems * static_cast<int64_t>(itemsize(t)) : nullptr;
+}
+
+// One problem of the batch, offsets applied.
+struct Problem {
+  GemmMatrix a, b, c0;
+  void* c;
+  int64_t row_base;  // number of its first row for the epilogue
+};
+
+Problem problem_at(const GemmArgs& g, int64_t i) {
+  Problem p{g.a, g.b, g.c0, g.c, i * g.m};
+  if (g.a_offsets) p.a.data = offset_by(g.a.data, g.a_offsets[i], g.a.dtype);
+  if (g.b_offsets) p.b.data = offset_by(g.b.data, g.b_offsets[i], g.b.dtype);
+  if (g.c0_offsets) p.c0.data = offset_by(g.c0.data, g.c0_offsets[i], g.c0.dtype);
+  if (g.c_offsets) p.c = static_cast<char*>(g.c) + g.c_offsets[i] * static_cast<int64_t>(itemsize(g.c_dtype));
+  if (g.beta == 0) p.c0.data = nullptr;
+  return p;
+}
+
+char* output_at(const GemmArgs& g, const Problem& p, int64_t row, int64_t col) {
+  return static_cast<char*>(p.c) + (row * g.ldc + col) * static_cast<int64_t>(itemsize(g.c_dtype));
+}
+
+// Whether the accumulators can live in C itself.
+template <class T>
+bool writes_directly(const GemmArgs& g, const Problem& p) {
+  return itemsize(g.c_dtype) == sizeof(T) && g.alpha == 1 && !p.c0.data && !g.epilogue;
+}
+
+// alpha, C0, epilogue and rounding for a finished tile of sums.
+template <class T>
+void finish_tile(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, T* tile, int64_t row0,
+                 int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
+  if (g.alpha != 1 || p.c0.data) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const void* c0 = offset_by(p.c0.data, (row0 + i) * p.c0.row_stride + col0 * p.c0.col_stride, p.c0.dtype);
+      kernels.scale(tile + i * ld, cols, g.alpha, g.beta, c0, p.c0.dtype, p.c0.col_stride);
+    }
+  }
+  if constexpr (sizeof(T) == 4) {
+    if (g.epilogue) (*g.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
+  }
+  for (int64_t i = 0; i < rows; ++i) kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
+}
+
+// k = 0, and nothing else to do than beta * C0.
+template <class T>
+void fill_rows(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels) {
+  Scratch row(g.n * static_cast<int64_t>(sizeof(T)));
+  for (int64_t i = 0; i < g.m; ++i) {
+    std::fill_n(row.as<T>(), g.n, T(0));
+    finish_tile(g, p, kernels, row.as<T>(), i, 1, 0, g.n, g.n);
+  }
+}
+
+// How the packed algorithm is cut: jobs are strips of columns times blocks of rows. No result depends on it.
+struct Cut {
+  int64_t strip_cols, block_rows;
+};
+
+template <class T>
+Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, bool parallel) {
+  Cut cut{std::min(ceil_div(g.n, kernels.nr) * kernels.nr, kStripCols), rows};
+  if (!parallel) return cut;
+  const int64_t wanted = 4 * num_threads();
+  while (cut.strip_cols > 2 * kernels.nr && ceil_div(g.n, cut.strip_cols) < wanted) {
+    cut.strip_cols = ceil_div(cut.strip_cols / 2, kernels.nr) * kernels.nr;
+  }
+  // Every block packs its strip of B again, so blocks stay tall.
+  const int64_t blocks = std::min(ceil_div(wanted, ceil_div(g.n, cut.strip_cols)), ceil_div(rows, 4 * kernels.mr));
+  cut.block_rows = ceil_div(ceil_div(rows, blocks), kernels.mr) * kernels.mr;
+  return cut;
+}
+
+// One job: rows [row0, row0 + rows) of the packed rows that start at `base`, columns [col0, col0 + cols).
+template <class T>
+void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const T* packed_a,
+                  int64_t base, int64_t packed_rows, int64_t row0, int64_t rows, int64_t col0, int64_t cols) {
+  const bool direct = writes_directly<T>(g, p);
+  Scratch packed_b(kernels.packed_b_elems(cols, std::min(g.k, kGemmDepth)) * static_cast<int64_t>(sizeof(T)));
+  Scratch sums(direct ? 0 : rows * cols * static_cast<int64_t>(sizeof(T)));
+  T* tile = direct ? reinterpret_cast<T*>(output_at(g, p, base + row0, col0)) : sums.as<T>();
+  const int64_t ld = direct ? g.ldc : cols;
+  for (int64_t k0 = 0; k0 < g.k; k0 += kGemmDepth) {
+    const int64_t depth = std::min(kGemmDepth, g.k - k0);
+    kernels.pack_b(p.b, k0, depth, col0, cols, packed_b.as<T>());
+    const T* a = packed_a + k0 * packed_rows + row0 * depth;
+    const bool last = k0 + depth == g.k;
+    if (direct || !last) {
+      kernels.multiply(rows, cols, depth, a, packed_b.as<T>(), tile, ld, k0 > 0);
+      continue;
+    }
+    for (int64_t i = 0; i < rows; i += kernels.mr) {
+      const int64_t height = std::min(kernels.mr, rows - i);
+      kernels.multiply(height, cols, depth, a + i * depth, packed_b.as<T>(), tile + i * ld, ld, k0 > 0);
+      finish_tile(g, p, kernels, tile + i * ld, base + row0 + i, height, col0, cols, ld);
+    }
+  }
+}
+
+template <class T>
+void multiply_packed(const GemmArgs& g, const Problem& p, bool parallel) {
+  const GemmKernels<T>& kernels = gemm_kernels<T>();
+  const int64_t fit = std::max<int64_t>(kernels.mr, kPackedBytes / static_cast<int64_t>(sizeof(T)) / g.k);
+  const int64_t slab = ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), kernels.mr) * kernels.mr;
+  Scratch packed(std::min(slab, g.m) * g.k * static_cast<int64_t>(sizeof(T)));
+  T* packed_a = packed.as<T>();
+  for (int64_t base = 0; base < g.m; base += slab) {
+    const int64_t rows = std::min(slab, g.m - base);
+    const auto pack = [&](int64_t slice) {
+      const int64_t k0 = slice * kGemmDepth;
+      kernels.pack_a(p.a, base, rows, k0, std::min(kGemmDepth, g.k - k0), packed_a + k0 * rows);
+    };
+    const Cut cut = choose_cut(g, rows, kernels, parallel);
+    const int64_t strips = ceil_div(g.n, cut.strip_cols), blocks = ceil_div(rows, cut.block_rows);
+    const auto job = [&](int64_t i) {
+      const int64_t row0 = i % blocks * cut.block_rows, col0 = i / blocks * cut.strip_cols;
+      multiply_job(g, p, kernels, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0), col0,
+                   std::min(cut.strip_cols, g.n - col0));
+    };
+    const int64_t slices = ceil_div(g.k, kGemmDepth);
+    if (parallel) {
+      parallel_for(slices, pack);
+      parallel_for(strips * blocks, job);
+    } else {
+      for (int64_t i = 0; i < slices; ++i) pack(i);
+      for (int64_t i = 0; i < strips * blocks; ++i) job(i);
+    }
+  }
+}
+
+// The few rows of the left operand as float32, row-major.
+const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) {
+  if (x.dtype == Dtype::kFloat32 && x.col_stride == 1 && (m == 1 || x.row_stride == k)) {
+    return static_cast<const float*>(x.data);
+  }
+  // A panel of one row is that row.
+  for (int64_t i = 0; i < m; ++i) gemm_kernels<float>().pack_a(x, i, 1, 0, k, copy + i * k);
+  return copy;
+}
+
+GemmMatrix transposed(const GemmMatrix& a) { return {a.data, a.dtype, a.col_stride, a.row_stride}; }
+
+// x is m x k with m <= kSkinnyRows, b is k x n with one unit stride. With `swapped`, the result is the transpose of
+// the problem's output: its rows are C's columns.
+void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, const GemmMatrix& b, int64_t m,
+                     int64_t n, bool swapped, bool parallel) {
+  const GemmKernels<float>& kernels = gemm_kernels<float>();
+  const GemmSkinny& skinny = gemm_skinny();
+  Scratch copy(m * g.k * static_cast<int64_t>(sizeof(float)));
+  const float* rows = dense_rows(x, m, g.k, copy.as<float>());
+  // Chunks read about 64 KB of B or more, in whole cache lines.
+  const int64_t least = std::max<int64_t>(64, ceil_div(16384 / g.k, 64) * 64);
+  const int64_t even = ceil_div(ceil_div(n, 4 * num_threads()), 64) * 64;
+  const int64_t width = std::clamp<int64_t>(even, least, std::max<int64_t>(least, 1024));
+  const bool direct = !swapped && writes_directly<float>(g, p);
+  const auto job = [&](int64_t i) {
+    const int64_t col0 = i * width, cols = std::min(width, n - col0);
+    const auto bytes = m * cols * static_cast<int64_t>(sizeof(float));
+    Scratch tile(direct ? 0 : bytes), sums(b.col_stride == 1 ? bytes : 0), turned(swapped ? bytes : 0);
+    float* out = direct ? reinterpret_cast<float*>(output_at(g, p, 0, col0)) : tile.as<float>();
+    const int64_t ld = direct ? g.ldc : cols;
+    if (b.col_stride == 1) {
+      skinny.row_major(m, g.k, rows, b, col0, cols, out, ld, sums.as<float>());
+    } else {
+      skinny.col_major(m, g.k, rows, b, col0, cols, out, ld);
+    }
+    if (direct) return;
+    if (!swapped) return finish_tile(g, p, kernels, out, 0, m, col0, cols, ld);
+    for (int64_t r = 0; r < m; ++r) {
+      for (int64_t c = 0; c < cols; ++c) turned.as<float>()[c * m + r] = out[r * cols + c];
+    }
+    finish_tile(g, p, kernels, turned.as<float>(), col0, cols, 0, m, m);
+  };
+  const int64_t jobs = ceil_div(n, width);
+  if (parallel) {
+    parallel_for(jobs, job);
+  } else {
+    for (int64_t i = 0; i < jobs; ++i) job(i);
+  }
+}
+
+bool has_unit_stride(const GemmMatrix& b) { return b.col_stride == 1 || b.row_stride == 1; }
+
+template <class T>
+void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
+  if (g.k == 0) return fill_rows(g, p, gemm_kernels<T>());
+  if constexpr (sizeof(T) == 4) {
+    // In this order of summation only the row-major kernel agrees with the packed one bit by bit.
+    if (g.m <= kSkinnyRows && (g.batch_invariant ? p.b.col_stride == 1 : has_unit_stride(p.b))) {
+      return multiply_skinny(g, p, p.a, p.b, g.m, g.n, false, parallel);
+    }
+    if (g.n <= kSkinnyRows && !g.batch_invariant && has_unit_stride(p.a)) {
+      return multiply_skinny(g, p, transposed(p.b), transposed(p.a), g.n, g.m, true, parallel);
+    }
+  }
+  multiply_packed<T>(g, p, parallel);
+}
+
+template <class T>
+void multiply_batch(const GemmArgs& g) {
+  const int64_t work = g.m * g.n * std::max<int64_t>(g.k, 1);
+  if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kParallelWork);
+  if (g.batch < 4 * num_threads() && work >= 4 * kParallelWork) {
+    for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), true);
+    return;
+  }
+  parallel_ranges(g.batch, std::max<int64_t>(1, kParallelWork / work), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) multiply_one<T>(g, problem_at(g, i), false);
+  });
+}
+
+// Real or imaginary plane of a complex64 matrix.
+GemmMatrix plane(const GemmMatrix& m, int which) {
+  return {m.data ? static_cast<const float*>(m.data) + which : nullptr, Dtype::kFloat32, 2 * m.row_stride,
+          2 * m.col_stride};
+}
+
+// Four float32 products over the planes of the operands.
+void multiply_complex(const GemmArgs& g, const Problem& p) {
+  const int64_t plane_elems = g.m * g.n;
+  Scratch planes(2 * plane_elems * static_cast<int64_t>(sizeof(float)));
+  GemmArgs part;
+  part.m = g.m, part.n = g.n, part.k = g.k, part.ldc = g.n, part.batch_invariant = g.batch_invariant;
+  const auto add = [&](int a_plane, int b_plane, double sign, bool first, float* out) {
+    part.a = plane(p.a, a_plane), part.b = plane(p.b, b_plane), part.c = out;
+    part.alpha = sign, part.beta = first ? 0 : 1;
+    part.c0 = {out, Dtype::kFloat32, g.n, 1};
+    gemm(part);
+  };
+  float* real = planes.as<float>();
+  float* imag = real + plane_elems;
+  add(0, 0, 1, true, real), add(1, 1, -1, false, real);
+  add(0, 1, 1, true, imag), add(1, 0, 1, false, imag);
+  const auto alpha = static_cast<float>(g.alpha), beta = static_cast<float>(g.beta);
+  for (int64_t i = 0; i < g.m; ++i) {
+    auto* out = reinterpret_cast<float*>(output_at(g, p, i, 0));
+    const auto* c0 = static_cast<const float*>(p.c0.data);
+    for (int64_t j = 0; j < g.n; ++j) {
+      float re = alpha * real[i * g.n + j], im = alpha * imag[i * g.n + j];
+      if (c0) {
+        const float* z = c0 + 2 * (i * p.c0.row_stride + j * p.c0.col_stride);
+        re += beta * z[0], im += beta * z[1];
+      }
+      out[2 * j] = re, out[2 * j + 1] = im;
+    }
+  }
+}
+
+}  // namespace
+
+void gemm(const GemmArgs& g) {
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return;
+  switch (g.c_dtype) {
+    case Dtype::kFloat64: return multiply_batch<double>(g);
+    case Dtype::kComplex64:
+      for (int64_t i = 0; i < g.batch; ++i) multiply_complex(g, problem_at(g, i));
+      return;
+    default: return multiply_batch<float>(g);
+  }
+}
+
+}  // namespace lamina::cpu

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/gemm.h"
+
+namespace lamina::cpu {
+
+// Steps of the shared axis that are summed in registers before they are added to the result. It fixes the order of
+// summation, so it is one constant for all targets and sizes.
+inline constexpr int64_t kGemmDepth = 256;
+
+// The inner kernels of gemm for one instruction set; T is float or double. Packed operands are slices of at most
+// kGemmDepth steps: A as panels of `mr` rows (the last one of fewer), element (r, k) of a panel with h rows at k * h + r;
+// B as panels of `nr` columns (the last one padded with zeros), element (k, c) at k * nr + c. Both 64-byte aligned.
+template <class T>
+struct GemmKernels {
+  int64_t mr, nr;
+  // Packs rows [row0, row0 + rows) and steps [k0, k0 + depth) of A.
+  void (*pack_a)(const GemmMatrix& a, int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst);
+  // Packs steps [k0, k0 + depth) and columns [col0, col0 + cols) of B.
+  void (*pack_b)(const GemmMatrix& b, int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst);
+  // c[rows x cols] = a b, or += with accumulate.
+  void (*multiply)(int64_t rows, int64_t cols, int64_t depth, const T* a, const T* b, T* c, int64_t ldc,
+                   bool accumulate);
+  // row[j] = alpha * row[j] + beta * c0[j * step]; c0 may be null.
+  void (*scale)(T* row, int64_t n, double alpha, double beta, const void* c0, Dtype c0_dtype, int64_t step);
+  // Rounds row[0, n) to dtype at dst.
+  void (*store)(const T* row, int64_t n, void* dst, Dtype dtype);
+
+  int64_t packed_a_elems(int64_t rows, int64_t depth) const { return rows * depth; }
+  int64_t packed_b_elems(int64_t cols, int64_t depth) const { return (cols + nr - 1) / nr * nr * depth; }
+};
+
+// The kernels of the instruction set in use.
+template <class T>
+const GemmKernels<T>& gemm_kernels();
+template <>
+const GemmKernels<float>& gemm_kernels<float>();
+template <>
+const GemmKernels<double>& gemm_kernels<double>();
+
+// Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k] row-major.
+inline constexpr int64_t kSkinnyRows = 16;
+struct GemmSkinny {
+  // tile[m, cols] (leading dimension ld) = x B[:, col0 : col0 + cols], B with unit column stride. Same order of
+  // summation as the packed kernels. `sums` is working memory of m * cols floats.
+  void (*row_major)(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_t col0, int64_t cols,
+                    float* tile, int64_t ld, float* sums);
+  // The same for B with unit row stride (each column contiguous).
+  void (*col_major)(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_t col0, int64_t cols,
+                    float* tile, int64_t ld);
+};
+const GemmSkinny& gemm_skinny();
+
+}  // namespace lamina::cpu
