@@ -1,0 +1,1 @@
+"""The layers; ``lamina.nn`` exports their names."""

@@ -1,0 +1,27 @@
+"""Argument checks shared by the layers."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import lamina.core as mx
+
+
+def positive_int(layer: str, name: str, value: Any) -> int:
+    """Return ``value`` as an int of at least 1, or raise an error that names layer and argument."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{layer}] {name} must be an integer, got {type(value).__name__}") from None
+    if number < 1:
+        raise ValueError(f"[{layer}] {name} must be at least 1, got {number}")
+    return number
+
+
+def last_axis(layer: str, x: mx.array, dims: int, name: str = "input") -> None:
+    """Raise unless the last axis of ``x`` has ``dims`` entries."""
+    if x.ndim == 0 or x.shape[-1] != dims:
+        raise ValueError(
+            f"[{layer}] the last axis of the {name} must have {dims} entries, got shape {x.shape}"
+        )

@@ -1,0 +1,99 @@
+"""Gradients and recomputation for functions of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lamina.core as mx
+from lamina.nn.layers.base import Module
+
+__all__ = ["checkpoint", "value_and_grad"]
+
+
+def _with_parameters(model: Module, fn: Callable) -> Callable:
+    """Return ``fn`` as a function of the model's parameters, which the model holds during the call only."""
+
+    def call(parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        before = model.trainable_parameters()
+        model.update(parameters)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            # Tracers left in the model would keep the whole graph alive, and outlive an exception.
+            model.update(before)
+
+    return call
+
+
+def value_and_grad(model: Module, fn: Callable) -> Callable:
+    """Return a function that computes ``fn`` and its gradient with respect to a model's trainable parameters.
+
+    Parameters
+    ----------
+    model : Module
+        The model that ``fn`` uses.
+    fn : callable
+        Returns a scalar array, or a tuple or list whose first entry is one.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of ``fn`` and returns what it returns, and the gradients as a tree like that of
+        ``model.trainable_parameters()``.
+
+    Raises
+    ------
+    TypeError
+        ``model`` is not a module.
+
+    Examples
+    --------
+    >>> from lamina import core as mx, nn
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> loss_and_grad = nn.value_and_grad(model, lambda x: model(x).sum())
+    >>> _, grads = loss_and_grad(mx.array([[1.0, 2.0]]))
+    >>> grads["weight"].tolist()
+    [[1.0, 2.0]]
+    """
+    if not Module.is_module(model):
+        raise TypeError(f"[value_and_grad] the model must be a Module, got {type(model).__name__}")
+    value_grad_fn = mx.value_and_grad(_with_parameters(model, fn))
+
+    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return value_grad_fn(model.trainable_parameters(), *args, **kwargs)
+
+    wrapped.__name__ = getattr(fn, "__name__", "value_and_grad")
+    wrapped.__doc__ = fn.__doc__
+    return wrapped
+
+
+def checkpoint(module: Module, fn: Callable | None = None) -> Callable:
+    """Return a function that calls a module, and that the backward pass recomputes instead of storing.
+
+    Parameters
+    ----------
+    module : Module
+        The module, whose trainable parameters take part in gradients.
+    fn : callable, optional
+        What to call; the module itself if not given.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of ``fn``.
+
+    Examples
+    --------
+    >>> from lamina import core as mx, nn
+    >>> from lamina.nn.utils import checkpoint
+    >>> layer = nn.Linear(2, 3)
+    >>> mx.array_equal(checkpoint(layer)(mx.ones((1, 2))), layer(mx.ones((1, 2)))).item()
+    True
+    """
+    recomputed = mx.checkpoint(_with_parameters(module, module if fn is None else fn))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return recomputed(module.trainable_parameters(), *args, **kwargs)
+
+    return wrapped
