@@ -82,7 +82,8 @@ def make_step(model: Llama, optimizer: optim.Optimizer, config: TrainConfig) -> 
 
     if config.compile:
         whole = mx.compile(whole, inputs=state, outputs=state)
-        gradient = mx.compile(gradient, inputs=[model.state])
+        # Outputs too: tracing passes through the model, which must get its own arrays back.
+        gradient = mx.compile(gradient, inputs=[model.state], outputs=[model.state])
         update = mx.compile(update, inputs=state, outputs=state)
 
     def accumulated(batches: list[mx.array]) -> tuple[mx.array, mx.array]:
