@@ -1,0 +1,43 @@
+"""What can go wrong in ``lamina.lm``: each error names what was wanted and what came."""
+
+from __future__ import annotations
+
+
+class LMError(Exception):
+    """Base of every error that ``lamina.lm`` raises about its inputs."""
+
+
+class ConfigError(LMError, ValueError):
+    """A model or training configuration is wrong, or asks for something not supported."""
+
+
+class CheckpointError(LMError, ValueError):
+    """A file of weights, a tokenizer or a training checkpoint is missing, corrupt or does not fit."""
+
+
+class PromptError(LMError, ValueError):
+    """A prompt cannot be used (it is empty, or not text)."""
+
+
+class ContextError(PromptError):
+    """A prompt leaves no room in the model's context.
+
+    Attributes
+    ----------
+    prompt_tokens : int
+        Length of the prompt in tokens.
+    context : int
+        Number of positions that the model has.
+    """
+
+    def __init__(self, prompt_tokens: int, context: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens, but the model's context holds {context}, "
+            f"of which one must stay free for the answer: shorten the prompt to {context - 1} tokens or fewer"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context = context
+
+
+class DataError(LMError, ValueError):
+    """Training or evaluation text is missing, empty or too short."""

@@ -1,0 +1,157 @@
+"""Text to token ids and back, over the ``tokenizers`` library and a ``tokenizer.json``."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as HFTokenizer
+
+from lamina.lm.errors import CheckpointError, LMError
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Return the byte-level BPE alphabet: printable stand-in character -> byte.
+
+    Printable Latin-1 bytes stand for themselves; the others are numbered from U+0100 in byte order.
+    """
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in set(plain)]
+    return {**{chr(b): b for b in plain}, **{chr(0x100 + i): b for i, b in enumerate(rest)}}
+
+
+class Tokenizer:
+    """A tokenizer with the ids that begin and end a text.
+
+    Parameters
+    ----------
+    inner : tokenizers.Tokenizer
+        The tokenizer itself.
+    eos_ids : iterable of int
+        Ids that end a text; generation stops there.
+    """
+
+    def __init__(self, inner: HFTokenizer, eos_ids: Iterable[int] = ()) -> None:
+        self.inner = inner
+        self.eos_ids = frozenset(eos_ids)
+        self.byte_level = _is_byte_level(inner)
+        self._special = frozenset(i for i, t in inner.get_added_tokens_decoder().items() if t.special)
+        self._alphabet = byte_alphabet()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return self.inner.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Return the ids of ``text``; with ``special``, also those its template adds (a leading BOS, say)."""
+        return self.inner.encode(text, add_special_tokens=special).ids
+
+    def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+        """Return the ids of many texts, encoded side by side."""
+        return [e.ids for e in self.inner.encode_batch(list(texts), add_special_tokens=special)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, special tokens left out, bytes that are not UTF-8 as U+FFFD."""
+        return self.inner.decode(list(ids), skip_special_tokens=True)
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that ``token`` stands for in a byte-level tokenizer; none for a special token.
+
+        Raises
+        ------
+        LMError
+            The id is outside the vocabulary.
+        """
+        if token in self._special:
+            return b""
+        piece = self.inner.id_to_token(token)
+        if piece is None:
+            raise LMError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+        if all(c in self._alphabet for c in piece):
+            return bytes(self._alphabet[c] for c in piece)
+        return piece.encode("utf-8")  # an added token, stored as plain text
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a fresh incremental detokenizer."""
+        return ByteDetokenizer(self) if self.byte_level else TextDetokenizer(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``tokenizer.json`` to ``path``."""
+        Path(path).write_text(self.inner.to_str(pretty=False), encoding="utf-8")
+
+
+class Detokenizer:
+    """Turns ids, one by one, into pieces of text that never split a character."""
+
+    def add(self, token: int) -> str:
+        """Take one id; return the text that became complete with it, perhaps none."""
+        raise NotImplementedError
+
+    def finish(self) -> str:
+        """Return what is left: an unfinished character as U+FFFD."""
+        raise NotImplementedError
+
+
+class ByteDetokenizer(Detokenizer):
+    """For byte-level tokenizers: bytes through an incremental UTF-8 decoder, exact for every sequence of ids."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class TextDetokenizer(Detokenizer):
+    """For other tokenizers: decodes a short window of ids again and returns what is new and complete."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._shown = 0  # ids whose text was returned
+        self._start = 0  # first id of the window: one piece of context before the new ids
+
+    def add(self, token: int) -> str:
+        self._ids.append(token)
+        piece = self._new_text()
+        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        self._start, self._shown = self._shown, len(self._ids)
+        return piece
+
+    def finish(self) -> str:
+        return self._new_text()
+
+    def _new_text(self) -> str:
+        decode = self._tokenizer.decode
+        return decode(self._ids[self._start :])[len(decode(self._ids[self._start : self._shown])) :]
+
+
+def load_tokenizer(path: str | Path, eos_ids: Iterable[int] = ()) -> Tokenizer:
+    """Read a ``tokenizer.json``.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing or is not a tokenizer.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no tokenizer at {path}: wanted a tokenizer.json")
+    try:
+        inner = HFTokenizer.from_file(str(path))
+    except Exception as e:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is not a usable tokenizer.json: {e}") from e
+    return Tokenizer(inner, eos_ids)
+
+
+def _is_byte_level(inner: HFTokenizer) -> bool:
+    decoder = json.loads(inner.to_str()).get("decoder") or {}
+    return decoder.get("type") == "ByteLevel"
