@@ -146,7 +146,12 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
 
 namespace random {
 Array key(uint64_t seed);
-void seed(uint64_t seed);  // of the thread's implicit key sequence
+// The process's implicit key: seed(s) sets it to key(s); a draw without a key replaces it by the first half of its
+// split and uses the second.
+void seed(uint64_t seed);
+Array state();
+void set_state(const Array& key);
+Array next_key();
 std::vector<Array> split(const Array& key, int num = 2);
 // num keys, uint32 (num, 2)
 Array split_keys(const Array& key, int num);

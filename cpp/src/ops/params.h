@@ -29,8 +29,7 @@ struct SliceParams {
 struct SliceUpdateParams {
   Shape start;
   Strides strides;
-  ScatterMode mode = ScatterMode::kSet;
-  LAMINA_PARAMS(SliceUpdateParams, v.size("start", start); v.size("strides", strides); v.field("mode", mode);)
+  LAMINA_PARAMS(SliceUpdateParams, v.size("start", start); v.size("strides", strides);)
 };
 struct AsStridedParams {
   Strides strides;

@@ -232,6 +232,16 @@ Box slice_box(const Shape& shape, const Shape& start, const Shape& stop, const S
   return box;
 }
 
+Array combine(ScatterMode mode, const Array& old, const Array& values) {
+  switch (mode) {
+    case ScatterMode::kAdd: return add(old, values);
+    case ScatterMode::kMultiply: return multiply(old, values);
+    case ScatterMode::kMax: return maximum(old, values);
+    case ScatterMode::kMin: return minimum(old, values);
+    default: return values;
+  }
+}
+
 }  // namespace
 
 Array slice(const Array& a, const Shape& start, const Shape& stop, const Strides& strides) {
@@ -247,10 +257,11 @@ Array slice(const Array& a, const Shape& start, const Shape& stop) {
 Array slice_update(const Array& a, const Array& update, const Shape& start, const Shape& stop,
                    const Strides& strides, ScatterMode mode) {
   Box box = slice_box(a.shape(), start, stop, strides, "slice_update");
-  const Array values = broadcast_to(astype(update, a.dtype()), box.shape);
-  if (box.whole && mode == ScatterMode::kSet) return values;
+  Array values = broadcast_to(astype(update, a.dtype()), box.shape);
+  if (mode != ScatterMode::kSet) values = combine(mode, slice(a, start, stop, strides), values);
+  if (box.whole) return values;
   return make_node(OpId::SliceUpdate, a.dtype(), a.shape(), {a, values},
-                   make_params(SliceUpdateParams{box.params.start, box.params.strides, mode}));
+                   make_params(SliceUpdateParams{box.params.start, box.params.strides}));
 }
 
 Array flip(const Array& a, const OptAxes& axes) {

@@ -1,9 +1,3 @@
 #pragma once
 
-#include <cstdint>
-
-namespace lamina {
-
-enum class ScanKind : uint8_t { kSum, kProd, kMax, kMin, kLogAddExp };
-
-}  // namespace lamina
+#include "lamina/ops.h"  // ScanKind

@@ -3,10 +3,10 @@
 #include <span>
 
 #include "core/view.h"
+#include "lamina/ops.h"
 
 namespace lamina::reference {
 
-enum class ScatterMode : uint8_t { kSet, kAdd, kMultiply, kMax, kMin };
 
 // Index rules and errors as in gather.h; all indices are checked before anything is written. `out` already
 // holds the values to update and has no two indices for one element. Duplicates: updates apply in row-major

@@ -1,0 +1,262 @@
+#include "backend/backend.h"
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/copy.h"
+#include "backend/cpu/gather.h"
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/qmm.h"
+#include "backend/cpu/random.h"
+#include "backend/cpu/rope.h"
+#include "backend/cpu/scan.h"
+#include "backend/cpu/sort.h"
+#include "backend/cpu/tile.h"
+#include "backend/reference/kernels.h"
+#include "backend/reference/layout.h"
+#include "backend/reference/matmul.h"
+#include "graph/eval.h"
+
+namespace lamina::cpu {
+namespace {
+
+// Element offsets of every matrix of a batch of views that share their leading axes.
+std::vector<int64_t> batch_offsets(const View& v, size_t batch_axes) {
+  std::vector<int64_t> out{0};
+  for (size_t i = 0; i < batch_axes; ++i) {
+    std::vector<int64_t> next;
+    next.reserve(out.size() * static_cast<size_t>(v.shape[i]));
+    for (int64_t o : out) {
+      for (int64_t j = 0; j < v.shape[i]; ++j) next.push_back(o + j * v.strides[i]);
+    }
+    out = std::move(next);
+  }
+  return out;
+}
+
+GemmMatrix matrix_of(const View& v) {
+  const size_t n = v.shape.size();
+  return {v.data, v.dtype, v.strides[n - 2], v.strides[n - 1]};
+}
+
+void run_quantized_matmul(const KernelCall& c);
+
+// Copies of weights whose layout the kernel does not take.
+void run_quantized_matmul_packed(const KernelCall& c) {
+  std::vector<View> in(c.in.begin(), c.in.end());
+  std::vector<BufferRef> memory;
+  for (size_t i = 1; i < in.size(); ++i) {
+    View dense = in[i];
+    dense.strides = row_major_strides(dense.shape);
+    memory.push_back(allocate(byte_count(dense.shape, dense.dtype)));
+    dense.data = memory.back()->data();
+    copy(in[i], dense);
+    in[i] = dense;
+  }
+  run_quantized_matmul({c.op, c.params, in, c.out});
+}
+
+// Leading axes of A that can be counted as rows, because B is one matrix and A's rows follow one another.
+bool folds_into_rows(const View& a, const View& b) {
+  const size_t n = a.shape.size();
+  for (size_t i = 0; i + 2 < n; ++i) {
+    if (b.strides[i] != 0 && b.shape[i] != 1) return false;
+  }
+  int64_t step = a.strides[n - 2] * a.shape[n - 2];
+  for (size_t i = n - 2; i-- > 0;) {
+    if (a.shape[i] != 1 && a.strides[i] != step) return false;
+    step *= a.shape[i];
+  }
+  return true;
+}
+
+void run_matmul(const KernelCall& c) {
+  const View &a = c.in[0], &b = c.in[1], &out = c.out[0];
+  if (!is_inexact(out.dtype)) {
+    reference::matmul(a, b, out);
+    return;
+  }
+  if (out.size() == 0) return;
+  const size_t n = out.shape.size();
+  GemmArgs g;
+  g.m = out.shape[n - 2];
+  g.n = out.shape[n - 1];
+  g.k = a.shape[n - 1];
+  g.a = matrix_of(a);
+  g.b = matrix_of(b);
+  g.c = out.data;
+  g.c_dtype = out.dtype;
+  g.ldc = g.n;
+  std::vector<int64_t> a_at, b_at, c_at;
+  if (n > 2 && folds_into_rows(a, b)) {
+    g.m = out.size() / g.n;
+  } else if (n > 2) {
+    a_at = batch_offsets(a, n - 2);
+    b_at = batch_offsets(b, n - 2);
+    c_at = batch_offsets(out, n - 2);
+    g.batch = static_cast<int64_t>(c_at.size());
+    g.a_offsets = a_at.data();
+    g.b_offsets = b_at.data();
+    g.c_offsets = c_at.data();
+  }
+  gemm(g);
+}
+
+// The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
+bool packed_matrices(const View& v) {
+  const size_t n = v.shape.size();
+  const int64_t matrix = v.shape[n - 2] * v.shape[n - 1];
+  if (v.strides[n - 1] != 1 || (v.shape[n - 2] > 1 && v.strides[n - 2] != v.shape[n - 1])) return false;
+  for (size_t i = 0; i + 2 < n; ++i) {
+    if (v.shape[i] > 1 && (v.strides[i] < 0 || v.strides[i] % matrix != 0)) return false;
+  }
+  return true;
+}
+
+void run_quantized_matmul(const KernelCall& c) {
+  const auto& p = c.as<QuantParams>();
+  if (c.out[0].size() == 0) return;
+  if (!packed_matrices(c.in[1]) || !packed_matrices(c.in[2]) || !packed_matrices(c.in[3])) {
+    run_quantized_matmul_packed(c);
+    return;
+  }
+  const View &x = c.in[0], &w = c.in[1], &out = c.out[0];
+  const size_t n = out.shape.size();
+  QmmArgs q;
+  q.m = out.shape[n - 2];
+  q.n = out.shape[n - 1];
+  q.k = x.shape[n - 1];
+  q.transpose = p.transpose;
+  q.group = p.group_size;
+  q.bits = p.bits;
+  q.mode = p.mode == QuantizedMode::kInt8 ? QmmMode::kInt8 : QmmMode::kExact;
+  q.x = x.data;
+  q.x_dtype = x.dtype;
+  q.x_row_stride = x.strides[n - 2];
+  q.x_col_stride = x.strides[n - 1];
+  q.packed = w.as<uint32_t>();
+  q.scales = c.in[2].data;
+  q.biases = c.in[3].data;
+  q.scale_dtype = c.in[2].dtype;
+  q.y = out.data;
+  q.y_dtype = out.dtype;
+  q.y_row_stride = q.n;
+  std::vector<int64_t> x_at, y_at, w_at;
+  View one_matrix = x;
+  one_matrix.strides = Strides(n, 0);
+  if (w.shape.size() == 2 && folds_into_rows(x, one_matrix)) {
+    q.m = out.size() / q.n;
+  } else {
+    x_at = batch_offsets(x, n - 2);
+    y_at = batch_offsets(out, n - 2);
+    q.batch = static_cast<int64_t>(x_at.size());
+    q.x_offsets = x_at.data();
+    q.y_offsets = y_at.data();
+    if (w.shape.size() > 2) {
+      w_at = batch_offsets(w, n - 2);
+      const int64_t matrix = w.shape[n - 2] * w.shape[n - 1];
+      for (int64_t& o : w_at) o /= matrix;
+      q.w_matrix = w_at.data();
+    }
+  }
+  quantized_matmul(q);
+}
+
+void run_rope(const KernelCall& c) {
+  const auto& p = c.as<RopeParams>();
+  RopeArgs r;
+  r.x = c.in[0];
+  r.out = c.out[0];
+  r.dims = p.dims;
+  r.traditional = p.traditional;
+  r.base = p.base;
+  if (p.has_freqs) r.freqs = &c.in[2];
+  r.scale = p.scale;
+  r.offsets = &c.in[1];
+  r.inverse = p.inverse;
+  rope(r);
+}
+
+void run_attention(const KernelCall& c) {
+  const auto& p = c.as<AttentionParams>();
+  AttentionArgs a;
+  a.q = c.in[0];
+  a.k = c.in[1];
+  a.v = c.in[2];
+  a.out = c.out[0];
+  a.scale = p.scale;
+  a.causal = p.causal;
+  if (p.has_mask) a.mask = &c.in[3];
+  if (p.has_sinks) a.sinks = &c.in[p.has_mask ? 4 : 3];
+  a.lse = c.out[1].as<float>();
+  attention(a);
+}
+
+// in: q, k, v, [mask], [sinks], out, lse, dout; out: dq, dk, dv.
+void run_attention_backward(const KernelCall& c) {
+  const auto& p = c.as<AttentionParams>();
+  const size_t n = c.in.size();
+  AttentionGradArgs a;
+  a.q = c.in[0];
+  a.k = c.in[1];
+  a.v = c.in[2];
+  a.out = c.in[n - 3];
+  a.lse = c.in[n - 2].as<float>();
+  a.dout = c.in[n - 1];
+  a.dq = c.out[0];
+  a.dk = c.out[1];
+  a.dv = c.out[2];
+  a.scale = p.scale;
+  a.causal = p.causal;
+  if (p.has_mask) a.mask = &c.in[3];
+  attention_backward(a);
+}
+
+void run_gather(const KernelCall& c) {
+  const auto& p = c.as<GatherParams>();
+  gather(c.in[0], c.in.subspan(1), p.axes, p.slice_sizes, c.out[0]);
+}
+
+void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
+  auto set = [&k](OpId id, void (*run)(const KernelCall&), bool in_place = false, bool contiguous = false) {
+    k[static_cast<size_t>(id)] = {run, in_place, contiguous};
+  };
+  set(OpId::Contiguous, [](const KernelCall& c) { copy(c.in[0], c.out[0]); });
+  set(OpId::Concatenate, [](const KernelCall& c) { concatenate(c.in, c.out[0], c.as<AxisParams>().axis); });
+  set(OpId::SliceUpdate, [](const KernelCall& c) { reference::run_slice_update(c, copy); }, true);
+  set(OpId::Scatter, [](const KernelCall& c) { reference::run_scatter(c, copy); }, true);
+  set(OpId::ScatterAxis, [](const KernelCall& c) { reference::run_scatter_axis(c, copy); }, true);
+  set(OpId::Gather, run_gather);
+  set(OpId::Matmul, run_matmul);
+  set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
+  set(OpId::ArgSort, [](const KernelCall& c) { argsort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
+  set(OpId::Scan, [](const KernelCall& c) {
+    const auto& p = c.as<ScanParams>();
+    scan(p.kind, c.in[0], c.out[0], p.axis, p.reverse, p.inclusive);
+  });
+  set(OpId::RandomBits, [](const KernelCall& c) { random_bits(c.in[0], c.out[0]); });
+  set(OpId::QuantizedMatmul, run_quantized_matmul);
+  set(OpId::Rope, run_rope);
+  set(OpId::Attention, run_attention);
+  set(OpId::AttentionBackward, run_attention_backward);
+}
+
+}  // namespace
+}  // namespace lamina::cpu
+
+namespace lamina {
+
+const Backend& cpu_backend() {
+  static const Backend b = [] {
+    Backend c = reference_backend();
+    c.name = "cpu";
+    c.tile = simd_tile;
+    c.cast = cast_tile;
+    c.reduce = reduce_tile;
+    c.copy = cpu::copy;
+    c.fuse = true;
+    cpu::fill_kernels(c.kernels);
+    return c;
+  }();
+  return b;
+}
+
+}  // namespace lamina

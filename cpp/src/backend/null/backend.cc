@@ -1,0 +1,17 @@
+#include "backend/backend.h"
+
+namespace lamina {
+
+// Plans, allocates and frees like a real backend, and computes nothing: what remains is the host's work.
+const Backend& null_backend() {
+  static const Backend b = [] {
+    Backend n = reference_backend();
+    n.name = "null";
+    n.fuse = true;
+    n.computes = false;
+    return n;
+  }();
+  return b;
+}
+
+}  // namespace lamina
