@@ -16,12 +16,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "core": (),
     "memory": ("core",),
     "graph": ("memory",),
-    "ops": ("graph",),
+    "quant": ("memory",),
+    "io": ("memory",),
+    "ops": ("graph", "quant"),
     "autograd": ("ops",),
-    "quant": ("ops",),
-    "io": ("ops",),
-    "fusion": ("autograd", "quant", "io"),
-    "backend": ("fusion",),
+    "fusion": ("ops",),
+    "backend": ("autograd", "fusion", "io"),
     "bindings": ("backend",),
 }
 

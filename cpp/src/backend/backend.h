@@ -3,7 +3,7 @@
 #include <array>
 #include <span>
 
-#include "backend/reference/elementwise.h"
+#include "backend/tile_types.h"
 #include "graph/node.h"
 #include "ops/params.h"
 #include "ops/table.h"

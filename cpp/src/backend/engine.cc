@@ -163,6 +163,11 @@ class PlanningEngine final : public Engine {
   }
 };
 
+[[maybe_unused]] const bool installed = [] {
+  set_engine(new PlanningEngine);  // lives as long as the process
+  return true;
+}();
+
 std::mutex backend_mutex;
 std::atomic<const Backend*> active{nullptr};
 
@@ -192,11 +197,6 @@ void set_backend(std::string_view name) {
 
 void unsupported(OpId op, Dtype dtype, const char* backend_name) {
   fail<Unsupported>(op_info(op).name, "dtype {} is not supported by the {} backend", dtype, backend_name);
-}
-
-Engine& default_engine() {
-  static PlanningEngine* engine = new PlanningEngine;
-  return *engine;
 }
 
 }  // namespace lamina

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 
+#include "backend/reference/elementwise.h"
 #include "backend/reference/layout.h"
 #include "core/fail.h"
 #include "core/thread_pool.h"

@@ -162,6 +162,7 @@ void run_view(Node& node, std::span<Node* const> inputs, const Backend& backend)
       return;
     case OpId::Identity:
     case OpId::StopGradient:
+    case OpId::CustomOutput:
     case OpId::Depends: node.strides = in.strides; return;
     default: unsupported(node.op, node.dtype, backend.name);
   }

@@ -11,6 +11,7 @@
 namespace lamina {
 namespace {
 
+Engine* engine = nullptr;
 std::mutex planning_mutex;
 uint32_t current_mark = 0;
 
@@ -108,6 +109,7 @@ void unschedule(Job& job) {
 
 // Ends a job: filled nodes become ready and let go of their inputs, the others are lazy again.
 void settle(Job& job, std::exception_ptr error) {
+  std::vector<Node*> finished;
   {
     std::lock_guard lock(planning_mutex);
     for (size_t i = 0; i < job.nodes.size(); ++i) {
@@ -115,21 +117,14 @@ void settle(Job& job, std::exception_ptr error) {
       n->event.reset();
       if (job.filled[i]) {
         n->state.store(NodeState::kReady, std::memory_order_release);
+        if (!n->kept) finished.push_back(n);
       } else {
         n->buffer.reset();
         n->state.store(NodeState::kLazy, std::memory_order_release);
       }
     }
   }
-  for (size_t i = 0; i < job.nodes.size(); ++i) {
-    Node* n = job.nodes[i].get();
-    if (!job.filled[i]) continue;
-    if (!n->tracer) {
-      n->detach();
-    } else if (tracing.depth > 0) {
-      tracing.kept.emplace_back(n);
-    }
-  }
+  for (Node* n : finished) n->detach();
   Ref<Event> event = job.event;
   job.nodes.clear();
   job.leaves.clear();
@@ -146,7 +141,7 @@ void run_job(Job& job) {
     for (const Ref<Node>& leaf : job.leaves) {
       if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false);
     }
-    default_engine().run(job);
+    engine->run(job);
   } catch (...) {
     error = std::current_exception();
   }
@@ -154,6 +149,8 @@ void run_job(Job& job) {
 }
 
 }  // namespace
+
+void set_engine(Engine* e) { engine = e; }
 
 void evaluate(std::span<const Array> arrays, bool async) {
   auto job = std::make_unique<Job>();
@@ -175,12 +172,18 @@ void evaluate(std::span<const Array> arrays, bool async) {
         }
         job->stream = arrays.front().node()->stream_index;
         collect.number_operands();
-        default_engine().extend_key(*job);
+        engine->extend_key(*job);
       } catch (...) {
         unschedule(*job);
         throw;
       }
-      for (const Ref<Node>& n : job->nodes) n->state.store(NodeState::kScheduled, std::memory_order_release);
+      for (const Ref<Node>& n : job->nodes) {
+        n->state.store(NodeState::kScheduled, std::memory_order_release);
+        if (tracing.depth > 0 && n->tracer && !n->kept) {
+          n->kept = true;
+          tracing.kept.push_back(n);
+        }
+      }
     }
   }
   if (job->event) {
@@ -201,10 +204,15 @@ TraceScope::~TraceScope() {
   if (--tracing.depth > 0) return;
   std::vector<Ref<Node>> kept = std::move(tracing.kept);
   tracing.kept.clear();
-  for (const Ref<Node>& n : kept) {
-    n->tracer = false;
-    n->detach();
+  std::vector<Node*> finished;
+  {
+    std::lock_guard lock(planning_mutex);
+    for (const Ref<Node>& n : kept) {
+      n->kept = false;
+      if (n->ready()) finished.push_back(n.get());
+    }
   }
+  for (Node* n : finished) n->detach();
 }
 
 }  // namespace lamina

@@ -48,7 +48,8 @@ class Engine {
   // Fills every wanted node (buffer, offset, strides) and marks it in job.filled; throws on failure.
   virtual void run(Job& job) = 0;
 };
-Engine& default_engine();  // defined by the backend layer
+// The backend layer installs its engine when the program is loaded.
+void set_engine(Engine* engine);
 
 // While one lives on a thread, tracers evaluated there keep their op and inputs.
 class TraceScope {

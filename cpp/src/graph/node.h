@@ -46,7 +46,8 @@ struct Node : RefCounted {
   OpId op = OpId::Data;
   Dtype dtype = Dtype::kFloat32;
   std::atomic<NodeState> state{NodeState::kLazy};
-  bool tracer = false;  // a transform still needs op and inputs after evaluation
+  bool tracer = false;  // depends on an input of a transform
+  bool kept = false;    // evaluated inside a transform, which still needs op and inputs
   uint8_t stream_index = 0;
   DeviceType device = DeviceType::kCpu;
   // Scratch of the evaluation that holds the planning lock.

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "lamina/transforms.h"
+#include "ops/common.h"
+
+namespace lamina::autograd {
+
+// ---- elementwise rows ----
+
+// What an elementwise rule sees. `out` is a tangent or a cotangent of the result; the rule multiplies it by the
+// derivative with respect to one operand, so that one rule serves both directions.
+struct Grad {
+  Array out;
+  Array x, y, z;  // the operands, as many as the op has
+  Array value;    // the op's result
+};
+using ElementwiseRule = Array (*)(const Grad&);
+
+// By operand; null where the derivative is zero everywhere.
+struct ElementwiseRules {
+  ElementwiseRule by_operand[3] = {nullptr, nullptr, nullptr};
+};
+const ElementwiseRules& elementwise_rules(OpId op);
+
+// ---- structured ops ----
+
+// A node with its operands; for several-output ops `outs` are all its Output nodes' values, else outs[0] is the result.
+struct OpCall {
+  OpId op;
+  const Node& node;
+  Arrays in;
+  Arrays outs;
+};
+
+// Gradients of the operands for the cotangents of outs (an empty handle: zero). Only operands with wants[i] need one;
+// an empty handle says zero.
+using VjpRule = Arrays (*)(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
+// Null for ops through which no gradient flows.
+VjpRule vjp_rule(OpId op);
+
+// Which operands the op is linear in, jointly: its tangent is the op itself applied to their tangents, the other
+// operands staying as they are.
+std::vector<bool> linear_operands(const OpCall& call);
+
+// A node like call's with other operands of the same shapes and dtypes; all outputs.
+Arrays rebuild(const OpCall& call, const Arrays& in);
+
+// Sums g down to `shape`, which broadcasts to g's.
+Array sum_to(const Array& g, const Shape& shape);
+
+// ---- batching ----
+
+// One op under vmap: operands with batched[i] carry the mapped axis of length `size` in front. Returns all outputs,
+// each with the mapped axis in front.
+struct BatchCall {
+  OpCall call;
+  std::vector<bool> batched;
+  int64_t size;
+};
+Arrays batch(const BatchCall& b);
+
+// ---- functions with rules of their own ----
+
+using CustomRule = std::function<Arrays(const Arrays& primals, const Arrays& cotangents, const Arrays& outputs)>;
+
+// Shared by the CustomOutput nodes of one call.
+struct CustomCall {
+  Function fun;
+  CustomRule rule;
+  Arrays primals;
+  size_t outputs = 0;
+};
+struct CustomParams final : Params {
+  std::shared_ptr<const CustomCall> call;
+  size_t index;
+  CustomParams(std::shared_ptr<const CustomCall> c, size_t i) : call(std::move(c)), index(i) {}
+  bool equals(const Params& o) const override { return this == &o; }
+  void append_structure(std::vector<uint32_t>&) const override {}
+  std::string describe() const override { return "index=" + std::to_string(index); }
+};
+const CustomParams& custom_params(const Node& n);
+Arrays call_custom(const Function& fun, const CustomRule& rule, const Arrays& primals);
+
+// ---- graph walks ----
+
+// What a node's value depends on for a transform: its inputs, or a custom call's primals.
+Arrays dependencies(const Node& n);
+
+// Nodes between `from` and `to`: those that depend on a node of `from`, producers first, without `from` itself.
+std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to);
+
+// The op call of a node; Output nodes' producers give all outputs that are in use.
+OpCall call_of(Node* n);
+
+}  // namespace lamina::autograd
