@@ -11,9 +11,8 @@ import sys
 from collections.abc import Callable
 
 import mpmath as mp
-import numpy as np
 
-from minimax import Function, chebyshev_grid, fit, fit_rational, round_float32, round_float64
+from minimax import Function, fit, round_float32, round_float64
 
 
 def powers(first: int, count: int, step: int = 1) -> list[Function]:
@@ -33,16 +32,6 @@ def relative(
     show(name, *fit(lambda x: f(x) - known(x), basis, lambda x: 1 / f(x), lo, hi, rounding))
 
 
-def quotient(name: str, f: Callable[[float], float], hi: float, p_degree: int, q_degree: int) -> None:
-    """Fit f(x) = x P(x^2) / Q(x^2) on [0, hi]."""
-    x2 = np.array([float(v) for v in chebyshev_grid(mp.mpf(0), mp.mpf(hi) ** 2, 3000)])
-    x = np.sqrt(x2)
-    target = np.array([f(v) / v for v in x])
-    p, q, error = fit_rational(target, x2, p_degree, q_degree)
-    show(f"{name} P", [float(np.float32(c)) for c in p], error)
-    show(f"{name} Q", [float(np.float32(c)) for c in q], error)
-
-
 def erfinv_fit(name: str, w_of_t: Function, lo: float, hi: float, count: int) -> None:
     """Fit erfinv(x) / x as a polynomial in t, where w_of_t gives w = -log(1 - x^2)."""
 
@@ -58,13 +47,34 @@ FITS: dict[str, Callable[[], None]] = {
     "log": lambda: relative(
         "log", mp.log1p, lambda f: f - f * f / 2, powers(3, 8), float(mp.sqrt(0.5)) - 1, float(mp.sqrt(2)) - 1
     ),
-    "sin": lambda: relative("sin", mp.sin, lambda x: x, powers(3, 4, 2), 1e-3, float(mp.pi / 2) + 1e-4),
+    "sin": lambda: relative("sin", mp.sin, lambda x: x, powers(3, 4, 2), 1e-3, float(mp.pi / 2) + 0.004),
     "tan": lambda: relative("tan", mp.tan, lambda x: x, powers(3, 6, 2), 1e-3, float(mp.pi / 4) + 1e-4),
     "asin": lambda: relative("asin", mp.asin, lambda x: x, powers(3, 5, 2), 1e-3, 0.5),
     "atan": lambda: relative("atan", mp.atan, lambda x: x, powers(3, 9, 2), 1e-3, 1.0),
     "sinh": lambda: relative("sinh", mp.sinh, lambda x: x, powers(3, 3, 2), 1e-3, 1.0),
-    "tanh": lambda: quotient("tanh", math.tanh, 9.02, 5, 4),
-    "erf": lambda: quotient("erf", math.erf, 3.92, 6, 5),
+    # -log(erfc(x)) beyond its first term, weighted by what it does to erf(x) = 1 - exp(-model).
+    "erf": lambda: show(
+        "erf",
+        *fit(
+            lambda x: -mp.log(mp.erfc(x)) - 2 / mp.sqrt(mp.pi) * x,
+            powers(2, 7),
+            lambda x: mp.erfc(x) / mp.erf(x),
+            1e-3,
+            3.93,
+        ),
+    ),
+    "exp64": lambda: relative("exp64", mp.exp, lambda r: 1 + r, powers(2, 10), -0.3467, 0.3467, double=True),
+    "log64": lambda: relative(
+        "log64", lambda s: 2 * mp.atanh(s), lambda s: 2 * s, powers(3, 7, 2), 1e-3, 0.1716, double=True
+    ),
+    "sin64": lambda: relative(
+        "sin64", mp.sin, lambda x: x, powers(3, 8, 2), 1e-3, float(mp.pi / 2) + 1e-6, double=True
+    ),
+    # For float32 power, evaluated in double.
+    "log2": lambda: relative(
+        "log2", lambda s: 2 * mp.atanh(s) / mp.log(2), lambda s: mp.mpf(0), powers(1, 6, 2), 1e-3, 0.1716, double=True
+    ),
+    "exp2": lambda: relative("exp2", lambda f: mp.mpf(2) ** f, lambda f: mp.mpf(0), powers(0, 8), -0.5, 0.5, double=True),
     "erfinv_mid": lambda: erfinv_fit("erfinv_mid", lambda t: t + mp.mpf(2.5), -2.5, 2.5, 10),
     "erfinv_tail": lambda: erfinv_fit("erfinv_tail", lambda t: (t + 3) ** 2, float(mp.sqrt(5)) - 3, 1.0, 9),
 }

@@ -1,4 +1,4 @@
-"""Minimax fits of linear models and of rational functions, with coefficients rounded to the working format.
+"""Minimax fits of linear models, with coefficients rounded to the working format.
 
 A linear model is ``sum(c[j] * basis[j](x))``; its fit minimises the largest ``weight(x) * |model(x) - target(x)|``
 on an interval by Remez exchange in extended precision.
@@ -97,30 +97,3 @@ def fit(
         weights[k] * (sum(c * v[k] for c, v in zip(rounded, values)) - rest[k]) for k in range(points)
     ]
     return [float(c) for c in rounded], float(max(abs(e) for e in errors))
-
-
-def fit_rational(
-    target: np.ndarray, x: np.ndarray, numerator: int, denominator: int, rounds: int = 400
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit P(x) / Q(x) with Q(0) = 1 to `target` for the smallest largest relative error, by Lawson's weights.
-
-    Shapes: `target` and `x` (N,); P has `numerator` + 1 coefficients, Q `denominator` + 1, lowest order first.
-    """
-    powers = np.vander(x, max(numerator, denominator) + 1, increasing=True)
-    weights, q = np.ones_like(x), np.ones_like(x)
-    best = (np.inf, np.zeros(numerator + 1), np.ones(denominator + 1))
-    for _ in range(rounds):
-        scale = np.sqrt(weights) / (np.abs(target) * np.abs(q))
-        system = np.hstack([powers[:, : numerator + 1], -target[:, None] * powers[:, 1 : denominator + 1]])
-        system = system * scale[:, None]
-        norms = np.linalg.norm(system, axis=0)
-        solution = np.linalg.lstsq(system / norms, target * scale, rcond=None)[0] / norms
-        p = solution[: numerator + 1]
-        q_coefficients = np.concatenate([[1.0], solution[numerator + 1 :]])
-        q = powers[:, : denominator + 1] @ q_coefficients
-        error = np.abs(powers[:, : numerator + 1] @ p / q / target - 1)
-        if error.max() < best[0]:
-            best = (error.max(), p, q_coefficients)
-        weights = weights * (error / error.max() + 1e-3)
-        weights /= weights.mean()
-    return best[1], best[2], best[0]

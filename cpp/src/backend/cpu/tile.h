@@ -14,7 +14,7 @@ TileFn cast_tile(Dtype from, Dtype to);
 // Fold of one row into one accumulator.
 ReduceFn reduce_tile(OpId id, Dtype compute);
 // acc[i] = combine(acc[i], in[i]): fold of a row into a row of accumulators; in[0] the accumulators, in[1] the row,
-// out = in[0].
+// out = in[0]. All and any take bool rows only: cast_tile first.
 TileFn reduce_cols_tile(OpId id, Dtype compute);
 ArgReduceFn argmax_tile(Dtype dtype);
 ArgReduceFn argmin_tile(Dtype dtype);

@@ -1,0 +1,108 @@
+#include "backend/cpu/simd_target.h"
+#include "backend/cpu/tile.h"
+
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/tile_reduce.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h.
+#include <hwy/highway.h>
+
+#include "backend/cpu/reduce-inl.h"
+#include "backend/reference/elementwise_types.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lamina {
+namespace HWY_NAMESPACE {
+#if LAMINA_SIMD_TARGET
+namespace {
+
+// Dtypes whose rows vectors can fold; bool as bytes, complex numbers by the plain loop.
+template <class T>
+inline constexpr bool kFoldable = !kIsHalf<T> && !scalar::kIsComplex<T>;
+template <class T>
+using LaneOf = std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>;
+
+template <class T>
+ReduceFn row_of(OpId id) {
+  using L = LaneOf<T>;
+  switch (id) {
+    case OpId::Sum:
+      if constexpr (!scalar::kIsBool<T>) return &reduce::row<reduce::SumFold, L>;
+      return nullptr;
+    case OpId::Prod:
+      if constexpr (!scalar::kIsBool<T>) return &reduce::row<reduce::ProdFold, L>;
+      return nullptr;
+    case OpId::Max: return &reduce::row<reduce::MaxFold, L>;
+    case OpId::Min: return &reduce::row<reduce::MinFold, L>;
+    case OpId::All: return &reduce::all_row<L>;
+    case OpId::Any: return &reduce::any_row<L>;
+    default: return nullptr;
+  }
+}
+
+}  // namespace
+
+ReduceFn find_reduce(OpId id, Dtype compute) {
+  return visit_dtype(compute, [id]<class T>(TypeTag<T>) -> ReduceFn {
+    if constexpr (kFoldable<T>) return row_of<T>(id);
+    return nullptr;
+  });
+}
+ArgReduceFn find_arg(bool largest, Dtype dtype) {
+  return visit_dtype(dtype, [largest]<class T>(TypeTag<T>) -> ArgReduceFn {
+    if constexpr (kFoldable<T>) {
+      using L = LaneOf<T>;
+      return largest ? &reduce::arg_row<reduce::MaxFold, L> : &reduce::arg_row<reduce::MinFold, L>;
+    }
+    return nullptr;
+  });
+}
+#else
+ReduceFn find_reduce(OpId, Dtype) { return nullptr; }
+ArgReduceFn find_arg(bool, Dtype) { return nullptr; }
+#endif  // LAMINA_SIMD_TARGET
+}  // namespace HWY_NAMESPACE
+}  // namespace lamina
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lamina {
+
+HWY_EXPORT(find_reduce);
+HWY_EXPORT(find_arg);
+
+ReduceFn reduce_tile(OpId id, Dtype compute) {
+  init_simd_target();
+  ReduceFn plain = reference_reduce(id, compute);
+  ReduceFn fast = plain ? HWY_DYNAMIC_DISPATCH(find_reduce)(id, compute) : nullptr;
+  return fast ? fast : plain;
+}
+
+TileFn reduce_cols_tile(OpId id, Dtype compute) {
+  if (!reference_reduce(id, compute)) return nullptr;
+  switch (id) {
+    case OpId::Sum: return simd_tile(OpId::Add, compute);
+    case OpId::Prod: return simd_tile(OpId::Multiply, compute);
+    case OpId::Max: return simd_tile(OpId::Maximum, compute);
+    case OpId::Min: return simd_tile(OpId::Minimum, compute);
+    case OpId::All: return compute == Dtype::kBool ? simd_tile(OpId::LogicalAnd, compute) : nullptr;
+    case OpId::Any: return compute == Dtype::kBool ? simd_tile(OpId::LogicalOr, compute) : nullptr;
+    default: return nullptr;
+  }
+}
+
+ArgReduceFn argmax_tile(Dtype dtype) {
+  init_simd_target();
+  ArgReduceFn fast = HWY_DYNAMIC_DISPATCH(find_arg)(true, dtype);
+  return fast ? fast : reference_argmax(dtype);
+}
+ArgReduceFn argmin_tile(Dtype dtype) {
+  init_simd_target();
+  ArgReduceFn fast = HWY_DYNAMIC_DISPATCH(find_arg)(false, dtype);
+  return fast ? fast : reference_argmin(dtype);
+}
+
+}  // namespace lamina
+#endif
