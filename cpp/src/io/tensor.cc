@@ -28,8 +28,9 @@ void check_bool_bytes(const char* op, std::string_view file, std::string_view na
   auto bad =
       std::find_if(tensor.bytes.begin(), tensor.bytes.end(), [](std::byte b) { return b > std::byte{1}; });
   if (bad == tensor.bytes.end()) return;
-  fail<ValueError>(op, "'{}': bool tensor '{}' holds the byte {} at {}, wanted 0 or 1", file, name,
-                   static_cast<int>(*bad), bad - tensor.bytes.begin());
+  const std::string what = name.empty() ? "the bool tensor" : fmt::format("bool tensor '{}'", name);
+  fail<ValueError>(op, "'{}': {} holds the byte {} at {}, wanted 0 or 1", file, what, static_cast<int>(*bad),
+                   bad - tensor.bytes.begin());
 }
 
 }  // namespace lamina
