@@ -78,7 +78,7 @@ inline void append_element(std::string& out, Dtype dtype, int i) {
     case Dtype::kBFloat16: return append(out, bfloat16_t(real).bits);
     case Dtype::kComplex64:
       append(out, static_cast<float>(i) / 2);
-      return append(out, 0.0f - static_cast<float>(i));
+      return append(out, static_cast<float>(-i));
   }
 }
 
