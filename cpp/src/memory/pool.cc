@@ -87,7 +87,7 @@ void unlock_stores() {
 void* system_allocate(size_t bytes) {
   static const int at_fork = pthread_atfork(lock_stores, unlock_stores, unlock_stores);
   static_cast<void>(at_fork);
-  system_allocations.fetch_add(1, std::memory_order_relaxed);
+  count_system_allocation();
   void* block = bytes > PTRDIFF_MAX ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (block == nullptr) fail<OutOfMemory>("memory", "the system has no {} bytes for small objects", bytes);
   return block;

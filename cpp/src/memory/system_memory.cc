@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 
@@ -14,8 +15,10 @@
 namespace lamina {
 namespace {
 
+constinit std::atomic<uint64_t> system_allocations{0};
+
 std::byte* map_pages(size_t bytes) {
-  system_allocations.fetch_add(1, std::memory_order_relaxed);
+  count_system_allocation();
   void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return pages == MAP_FAILED ? nullptr : static_cast<std::byte*>(pages);
 }
@@ -39,6 +42,9 @@ std::byte* map_huge(size_t bytes) {
 
 }  // namespace
 
+uint64_t system_allocation_count() { return system_allocations.load(std::memory_order_relaxed); }
+void count_system_allocation() { system_allocations.fetch_add(1, std::memory_order_relaxed); }
+
 size_t system_page_bytes() {
   static const size_t bytes = static_cast<size_t>(std::max(sysconf(_SC_PAGESIZE), 4096L));
   return bytes;
@@ -57,7 +63,7 @@ size_t physical_memory_bytes() {
 void* system_block_allocate(size_t capacity) noexcept {
   if (capacity >= kHugeBytes) return map_huge(capacity);
   if (capacity > kSmallMaxBytes) return map_pages(capacity);
-  system_allocations.fetch_add(1, std::memory_order_relaxed);
+  count_system_allocation();
   return std::aligned_alloc(kAlignmentBytes, capacity);
 }
 
