@@ -82,11 +82,13 @@ struct Cut {
 
 template <class T>
 Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, bool parallel) {
-  Cut cut{std::min(ceil_div(g.n, kernels.nr) * kernels.nr, kStripCols), rows};
+  // Strips begin at multiples of 32 columns, which packers of 32-code runs rely on.
+  const int64_t unit = std::max<int64_t>(kernels.nr, 32);
+  Cut cut{std::min(ceil_div(g.n, unit) * unit, kStripCols), rows};
   if (!parallel) return cut;
   const int64_t wanted = 4 * num_threads();
-  while (cut.strip_cols > 2 * kernels.nr && ceil_div(g.n, cut.strip_cols) < wanted) {
-    cut.strip_cols = ceil_div(cut.strip_cols / 2, kernels.nr) * kernels.nr;
+  while (cut.strip_cols > 2 * unit && ceil_div(g.n, cut.strip_cols) < wanted) {
+    cut.strip_cols = ceil_div(cut.strip_cols / 2, unit) * unit;
   }
   // Every block packs its strip of B again, so blocks stay tall.
   const int64_t blocks = std::min(ceil_div(wanted, ceil_div(g.n, cut.strip_cols)), ceil_div(rows, 4 * kernels.mr));
@@ -95,9 +97,9 @@ Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, b
 }
 
 // One job: rows [row0, row0 + rows) of the packed rows that start at `base`, columns [col0, col0 + cols).
-template <class T>
-void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const T* packed_a,
-                  int64_t base, int64_t packed_rows, int64_t row0, int64_t rows, int64_t col0, int64_t cols) {
+template <class T, class Pack>
+void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const Pack& pack_b,
+                  const T* packed_a, int64_t base, int64_t packed_rows, int64_t row0, int64_t rows, int64_t col0, int64_t cols) {
   const bool direct = writes_directly<T>(g, p);
   Scratch packed_b(kernels.packed_b_elems(cols, std::min(g.k, kGemmDepth)) * static_cast<int64_t>(sizeof(T)));
   Scratch sums(direct ? 0 : rows * cols * static_cast<int64_t>(sizeof(T)));
@@ -105,7 +107,7 @@ void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& ker
   const int64_t ld = direct ? g.ldc : cols;
   for (int64_t k0 = 0; k0 < g.k; k0 += kGemmDepth) {
     const int64_t depth = std::min(kGemmDepth, g.k - k0);
-    kernels.pack_b(p.b, k0, depth, col0, cols, packed_b.as<T>());
+    pack_b(k0, depth, col0, cols, packed_b.as<T>());
     const T* a = packed_a + k0 * packed_rows + row0 * depth;
     const bool last = k0 + depth == g.k;
     if (direct || !last) {
@@ -120,9 +122,9 @@ void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& ker
   }
 }
 
-template <class T>
-void multiply_packed(const GemmArgs& g, const Problem& p, bool parallel) {
-  const GemmKernels<T>& kernels = gemm_kernels<T>();
+template <class T, class Pack>
+void multiply_packed(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const Pack& pack_b,
+                     bool parallel) {
   const int64_t fit = std::max<int64_t>(kernels.mr, kPackedBytes / static_cast<int64_t>(sizeof(T)) / g.k);
   const int64_t slab = ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), kernels.mr) * kernels.mr;
   Scratch packed(std::min(slab, g.m) * g.k * static_cast<int64_t>(sizeof(T)));
@@ -137,7 +139,7 @@ void multiply_packed(const GemmArgs& g, const Problem& p, bool parallel) {
     const int64_t strips = ceil_div(g.n, cut.strip_cols), blocks = ceil_div(rows, cut.block_rows);
     const auto job = [&](int64_t i) {
       const int64_t row0 = i % blocks * cut.block_rows, col0 = i / blocks * cut.strip_cols;
-      multiply_job(g, p, kernels, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0), col0,
+      multiply_job(g, p, kernels, pack_b, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0), col0,
                    std::min(cut.strip_cols, g.n - col0));
     };
     const int64_t slices = ceil_div(g.k, kGemmDepth);
@@ -216,7 +218,11 @@ void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
       return multiply_skinny(g, p, transposed(p.b), transposed(p.a), g.n, g.m, true, parallel);
     }
   }
-  multiply_packed<T>(g, p, parallel);
+  const GemmKernels<T>& kernels = gemm_kernels<T>();
+  const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
+    kernels.pack_b(p.b, k0, depth, col0, cols, dst);
+  };
+  multiply_packed(g, p, kernels, pack_b, parallel);
 }
 
 template <class T>
@@ -270,6 +276,12 @@ void multiply_complex(const GemmArgs& g, const Problem& p) {
 }
 
 }  // namespace
+
+void gemm_with_packer(const GemmArgs& g, int64_t problem, const GemmPacker& pack_b, bool parallel) {
+  const Problem p = problem_at(g, problem);
+  if (g.k == 0) return fill_rows(g, p, gemm_kernels<float>());
+  multiply_packed(g, p, gemm_kernels<float>(), pack_b, parallel);
+}
 
 void gemm(const GemmArgs& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;

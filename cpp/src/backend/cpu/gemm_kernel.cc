@@ -15,6 +15,17 @@
 
 #include "backend/cpu/gemm_convert-inl.h"
 
+#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
+// Nothing here gains from the later instructions.
+namespace lamina::cpu::N_AVX3 {
+const GemmKernels<float>* kernels_f32();
+const GemmKernels<double>* kernels_f64();
+}  // namespace lamina::cpu::N_AVX3
+namespace lamina::cpu::N_AVX3_DL {
+const GemmKernels<float>* kernels_f32() { return N_AVX3::kernels_f32(); }
+const GemmKernels<double>* kernels_f64() { return N_AVX3::kernels_f64(); }
+}  // namespace lamina::cpu::N_AVX3_DL
+#else
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -261,6 +272,7 @@ const GemmKernels<double>* kernels_f64() {
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
+#endif
 
 #if HWY_ONCE
 namespace lamina::cpu {

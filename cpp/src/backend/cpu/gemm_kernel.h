@@ -40,6 +40,12 @@ const GemmKernels<float>& gemm_kernels<float>();
 template <>
 const GemmKernels<double>& gemm_kernels<double>();
 
+// Makes a packed slice of B as GemmKernels::pack_b does.
+using GemmPacker = FunctionRef<void(int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst)>;
+// One problem of gemm() with float32 accumulation, where B exists only as a packer: args.b is not looked at. The packer
+// is called by pool threads at once, more than once for a slice; col0 is a multiple of 32.
+void gemm_with_packer(const GemmArgs& args, int64_t problem, const GemmPacker& pack_b, bool parallel);
+
 // Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k] row-major.
 inline constexpr int64_t kSkinnyRows = 16;
 struct GemmSkinny {

@@ -13,6 +13,15 @@
 
 #include "backend/cpu/gemm_convert-inl.h"
 
+#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
+// Nothing here gains from the later instructions.
+namespace lamina::cpu::N_AVX3 {
+const GemmSkinny* skinny_kernels();
+}  // namespace lamina::cpu::N_AVX3
+namespace lamina::cpu::N_AVX3_DL {
+const GemmSkinny* skinny_kernels() { return N_AVX3::skinny_kernels(); }
+}  // namespace lamina::cpu::N_AVX3_DL
+#else
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -185,6 +194,7 @@ const GemmSkinny* skinny_kernels() {
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
+#endif
 
 #if HWY_ONCE
 namespace lamina::cpu {

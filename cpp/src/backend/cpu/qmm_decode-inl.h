@@ -1,0 +1,93 @@
+// Decoding of affine codes into float32 lanes. Per-target.
+#if defined(LAMINA_CPU_QMM_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAMINA_CPU_QMM_DECODE_INL_H_
+#undef LAMINA_CPU_QMM_DECODE_INL_H_
+#else
+#define LAMINA_CPU_QMM_DECODE_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include "backend/cpu/gemm_convert-inl.h"
+#include "backend/cpu/qmm_kernel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's byte on.
+template <int kBits>
+class CodeReader {
+ public:
+  using D = hn::ScalableTag<float>;
+  using V = hn::Vec<D>;
+
+#if HWY_TARGET == HWY_SCALAR
+  // The code at index i.
+  V load(const uint8_t* row, int64_t i) const {
+    const int64_t bit = i * kBits;
+    uint32_t pair = row[bit / 8];
+    if (bit % 8 + kBits > 8) pair |= static_cast<uint32_t>(row[bit / 8 + 1]) << 8;
+    return hn::Set(D(), static_cast<float>(pair >> (bit % 8) & ((1u << kBits) - 1)));
+  }
+#else
+  CodeReader() {
+    // Lane l takes the two bytes that hold its code; every other byte becomes zero.
+    HWY_ALIGN uint8_t bytes[4 * hn::MaxLanes(D())];
+    HWY_ALIGN uint32_t shifts[hn::MaxLanes(D())];
+    for (size_t lane = 0; lane < hn::Lanes(D()); ++lane) {
+      bytes[4 * lane] = static_cast<uint8_t>(lane * kBits / 8);
+      bytes[4 * lane + 1] = static_cast<uint8_t>(lane * kBits / 8 + 1);
+      bytes[4 * lane + 2] = bytes[4 * lane + 3] = 0x80;
+      shifts[lane] = static_cast<uint32_t>(lane * kBits % 8);
+    }
+    bytes_ = hn::Load(kD8, bytes);
+    shifts_ = hn::Load(kD32, shifts);
+  }
+
+  // The codes at i, i + 1, ...; i a multiple of the number of lanes (8 or more).
+  HWY_INLINE V load(const uint8_t* row, int64_t i) const {
+    const D d;
+    const hn::RebindToSigned<decltype(kD32)> di32;
+    const uint8_t* p = row + i * kBits / 8;
+    if constexpr (kBits == 8) {
+      const hn::Rebind<uint8_t, D> d8;
+      return hn::ConvertTo(d, hn::PromoteTo(di32, hn::LoadU(d8, p)));
+    } else {
+      const auto pairs = hn::BitCast(kD32, hn::TableLookupBytesOr0(hn::LoadDup128(kD8, p), bytes_));
+      const auto codes = hn::And(hn::Shr(pairs, shifts_), hn::Set(kD32, (1u << kBits) - 1));
+      return hn::ConvertTo(d, hn::BitCast(di32, codes));
+    }
+  }
+
+ private:
+  static constexpr hn::Repartition<uint8_t, D> kD8{};
+  static constexpr hn::Rebind<uint32_t, D> kD32{};
+  hn::Vec<hn::Repartition<uint8_t, D>> bytes_;
+  hn::Vec<hn::Rebind<uint32_t, D>> shifts_;
+#endif
+};
+
+// dst[0, n) = src[0, n) as float32, then kQmmPad zeros.
+template <class T>
+void widen_padded(const T* src, int64_t n, float* dst) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(load_as(d, src + i), d, dst + i);
+  for (; i < n; ++i) dst[i] = static_cast<float>(src[i]);
+  for (; i < n + kQmmPad; ++i) dst[i] = 0.0f;
+}
+
+inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, float* dst) {
+  switch (t) {
+    case Dtype::kFloat16: return widen_padded(static_cast<const float16_t*>(src) + first, n, dst);
+    case Dtype::kBFloat16: return widen_padded(static_cast<const bfloat16_t*>(src) + first, n, dst);
+    default: return widen_padded(static_cast<const float*>(src) + first, n, dst);
+  }
+}
+
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,397 @@
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/qmm_kernel.h"
+#include "backend/cpu/simd_target.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/qmm_exact.cc"
+#include <hwy/foreach_target.h>
+//
+#include <hwy/highway.h>
+
+#include "backend/cpu/qmm_decode-inl.h"
+
+#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
+// Nothing here gains from the later instructions.
+namespace lamina::cpu::N_AVX3 {
+const QmmExact* exact_kernels();
+}
+namespace lamina::cpu::N_AVX3_DL {
+const QmmExact* exact_kernels() { return N_AVX3::exact_kernels(); }
+}  // namespace lamina::cpu::N_AVX3_DL
+#else
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+using D32 = hn::Rebind<uint32_t, D>;
+
+int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
+
+// 1, 2 and 4 bits: a 32-bit lane holds whole codes, and is decoded by shifts. 3, 5, 6 and 8: read in order.
+constexpr bool is_word_format(int bits) { return bits == 1 || bits == 2 || bits == 4; }
+
+// Word formats look codes up in a vector of float values where it has enough lanes; the values are then centred, which
+// keeps the two parts of the result small.
+template <int kBits>
+constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR && hn::MaxLanes(D()) >= (size_t{1} << kBits);
+template <int kBits>
+constexpr float kCentre = kHasTable<kBits> ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
+
+template <int kBits>
+V make_table() {
+  HWY_ALIGN float values[hn::MaxLanes(D())];
+  for (size_t i = 0; i < hn::MaxLanes(D()); ++i) {
+    values[i] = static_cast<float>(i & ((1u << kBits) - 1)) - kCentre<kBits>;
+  }
+  return hn::Load(D(), values);
+}
+
+// Value of the code in the low kBits of each lane (less kCentre); higher bits are ignored.
+template <int kBits>
+HWY_INLINE V decode_low(V table, hn::Vec<D32> words) {
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_permutexvar_ps(words.raw, table.raw)};
+#else
+#if HWY_TARGET == HWY_AVX2
+  if constexpr (kHasTable<kBits>) return V{_mm256_permutevar8x32_ps(table.raw, words.raw)};
+#endif
+  (void)table;
+  const auto codes = hn::And(words, hn::Set(D32(), (1u << kBits) - 1));
+  return hn::ConvertTo(D(), hn::BitCast(hn::RebindToSigned<D32>(), codes));
+#endif
+}
+
+// The lanes of a vector of words that belong to each group: lane l reads scale number l * codes / group.
+hn::Vec<D32> group_of_lane(int64_t codes_per_word, int64_t group) {
+  HWY_ALIGN uint32_t index[hn::MaxLanes(D())];
+  for (size_t lane = 0; lane < hn::MaxLanes(D()); ++lane) {
+    index[lane] = static_cast<uint32_t>(static_cast<int64_t>(lane) * codes_per_word / group);
+  }
+  return hn::Load(D32(), index);
+}
+
+HWY_INLINE V spread_scales(const float* scales, hn::Vec<D32> index) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)index;
+  return hn::Set(D(), *scales);
+#else
+  return hn::TableLookupLanes(hn::LoadU(D(), scales), hn::IndicesFromVec(D(), index));
+#endif
+}
+
+// What a streaming kernel reads of kRows weight rows: codes, and scales and biases as padded floats.
+struct RowBlock {
+  const uint8_t* codes[4];
+  const float* scales;
+  const float* biases;
+  int64_t ld;  // of scales and biases
+  int64_t k, group;
+};
+
+// totals[r][i] += bias part: sum over groups of bias * (sum of the group's activations).
+template <int kRows, int kCols>
+HWY_INLINE void add_biases(const RowBlock& w, float centre, const float* sums, int64_t sums_ld,
+                           V (&totals)[kRows][kCols]) {
+  const int64_t groups = w.k / w.group, lanes = lane_count();
+  const V c = hn::Set(D(), centre);
+  for (int64_t g = 0; g < groups; g += lanes) {
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      const V bias = hn::MulAdd(c, hn::LoadU(D(), w.scales + r * w.ld + g), hn::LoadU(D(), w.biases + r * w.ld + g));
+      unroll<kCols>([&](auto i) HWY_ATTR {
+        totals[r][i] = hn::MulAdd(bias, hn::LoadU(D(), sums + i * sums_ld + g), totals[r][i]);
+      });
+    });
+  }
+}
+
+template <int kRows, int kCols>
+HWY_INLINE void store_totals(V (&totals)[kRows][kCols], float* tile, int64_t ld) {
+  unroll<kRows>([&](auto r) HWY_ATTR {
+    unroll<kCols>([&](auto i) HWY_ATTR { tile[i * ld + r] = hn::GetLane(hn::SumOfLanes(D(), totals[r][i])); });
+  });
+}
+
+// kRows weight rows against kCols rows of activations, word formats.
+template <int kBits, int kRows, int kCols>
+void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, const float* sums,
+                  int64_t sums_ld, float* HWY_RESTRICT tile, int64_t ld) {
+  constexpr int kCodes = 32 / kBits;
+  const int64_t lanes = lane_count(), words = w.k / kCodes;
+  const V table = make_table<kBits>();
+  const auto index = group_of_lane(kCodes, w.group);
+  V totals[kRows][kCols];
+  unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
+  const auto chunk = [&](int64_t at, auto load) HWY_ATTR {
+    hn::Vec<D32> v[kRows];
+    V acc[kRows][kCols];
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      v[r] = load(reinterpret_cast<const uint32_t*>(w.codes[r]) + at);
+      unroll<kCols>([&](auto i) HWY_ATTR { acc[r][i] = hn::Zero(D()); });
+    });
+    const float* xs = x + at * kCodes;
+    unroll<kCodes>([&](auto j) HWY_ATTR {
+      unroll<kRows>([&](auto r) HWY_ATTR {
+        const V value = decode_low<kBits>(table, hn::ShiftRight<static_cast<int>(j) * kBits>(v[r]));
+        unroll<kCols>([&](auto i) HWY_ATTR {
+          acc[r][i] = hn::MulAdd(value, hn::Load(D(), xs + i * ldx + j * lanes), acc[r][i]);
+        });
+      });
+    });
+    const int64_t g = at * kCodes / w.group;
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      const V scale = spread_scales(w.scales + r * w.ld + g, index);
+      unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::MulAdd(acc[r][i], scale, totals[r][i]); });
+    });
+  };
+  int64_t at = 0;
+  for (; at + lanes <= words; at += lanes) chunk(at, [](const uint32_t* p) HWY_ATTR { return hn::LoadU(D32(), p); });
+  if (at < words) {
+    const auto mask = hn::FirstN(D32(), static_cast<size_t>(words - at));
+    chunk(at, [&](const uint32_t* p) HWY_ATTR { return hn::MaskedLoad(mask, D32(), p); });
+  }
+  add_biases(w, kCentre<kBits>, sums, sums_ld, totals);
+  store_totals(totals, tile, ld);
+}
+
+// The same for codes read in their order.
+template <int kBits, int kRows, int kCols>
+void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, const float* sums,
+                    int64_t sums_ld, float* HWY_RESTRICT tile, int64_t ld) {
+  const int64_t lanes = lane_count();
+  const CodeReader<kBits> reader;
+  V totals[kRows][kCols];
+  unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
+  for (int64_t g = 0; g < w.k / w.group; ++g) {
+    V acc[kRows][kCols];
+    unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { acc[r][i] = hn::Zero(D()); }); });
+    for (int64_t k = g * w.group; k < (g + 1) * w.group; k += lanes) {
+      unroll<kRows>([&](auto r) HWY_ATTR {
+        const V value = reader.load(w.codes[r], k);
+        unroll<kCols>([&](auto i) HWY_ATTR {
+          acc[r][i] = hn::MulAdd(value, hn::Load(D(), x + i * ldx + k), acc[r][i]);
+        });
+      });
+    }
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      const V scale = hn::Set(D(), w.scales[r * w.ld + g]);
+      unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::MulAdd(acc[r][i], scale, totals[r][i]); });
+    });
+  }
+  add_biases(w, 0.0f, sums, sums_ld, totals);
+  store_totals(totals, tile, ld);
+}
+
+// All activations against `count` weight rows: four rows at a time with two activations, two rows with four, so that
+// the accumulators fit the registers; left-over rows one by one.
+template <int kBits>
+void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* tile, int64_t ld) {
+  const auto block = [&](auto rows, auto cols, int64_t r, int64_t i) HWY_ATTR {
+    RowBlock part = w;
+    for (int64_t q = 0; q < rows(); ++q) part.codes[q] = w.codes[r + q];
+    part.scales += r * w.ld, part.biases += r * w.ld;
+    const float* values = x.values + i * x.ld;
+    const float* sums = x.sums + i * x.sums_ld;
+    if constexpr (is_word_format(kBits)) {
+      stream_words<kBits, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
+    } else {
+      stream_ordered<kBits, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
+    }
+  };
+  constexpr std::integral_constant<int, 1> one;
+  constexpr std::integral_constant<int, 2> two;
+  constexpr std::integral_constant<int, 4> four;
+  int64_t i = 0;
+  if (count == 4) {
+    for (; i + 4 <= x.m; i += 4) block(two, four, 0, i), block(two, four, 2, i);
+    for (; i + 2 <= x.m; i += 2) block(four, two, 0, i);
+    if (i < x.m) block(four, one, 0, i);
+    return;
+  }
+  for (; i < x.m; ++i) {
+    for (int64_t r = 0; r < count; ++r) block(one, one, r, i);
+  }
+}
+
+template <int kBits>
+void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
+                 float* work) {
+  const int64_t groups = w.groups(), padded = groups + kQmmPad;
+  RowBlock block{};
+  block.ld = padded, block.k = w.cols, block.group = w.group;
+  block.scales = work, block.biases = work + 4 * padded;
+  auto* last_row = reinterpret_cast<uint8_t*>(work + 8 * padded);
+  for (int64_t first = 0; first < rows; first += 4) {
+    const int64_t count = std::min<int64_t>(4, rows - first);
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t row = row0 + first + r;
+      widen_padded(w.scales, w.scale_dtype, row * groups, groups, work + r * padded);
+      widen_padded(w.biases, w.scale_dtype, row * groups, groups, work + (4 + r) * padded);
+      block.codes[r] = w.codes + row * w.row_bytes();
+      // Readers may look past a row's end; past the last one is not ours.
+      if (!is_word_format(kBits) && row == w.rows - 1) {
+        std::memcpy(last_row, block.codes[r], static_cast<size_t>(w.row_bytes()));
+        block.codes[r] = last_row;
+      }
+    }
+    stream_columns<kBits>(block, count, x, tile + first, ld);
+  }
+}
+
+void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
+            float* work) {
+  switch (w.bits) {
+    case 1: return stream_bits<1>(w, row0, rows, x, tile, ld, work);
+    case 2: return stream_bits<2>(w, row0, rows, x, tile, ld, work);
+    case 3: return stream_bits<3>(w, row0, rows, x, tile, ld, work);
+    case 4: return stream_bits<4>(w, row0, rows, x, tile, ld, work);
+    case 5: return stream_bits<5>(w, row0, rows, x, tile, ld, work);
+    case 6: return stream_bits<6>(w, row0, rows, x, tile, ld, work);
+    default: return stream_bits<8>(w, row0, rows, x, tile, ld, work);
+  }
+}
+
+int64_t stream_elems(const QmmWeights& w) { return 8 * (w.groups() + kQmmPad) + w.row_bytes() / 4 + 8; }
+
+int64_t arranged_elems(int bits, int64_t k) {
+  const int64_t chunk = is_word_format(bits) ? lane_count() * (32 / bits) : lane_count();
+  return (k + chunk - 1) / chunk * chunk;
+}
+
+// Word formats: chunk by chunk, the activations of every word's code 0, then of code 1, ...
+void arrange(int bits, int group, int64_t k, const float* x, float* values, float* sums) {
+  const int64_t lanes = lane_count(), codes = 32 / bits, elems = arranged_elems(bits, k);
+  if (is_word_format(bits)) {
+    std::fill_n(values, elems, 0.0f);
+    for (int64_t i = 0; i < k; ++i) {
+      const int64_t word = i / codes, code = i % codes;
+      values[(word / lanes * codes + code) * lanes + word % lanes] = x[i];
+    }
+  } else {
+    std::copy_n(x, k, values);
+    std::fill(values + k, values + elems, 0.0f);
+  }
+  for (int64_t g = 0; g < k / group; ++g) {
+    V sum = hn::Zero(D());
+    for (int64_t i = 0; i < group; i += lanes) sum = hn::Add(sum, hn::LoadU(D(), x + g * group + i));
+    sums[g] = hn::GetLane(hn::SumOfLanes(D(), sum));
+  }
+  std::fill_n(sums + k / group, kQmmPad, 0.0f);
+}
+
+// out[0, n) = the weights whose codes begin at `codes`, the first one number `first` of its row. n and first are
+// multiples of 32.
+template <int kBits>
+void decode_run(const QmmWeights& w, const CodeReader<kBits>& reader, const uint8_t* codes, int64_t first,
+                int64_t n, const float* scales, const float* biases, float* out) {
+  const int64_t lanes = lane_count();
+  for (int64_t i = 0; i < n; i += lanes) {
+    const int64_t g = (first + i) / w.group - first / w.group;
+    const V value = reader.load(codes, i);
+    hn::StoreU(hn::MulAdd(value, hn::Set(D(), scales[g]), hn::Set(D(), biases[g])), D(), out + i);
+  }
+}
+
+// Where the codes of a run begin; a copy where reading past its end could leave the matrix.
+const uint8_t* safe_codes(const QmmWeights& w, int64_t row, int64_t first, int64_t n, uint8_t* copy) {
+  const int64_t begin = row * w.row_bytes() + first * w.bits / 8, bytes = n * w.bits / 8;
+  if (begin + bytes + 16 <= w.rows * w.row_bytes()) return w.codes + begin;
+  std::memcpy(copy, w.codes + begin, static_cast<size_t>(bytes));
+  return copy;
+}
+
+// Scales and biases of the groups that a run of at most kGemmDepth codes touches.
+struct RunEdges {
+  float scales[kGemmDepth / 32 + kQmmPad], biases[kGemmDepth / 32 + kQmmPad];
+  RunEdges(const QmmWeights& w, int64_t row, int64_t first, int64_t n) {
+    const int64_t g0 = first / w.group, count = (first + n - 1) / w.group - g0 + 1;
+    widen_padded(w.scales, w.scale_dtype, row * w.groups() + g0, count, scales);
+    widen_padded(w.biases, w.scale_dtype, row * w.groups() + g0, count, biases);
+  }
+};
+
+template <int kBits>
+void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+  const int64_t nr = 2 * lane_count();
+  const CodeReader<kBits> reader;
+  HWY_ALIGN float run[kGemmDepth];
+  uint8_t copy[kGemmDepth + 16];
+  for (int64_t c0 = 0; c0 < cols; c0 += nr, dst += nr * depth) {
+    const int64_t width = std::min(nr, cols - c0);
+    if (width < nr) std::fill_n(dst, nr * depth, 0.0f);
+    for (int64_t c = 0; c < width; ++c) {
+      const int64_t row = col0 + c0 + c;
+      const RunEdges edges(w, row, k0, depth);
+      decode_run(w, reader, safe_codes(w, row, k0, depth, copy), k0, depth, edges.scales, edges.biases, run);
+      for (int64_t k = 0; k < depth; ++k) dst[k * nr + c] = run[k];
+    }
+  }
+}
+
+// Columns come in whole runs of 32: they are packed along the stored axis, and jobs begin at multiples of 32.
+template <int kBits>
+void pack_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+  constexpr int64_t kRun = 32;
+  const int64_t nr = 2 * lane_count();
+  const CodeReader<kBits> reader;
+  HWY_ALIGN float run[kRun];
+  uint8_t copy[kRun + 16];
+  for (int64_t c = 0; c < cols; c += kRun) {
+    for (int64_t k = 0; k < depth; ++k) {
+      const RunEdges edges(w, k0 + k, col0 + c, kRun);
+      const uint8_t* codes = safe_codes(w, k0 + k, col0 + c, kRun, copy);
+      decode_run(w, reader, codes, col0 + c, kRun, edges.scales, edges.biases, run);
+      for (int64_t p = 0; p < kRun; p += nr) std::copy_n(run + p, nr, dst + (c + p) * depth + k * nr);
+    }
+  }
+}
+
+void pack_transposed(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+  switch (w.bits) {
+    case 1: return pack_transposed_bits<1>(w, k0, depth, col0, cols, dst);
+    case 2: return pack_transposed_bits<2>(w, k0, depth, col0, cols, dst);
+    case 3: return pack_transposed_bits<3>(w, k0, depth, col0, cols, dst);
+    case 4: return pack_transposed_bits<4>(w, k0, depth, col0, cols, dst);
+    case 5: return pack_transposed_bits<5>(w, k0, depth, col0, cols, dst);
+    case 6: return pack_transposed_bits<6>(w, k0, depth, col0, cols, dst);
+    default: return pack_transposed_bits<8>(w, k0, depth, col0, cols, dst);
+  }
+}
+
+void pack(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+  switch (w.bits) {
+    case 1: return pack_bits<1>(w, k0, depth, col0, cols, dst);
+    case 2: return pack_bits<2>(w, k0, depth, col0, cols, dst);
+    case 3: return pack_bits<3>(w, k0, depth, col0, cols, dst);
+    case 4: return pack_bits<4>(w, k0, depth, col0, cols, dst);
+    case 5: return pack_bits<5>(w, k0, depth, col0, cols, dst);
+    case 6: return pack_bits<6>(w, k0, depth, col0, cols, dst);
+    default: return pack_bits<8>(w, k0, depth, col0, cols, dst);
+  }
+}
+
+const QmmExact* exact_kernels() {
+  static constexpr QmmExact kTable = {arranged_elems, arrange, stream_elems, stream, pack_transposed, pack};
+  return &kTable;
+}
+
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif
+
+#if HWY_ONCE
+namespace lamina::cpu {
+
+HWY_EXPORT(exact_kernels);
+
+const QmmExact& qmm_exact() {
+  init_simd_target();
+  return *HWY_DYNAMIC_DISPATCH(exact_kernels)();
+}
+
+}  // namespace lamina::cpu
+#endif
