@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#define LAMINA_WITHOUT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/copy_stream.cc"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
@@ -19,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Whole cache lines to a 64-byte aligned address.
 void stream_lines(uint8_t* to, const uint8_t* from, int64_t bytes) {
-#if HWY_TARGET == HWY_SCALAR
+#if !LAMINA_SIMD_TARGET
   std::memcpy(to, from, static_cast<size_t>(bytes));
 #else
   const hn::ScalableTag<uint8_t> d;

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#define LAMINA_WITHOUT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/copy_transpose.cc"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
@@ -23,7 +24,7 @@ HWY_INLINE void transpose_scalar(const TransposeJob& j, int64_t r0, int64_t r1, 
   }
 }
 
-#if HWY_TARGET == HWY_SCALAR
+#if !LAMINA_SIMD_TARGET
 
 template <class T>
 void transpose_typed(const TransposeJob& j) {

@@ -8,6 +8,7 @@
 #include "backend/reference/random_threefry.h"
 #include "core/thread_pool.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/random.cc"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep

@@ -4,9 +4,11 @@
 
 namespace lamina::cpu {
 
-// All along `axis`, which is normalized. Order: ascending, NaN last, -0 equal to 0; complex by real then imaginary
-// part, those with a NaN last as in NumPy. `out` has the shape of `in`, any strides, and may not overlap it.
+// All along `axis`, which is normalized. Order: ascending, NaN last, -0 equal to 0; complex by real then
+// imaginary part, those with a NaN last as in NumPy. `out` has the shape of `in`, any strides, and may not
+// overlap it.
 void sort(const View& in, const View& out, int64_t axis);
+// Zeros of both signs come out as -0, then 0; NaNs as some NaN.
 // Indices that sort; stable: equal elements (and NaNs) keep their order. `out` is uint32, uint64 or int64.
 void argsort(const View& in, const View& out, int64_t axis);
 

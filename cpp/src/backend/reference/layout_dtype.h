@@ -59,10 +59,11 @@ ComputeType<T> widen(T x) {
 inline float widen(bfloat16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
 // Without branches, so that loops over it become vector code.
 inline float widen(float16_t x) {
-  const uint32_t mag = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
-  const uint32_t finite = std::bit_cast<uint32_t>(std::bit_cast<float>(mag) * 0x1p112f);
-  const uint32_t bits = mag >= 0x0f800000u ? mag | 0x7f800000u : finite;
-  return std::bit_cast<float>(bits | static_cast<uint32_t>(x.bits & 0x8000u) << 16);
+  const int32_t mag = (x.bits & 0x7fff) << 13;
+  const int32_t finite = std::bit_cast<int32_t>(std::bit_cast<float>(mag) * 0x1p112f);
+  const int32_t infinite = mag >= 0x0f800000 ? 0x7f800000 : 0;
+  const int32_t sign = static_cast<int32_t>(static_cast<uint32_t>(x.bits & 0x8000u) << 16);
+  return std::bit_cast<float>(finite | infinite | sign);
 }
 
 template <class T>

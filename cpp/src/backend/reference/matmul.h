@@ -4,8 +4,9 @@
 
 namespace lamina::reference {
 
-// out[..., m, n] = sum over k of a[..., m, k] * b[..., k, n], by plain loops: one dtype, equal batch axes, any
-// strides. Floats accumulate in double, complex64 in complex double, integers modulo 2^64; bool is any-of-all.
+// out[..., m, n] = sum over k of a[..., m, k] * b[..., k, n], by plain loops: one dtype, equal batch axes,
+// any strides. Floats accumulate in double, complex64 in complex double, integers modulo 2^64; bool is
+// any-of-all.
 void matmul(const View& a, const View& b, const View& out);
 
 }  // namespace lamina::reference

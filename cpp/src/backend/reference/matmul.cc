@@ -1,0 +1,83 @@
+#include "backend/reference/matmul.h"
+
+#include "backend/reference/layout.h"
+#include "backend/reference/layout_dtype.h"
+#include "core/thread_pool.h"
+
+namespace lamina::reference {
+namespace {
+
+template <class T>
+using DotType = std::conditional_t<kIsComplex<T>, std::complex<double>,
+                                   std::conditional_t<std::is_integral_v<T>, uint64_t, double>>;
+
+template <class T>
+DotType<T> to_dot(T x) {
+  if constexpr (kIsComplex<T>) {
+    return {x.real(), x.imag()};
+  } else {
+    return static_cast<DotType<T>>(widen(x));
+  }
+}
+
+template <class T>
+T from_dot(DotType<T> x) {
+  if constexpr (kIsComplex<T>) {
+    return {static_cast<float>(x.real()), static_cast<float>(x.imag())};
+  } else if constexpr (kIsHalf<T>) {
+    return T(static_cast<float>(x));
+  } else {
+    return static_cast<T>(x);
+  }
+}
+
+template <class D>
+D times(D a, D b) {
+  if constexpr (std::is_same_v<D, std::complex<double>>) {
+    return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
+  } else {
+    return a * b;
+  }
+}
+
+View batch_axes(const View& v) {
+  View batch = v;
+  batch.shape.resize(v.shape.size() - 2);
+  batch.strides.resize(v.shape.size() - 2);
+  return batch;
+}
+
+}  // namespace
+
+void matmul(const View& a, const View& b, const View& out) {
+  const size_t rank = out.shape.size();
+  const int64_t rows = out.shape[rank - 2], cols = out.shape[rank - 1], inner = a.shape[rank - 1];
+  const View batch_out = batch_axes(out), batch_a = batch_axes(a), batch_b = batch_axes(b);
+  const auto batches = collapse_views<3>({&batch_out, &batch_a, &batch_b});
+  if (out.size() == 0) return;
+  const bool is_bool = out.dtype == Dtype::kBool;
+  visit_dtype(out.dtype, [&]<class T>(std::type_identity<T>) {
+    auto step = [](const View& v, size_t axis) { return v.strides[axis] * static_cast<int64_t>(sizeof(T)); };
+    auto load = [](const char* p) { return to_dot(*reinterpret_cast<const T*>(p)); };
+    parallel_ranges(batches.size() * rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        const Odometer at(batches.shape, batches.strides, task / rows);
+        const int64_t m = task % rows;
+        char* to = static_cast<char*>(out.data) + at.offset(0) + m * step(out, rank - 2);
+        const char* row = static_cast<const char*>(a.data) + at.offset(1) + m * step(a, rank - 2);
+        const char* matrix = static_cast<const char*>(b.data) + at.offset(2);
+        for (int64_t n = 0; n < cols; ++n) {
+          DotType<T> sum{};
+          for (int64_t k = 0; k < inner; ++k) {
+            sum += times(load(row + k * step(a, rank - 1)),
+                         load(matrix + k * step(b, rank - 2) + n * step(b, rank - 1)));
+          }
+          *reinterpret_cast<T*>(to + n * step(out, rank - 1)) =
+              from_dot<T>(is_bool && sum != DotType<T>{} ? 1 : sum);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace lamina::reference
