@@ -38,8 +38,8 @@ def assert_close(
 ):
     """Compare with a float64 result computed from ``terms`` rounded terms of total size ``magnitude``.
 
-    Each term and each of a few elementary functions may be off by about one eps of the magnitude, by default the
-    largest entry expected.
+    Each term and each of a few elementary functions may be off by about one eps of the magnitude, by
+    default the largest entry expected.
     """
     got = to_numpy(actual) if isinstance(actual, mx.array) else np.asarray(actual, np.float64)
     want = np.asarray(expected, np.float64)
@@ -74,8 +74,8 @@ def check_layer(
 ) -> None:
     """Compare a layer's output and gradients with those of ``reference(parameters, *inputs)`` in float64.
 
-    ``parameters`` is a flat dict from path to array. The gradients are those of the output's sum with fixed weights,
-    with respect to the trainable parameters and, if ``grad_inputs``, to the floating inputs.
+    ``parameters`` is a flat dict from path to array. The gradients are those of the output's sum with fixed
+    weights, with respect to the trainable parameters and, if ``grad_inputs``, to the floating inputs.
     """
     arrays = [mx.array(x) for x in inputs]
     names = [name for name, _ in tree_flatten(layer.trainable_parameters())]

@@ -136,7 +136,9 @@ def softmin(x: mx.array, axis: int = -1) -> mx.array:
 
 def log_softmax(x: mx.array, axis: int = -1) -> mx.array:
     """``x - log(sum(exp(x)))`` along ``axis``, without overflow."""
-    return x - mx.logsumexp(x, axis=axis, keepdims=True)
+    # Shifted first: subtracting the log-sum of large inputs from them would cancel digits.
+    shifted = x - mx.stop_gradient(mx.max(x, axis=axis, keepdims=True))
+    return shifted - mx.log(mx.sum(mx.exp(shifted), axis=axis, keepdims=True))
 
 
 def log_sigmoid(x: mx.array) -> mx.array:

@@ -207,7 +207,7 @@ class QuantizedEmbedding(_Quantized):
         return f"{self.num_embeddings}, {self.dims}, {self._format_repr()}"
 
     def __call__(self, x: mx.array) -> mx.array:
-        rows = x.reshape(-1)
+        rows = x.reshape(x.size)
         biases = self.get("biases")
         table = mx.dequantize(
             self["weight"][rows],
