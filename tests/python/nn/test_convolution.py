@@ -67,7 +67,7 @@ TRANSPOSED = [
     (1, {"kernel_size": 3}),
     (1, {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "dilation": 2}),
     (2, {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1), "bias": False}),
-    (2, {"kernel_size": (3, 2), "stride": 2, "output_padding": (1, 0)}),
+    (2, {"kernel_size": 3, "stride": 2, "output_padding": 1}),
     (3, {"kernel_size": 2, "stride": 2}),
 ]
 
