@@ -57,12 +57,22 @@ from lamina.nn.layers.activations import (
 )
 from lamina.nn.layers.base import Module
 from lamina.nn.layers.containers import Sequential
+from lamina.nn.layers.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from lamina.nn.layers.dropout import Dropout, Dropout2d, Dropout3d
 from lamina.nn.layers.embedding import Embedding
 from lamina.nn.layers.linear import Bilinear, Identity, Linear
 from lamina.nn.layers.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from lamina.nn.layers.pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from lamina.nn.layers.positional_encoding import ALiBi, RoPE, SinusoidalPositionalEncoding
 from lamina.nn.layers.quantized import QQLinear, QuantizedEmbedding, QuantizedLinear, quantize
+from lamina.nn.layers.recurrent import GRU, LSTM, RNN
 from lamina.nn.layers.transformer import (
     MultiHeadAttention,
     Transformer,
@@ -71,6 +81,7 @@ from lamina.nn.layers.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from lamina.nn.layers.upsample import Upsample
 from lamina.nn.utils import value_and_grad
 
 __all__ = [
@@ -78,10 +89,22 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "ALiBi",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BatchNorm",
     "Bilinear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "Dropout",
     "Dropout2d",
     "Dropout3d",
@@ -97,6 +120,9 @@ __all__ = [
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "Mish",
     "Module",
     "MultiHeadAttention",
@@ -125,6 +151,7 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "Upsample",
     "celu",
     "elu",
     "gelu",

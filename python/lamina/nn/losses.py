@@ -122,12 +122,19 @@ def cross_entropy(
         )
     if not as_probabilities and not mx.issubdtype(targets.dtype, mx.integer):
         raise ValueError(f"[cross_entropy] class numbers must be of an integer dtype, got {targets.dtype}")
-    score = mx.sum(logits * targets, axis=axis) if as_probabilities else _pick(logits, targets, axis)
-    log_sum = mx.logsumexp(logits, axis=axis)
+    # Everything relative to the largest logit, to keep digits, and by reductions only: nothing of the
+    # size of the logits needs to be stored.
+    top = mx.stop_gradient(mx.max(logits, axis=axis, keepdims=True))
+    log_sum = mx.log(mx.sum(mx.exp(logits - top), axis=axis))
+    if as_probabilities:
+        total = mx.sum(targets, axis=axis)
+        loss = log_sum * total - mx.sum((logits - top) * targets, axis=axis)
+    else:
+        loss = log_sum - (_pick(logits, targets, axis) - top.squeeze(axis))
     if label_smoothing > 0:
-        uniform = mx.mean(logits, axis=axis)
-        score = (1 - label_smoothing) * score + label_smoothing * uniform
-    return _reduce(_weighted("cross_entropy", log_sum - score, weights), reduction)
+        to_uniform = log_sum - mx.mean(logits - top, axis=axis)
+        loss = (1 - label_smoothing) * loss + label_smoothing * to_uniform
+    return _reduce(_weighted("cross_entropy", loss, weights), reduction)
 
 
 def binary_cross_entropy(

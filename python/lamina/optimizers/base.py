@@ -33,10 +33,10 @@ class Optimizer:
     >>> from lamina import core as mx, nn, optimizers
     >>> model = nn.Linear(2, 1, bias=False)
     >>> optimizer = optimizers.SGD(learning_rate=0.5)
-    >>> before = model.weight
+    >>> model.weight = mx.zeros((1, 2))
     >>> optimizer.update(model, {"weight": mx.array([[1.0, 2.0]])})
-    >>> (before - model.weight).tolist()
-    [[0.5, 1.0]]
+    >>> model.weight.tolist()
+    [[-0.5, -1.0]]
     """
 
     def __init__(self, schedulers=None):

@@ -25,3 +25,17 @@ def last_axis(layer: str, x: mx.array, dims: int, name: str = "input") -> None:
         raise ValueError(
             f"[{layer}] the last axis of the {name} must have {dims} entries, got shape {x.shape}"
         )
+
+
+def ints_per_axis(layer: str, name: str, value: Any, axes: int, least: int) -> tuple[int, ...]:
+    """Return ``value``, an int or a sequence of one per axis, as a tuple of ints of at least ``least``."""
+    given = value if isinstance(value, (tuple, list)) else [value] * axes
+    try:
+        numbers = tuple(operator.index(v) for v in given)
+    except TypeError:
+        numbers = ()
+    if len(numbers) != axes:
+        raise ValueError(f"[{layer}] {name} must be an integer or a tuple of {axes}, got {value!r}")
+    if min(numbers) < least:
+        raise ValueError(f"[{layer}] {name} must be at least {least}, got {numbers}")
+    return numbers

@@ -49,15 +49,19 @@ def prelu(x: mx.array, alpha: mx.array) -> mx.array:
     return mx.maximum(x, 0) + alpha * mx.minimum(x, 0)
 
 
+def _not_positive(x: mx.array) -> mx.array:
+    # For the exponential branch: no overflow where it is not taken, and the slope at 0 stays.
+    return mx.where(x > 0, 0, x)
+
+
 def elu(x: mx.array, alpha: float = 1.0) -> mx.array:
     """``x`` where positive, else ``alpha * (exp(x) - 1)``."""
-    # The inner minimum keeps the gradient of the unused branch finite for large x.
-    return mx.where(x > 0, x, alpha * mx.expm1(mx.minimum(x, 0.0)))
+    return mx.where(x > 0, x, alpha * mx.expm1(_not_positive(x)))
 
 
 def celu(x: mx.array, alpha: float = 1.0) -> mx.array:
     """``max(x, 0) + alpha * (exp(min(x, 0) / alpha) - 1)``."""
-    return mx.maximum(x, 0.0) + alpha * mx.expm1(mx.minimum(x, 0.0) / alpha)
+    return mx.where(x > 0, x, alpha * mx.expm1(_not_positive(x) / alpha))
 
 
 def selu(x: mx.array) -> mx.array:
@@ -132,7 +136,9 @@ def softmin(x: mx.array, axis: int = -1) -> mx.array:
 
 def log_softmax(x: mx.array, axis: int = -1) -> mx.array:
     """``x - log(sum(exp(x)))`` along ``axis``, without overflow."""
-    return x - mx.logsumexp(x, axis=axis, keepdims=True)
+    # Shifted first: subtracting the log-sum of large inputs from them would cancel digits.
+    shifted = x - mx.stop_gradient(mx.max(x, axis=axis, keepdims=True))
+    return shifted - mx.log(mx.sum(mx.exp(shifted), axis=axis, keepdims=True))
 
 
 def log_sigmoid(x: mx.array) -> mx.array:

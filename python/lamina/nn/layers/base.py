@@ -178,12 +178,12 @@ class Module(dict):
 
     @staticmethod
     def valid_parameter_filter(module: Module, key: str, value: Any) -> bool:
-        """Whether an entry is or may hold parameters: an array, dict or list whose name has no underscore first."""
+        """Whether an entry is or holds parameters: an array, dict or list whose name has no leading ``_``."""
         return isinstance(value, (dict, list, mx.array)) and not key.startswith("_")
 
     @staticmethod
     def trainable_parameter_filter(module: Module, key: str, value: Any) -> bool:
-        """Whether an entry is or may hold parameters that are not frozen."""
+        """Whether an entry is or holds parameters that are not frozen."""
         return Module.valid_parameter_filter(module, key, value) and key not in module._no_grad
 
     def filter_and_map(

@@ -133,13 +133,15 @@ class ALiBi(Module):
     """
 
     @staticmethod
-    def create_alibi_slope(num_heads: int) -> mx.array:
+    def create_alibi_slope(num_heads: int, dtype: mx.Dtype = mx.float32) -> mx.array:
         """Return the slope of each head, a falling geometric sequence.
 
         Parameters
         ----------
         num_heads : int
             Number of heads.
+        dtype : Dtype
+            Dtype of the result.
 
         Returns
         -------
@@ -150,7 +152,7 @@ class ALiBi(Module):
         power = 2 ** math.floor(math.log2(positive_int("ALiBi", "num_heads", num_heads)))
         slopes = [2 ** (-8 * i / power) for i in range(1, power + 1)]
         slopes += [2 ** (-4 * i / power) for i in range(1, 2 * (num_heads - power), 2)]
-        return mx.array(slopes).reshape(num_heads, 1, 1)
+        return mx.array(slopes, dtype=dtype).reshape(num_heads, 1, 1)
 
     @staticmethod
     def create_alibi_matrix(
@@ -182,7 +184,7 @@ class ALiBi(Module):
         keys = mx.arange(k_sequence_length)
         # Negated as integers, so that distance 0 gives 0 and not -0.
         lowered = (-mx.abs(queries[:, None] - keys[None])).astype(dtype)
-        return lowered[None, None] * ALiBi.create_alibi_slope(num_heads).astype(dtype)
+        return lowered[None, None] * ALiBi.create_alibi_slope(num_heads, dtype)
 
     def __call__(self, attention_scores: mx.array, offset: int = 0, mask: mx.array | None = None) -> mx.array:
         _, num_heads, queries, keys = attention_scores.shape

@@ -1,0 +1,9 @@
+"""Fixed random numbers for the optimizer tests."""
+
+import lamina.core as mx
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    mx.random.seed(0)
