@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,7 @@ def build(
     quantize(model, recipe.quantization())
     save(out / "model", model, material.tokenizer)
     write_curve(out / "model", result.state.history, recipe.train)
+    shutil.copyfile(Path(__file__).with_name("LICENSE-PSF.txt"), out / "model" / "LICENSE")
     # Everything below is about what ships: the files as written, not the arrays they came from.
     model, tokenizer = load(out / "model")
     metrics = _metrics(recipe, material, out / "model", trainer, result.state.history.seconds, bits_float, _measure(model, material))

@@ -101,5 +101,6 @@ The numbers are in `curve.json`.
 
 ## Licence
 
-The text is under the {LICENCE} The weights are derived from it and are distributed under the same terms.
+The text is under the {LICENCE}
+The weights are derived from it by training and are distributed under the same terms; `LICENSE` has them.
 """

@@ -33,9 +33,7 @@ EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
 HELD_OUT_RULE = 'the first 4 bytes of sha256("lamina demo held-out: " + unit), over 2**32, are below 0.05'
 HELD_OUT_SHARE = 0.05
 MAX_HELD_OUT_BYTES = 120_000
-LICENCE = (
-    "Python Software Foundation License Version 2. Copyright (c) 2001 Python Software Foundation; All Rights Reserved."
-)
+LICENCE = "Python Software Foundation License Version 2. Copyright (c) 2001-2023 Python Software Foundation; All Rights Reserved."
 
 
 @dataclass(frozen=True)
