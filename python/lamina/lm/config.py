@@ -37,6 +37,16 @@ class RopeScaling:
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
 
+    def __post_init__(self) -> None:
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigError(f"rope_scaling: {name} must be positive, got {value!r}")
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ConfigError(
+                f"rope_scaling: low_freq_factor {self.low_freq_factor} must be below high_freq_factor {self.high_freq_factor}"
+            )
+
 
 @dataclass(frozen=True)
 class Quantization:

@@ -1,0 +1,82 @@
+"""``lamina run``: run a script that was written for MLX."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+_EXAMPLES = """examples:
+  lamina run train.py --epochs 3
+  lamina run -m my_package.train --epochs 3
+"""
+
+
+def _fill(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
+    parser.add_argument("target", nargs="?", metavar="FILE", help="script to run")
+    parser.add_argument("args", nargs="*", metavar="ARG", help="the script's own arguments")
+    return parser
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand to ``commands`` (for its help; :func:`main` reads the arguments)."""
+    _fill(
+        commands.add_parser(
+            "run",
+            help="run a script that says 'import mlx.core as mx'",
+            description=_DESCRIPTION,
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+
+
+_DESCRIPTION = "Run a Python script or module with mlx as another name of lamina. Its exceptions and exit code pass through."
+
+
+def _parser() -> argparse.ArgumentParser:
+    return _fill(
+        argparse.ArgumentParser(
+            prog="lamina run",
+            description=_DESCRIPTION,
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Run ``FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program; everything after the target is its own.
+
+    Returns
+    -------
+    int
+        0; a script that exits with another code raises ``SystemExit``, as it does under ``python``.
+    """
+    head = argv[:1]
+    if head == ["-m"] and len(argv) >= 2:
+        module, arguments = argv[1], argv[2:]
+    elif head and not head[0].startswith("-"):
+        module, arguments = None, argv[1:]
+    else:
+        parser = _parser()
+        parser.parse_args(head)  # --help leaves here, and so does an option that does not exist
+        parser.error("wanted a FILE, or -m MODULE")
+    if module is None and not Path(argv[0]).exists():
+        print(f"lamina run: error: no such file: {argv[0]}", file=sys.stderr)
+        return 2
+    import lamina.as_mlx  # noqa: F401
+
+    if module is not None:
+        sys.path.insert(0, os.getcwd())
+        sys.argv = [module, *arguments]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(argv[0]).resolve().parent))
+        sys.argv = [argv[0], *arguments]
+        runpy.run_path(argv[0], run_name="__main__")
+    return 0
