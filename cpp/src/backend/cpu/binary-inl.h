@@ -65,7 +65,7 @@ HWY_INLINE FloorParts<V> floor_parts(D d, V x, V y) {
   V q = Floor(Div(x, y));
   V r = NegMulAdd(q, y, x), one = Set(d, TFromD<D>{1});
   // The rounded quotient may have reached the next whole number, or -0 may stand for a small negative one.
-  auto below = And(Ne(r, Zero(d)), Lt(Xor(r, sign_bit(d, y)), Zero(d)));
+  auto below = And(differ(r, Zero(d)), Lt(Xor(r, sign_bit(d, y)), Zero(d)));
   q = IfThenElse(below, Sub(q, one), q);
   return {q, IfThenElse(below, Add(r, y), r)};
 }
@@ -119,7 +119,7 @@ HWY_INLINE Mask<D> equal(D, V x, V y) {
 }
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> not_equal(D, V x, V y) {
-  return Ne(x, y);
+  return differ(x, y);
 }
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> less(D, V x, V y) {
@@ -150,15 +150,15 @@ HWY_INLINE Mask<D> greater_equal(D, V x, V y) {
 
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> logical_and(D d, V x, V y) {
-  return And(Ne(x, Zero(d)), Ne(y, Zero(d)));
+  return And(differ(x, Zero(d)), differ(y, Zero(d)));
 }
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> logical_or(D d, V x, V y) {
-  return Or(Ne(x, Zero(d)), Ne(y, Zero(d)));
+  return Or(differ(x, Zero(d)), differ(y, Zero(d)));
 }
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> logical_xor(D d, V x, V y) {
-  return Xor(Ne(x, Zero(d)), Ne(y, Zero(d)));
+  return Xor(differ(x, Zero(d)), differ(y, Zero(d)));
 }
 template <Int D, class V = Vec<D>>
 HWY_INLINE V bitwise_and(D, V x, V y) {

@@ -108,7 +108,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
   } else if constexpr (std::is_same_v<T, float16_t>) {
     store(DemoteTo(dm, v), dm, p, n);
   } else if constexpr (std::is_same_v<T, bool>) {
-    store(tile::bool_bytes(d, Ne(v, Zero(d))), dm, p, n);
+    store(tile::bool_bytes(d, kernel::differ(v, Zero(d))), dm, p, n);
   } else {
     static_assert(sizeof(T) <= 4 && !std::is_same_v<T, uint32_t>);
     const RebindToSigned<D> di;
@@ -150,7 +150,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
   } else if constexpr (std::is_same_v<T, float>) {
     store(DemoteTo(dm, v), dm, p, n);
   } else if constexpr (std::is_same_v<T, bool>) {
-    store(tile::bool_bytes(d, Ne(v, Zero(d))), dm, p, n);
+    store(tile::bool_bytes(d, kernel::differ(v, Zero(d))), dm, p, n);
   } else if constexpr (std::is_same_v<T, int64_t>) {
     store(ConvertTo(dm, IfThenElse(Lt(v, Set(d, 0x1p63)), v, Set(d, -0x1p63))), dm, p, n);
   } else {
@@ -190,7 +190,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
   const Rebind<Lane<T>, D> dm;
   Lane<T>* p = static_cast<Lane<T>*>(memory) + i;
   if constexpr (std::is_same_v<T, bool>) {
-    store(tile::bool_bytes(d, Ne(v, Zero(d))), dm, p, n);
+    store(tile::bool_bytes(d, kernel::differ(v, Zero(d))), dm, p, n);
   } else if constexpr (sizeof(T) == sizeof(TFromD<D>)) {
     store(BitCast(dm, v), dm, p, n);
   } else {

@@ -56,6 +56,12 @@ HWY_INLINE V sign_bit(D d, V x) {
   return And(x, SignBit(d));
 }
 
+// x != y, true for NaN: Highway's Ne is false there on AVX-512.
+template <class V>
+HWY_INLINE auto differ(V x, V y) {
+  return Not(Eq(x, y));
+}
+
 // Lanes with the sign bit set, -0 and NaN included.
 template <class D, class V = Vec<D>>
 HWY_INLINE Mask<D> negative_sign(D d, V x) {

@@ -133,7 +133,7 @@ void row(const void* in, size_t n, void* acc) {
 template <class T, bool kZero>
 bool any_element(const T* x, size_t n) {
   const ScalableTag<T> d;
-  auto hit = [d](auto v) HWY_ATTR { return kZero ? Eq(v, Zero(d)) : Ne(v, Zero(d)); };
+  auto hit = [d](auto v) HWY_ATTR { return kZero ? Eq(v, Zero(d)) : kernel::differ(v, Zero(d)); };
   size_t i = 0;
   for (; i + Lanes(d) <= n; i += Lanes(d)) {
     if (!AllFalse(d, hit(LoadU(d, x + i)))) return true;

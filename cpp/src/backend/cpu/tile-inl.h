@@ -63,12 +63,12 @@ template <class D, class VB>
 HWY_INLINE Mask<D> mask_of_bytes(D d, VB bytes) {
   const RebindToUnsigned<D> du;
   if constexpr (sizeof(TFromD<D>) == 1) {
-    return RebindMask(d, Ne(bytes, Zero(du)));
+    return RebindMask(d, kernel::differ(bytes, Zero(du)));
   } else if constexpr (sizeof(TFromD<D>) == 8) {
     const Rebind<uint32_t, D> dh;
-    return RebindMask(d, Ne(PromoteTo(du, PromoteTo(dh, bytes)), Zero(du)));
+    return RebindMask(d, kernel::differ(PromoteTo(du, PromoteTo(dh, bytes)), Zero(du)));
   } else {
-    return RebindMask(d, Ne(PromoteTo(du, bytes), Zero(du)));
+    return RebindMask(d, kernel::differ(PromoteTo(du, bytes), Zero(du)));
   }
 }
 

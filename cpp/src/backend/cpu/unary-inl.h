@@ -36,7 +36,7 @@ HWY_INLINE V abs(D, V x) {
 template <Real D, class V = Vec<D>>
 HWY_INLINE V sign(D d, V x) {
   V zero = Zero(d);
-  V s = IfThenElseZero(Ne(x, zero), CopySign(Set(d, TFromD<D>{1}), x));
+  V s = IfThenElseZero(differ(x, zero), CopySign(Set(d, TFromD<D>{1}), x));
   return IfThenElse(IsNaN(x), x, s);
 }
 template <SignedInt D, class V = Vec<D>>

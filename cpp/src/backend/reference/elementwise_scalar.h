@@ -308,7 +308,10 @@ T sigmoid(T x) {
 
 template <class T>
 T logaddexp(T x, T y) {
-  if constexpr (kIsComplex<T>) {
+  if constexpr (std::is_same_v<T, std::complex<float>>) {
+    // 1 + exp(low - high) may cancel.
+    return static_cast<T>(logaddexp(std::complex<double>(x), std::complex<double>(y)));
+  } else if constexpr (kIsComplex<T>) {
     if (isnan(x) || isnan(y)) return T(NAN, NAN);
     T hi = maximum(x, y), lo = minimum(x, y);
     if (std::isinf(hi.real()) && (hi.real() < 0 || !std::isinf(lo.real()))) return hi;
@@ -369,7 +372,8 @@ T power(T x, T y) {
       T p = power_by_squaring(x, static_cast<uint64_t>(std::abs(n)));
       return n < 0 ? T(1) / p : p;
     }
-    return std::pow(x, y);
+    // exp(y log x) loses |y log x| times the precision it is computed in.
+    return static_cast<T>(std::pow(std::complex<double>(x), std::complex<double>(y)));
   } else {
     return std::pow(x, y);
   }
