@@ -15,8 +15,10 @@
 
 #include "backend/cpu/simd_target.h"
 #include "backend/cpu/tile.h"
+#include "backend/reference/elementwise_convert.h"
 #include "backend/reference/elementwise_scalar.h"
 #include "backend/reference/elementwise_types.h"
+#include "lamina/error.h"
 
 namespace lamina::testing {
 
