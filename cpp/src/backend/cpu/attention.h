@@ -14,8 +14,12 @@ namespace lamina::cpu {
 // weight and has no value. causal and mask may be given together.
 // lse, where not null, receives log(sum exp(scores)) per row (sinks included), row-contiguous [B, Hq, L].
 //
-// A row with nothing to attend to (all masked by -inf or false or causality, or S = 0) gives zeros... see attention.cc.
-// A row's bits do not depend on the other rows, heads or batches, on the number of threads, or on L.
+// A row whose keys are all hidden by a boolean mask or by causality gives the mean of all values; one whose scores are
+// all -inf (an additive mask) gives NaN; with a sink, both give zeros. S = 0 gives zeros.
+// A row's bits do not depend on the other rows, heads and batches, nor on the number of threads. Of L and Hq / Hkv they
+// depend only through whether L * Hq / Hkv <= kAttentionDecodeRows, where another order of summation is faster.
+inline constexpr int64_t kAttentionDecodeRows = 16;
+
 struct AttentionArgs {
   View q, k, v, out;
   float scale = 1;

@@ -16,6 +16,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 template <size_t... kIndex, class F>
 HWY_INLINE void unroll_over(std::index_sequence<kIndex...>, F& f) {
@@ -108,6 +109,7 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, size_t n) {
   std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
 }
 
+}  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -29,6 +29,7 @@ const GemmKernels<double>* kernels_f64() { return N_AVX3::kernels_f64(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // Accumulators fill the registers: 14 x 2 of AVX-512's 32, 6 x 2 of AVX2's 16.
 #if HWY_TARGET <= HWY_AVX3
@@ -258,6 +259,8 @@ void store_f64(const double* row, int64_t n, void* dst, Dtype) {
 
 template <class T>
 constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<T>()));
+
+}  // namespace
 
 const GemmKernels<float>* kernels_f32() {
   static constexpr GemmKernels<float> kTable = {

@@ -25,6 +25,7 @@ const GemmSkinny* skinny_kernels() { return N_AVX3::skinny_kernels(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // sums[r, j] (+)= sum over kSteps steps of x[r, k] b[k, j] for kRows rows and n columns, k ascending.
 template <int kRows, int kSteps, class T>
@@ -186,6 +187,8 @@ void col_major(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_
     default: return col_major_of(m, k, x, static_cast<const float*>(b.data) + first, ldb, cols, tile, ld);
   }
 }
+
+}  // namespace
 
 const GemmSkinny* skinny_kernels() {
   static constexpr GemmSkinny kTable = {row_major, col_major};

@@ -14,6 +14,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's byte on.
 template <int kBits>
@@ -87,6 +88,7 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
   }
 }
 
+}  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -25,6 +25,7 @@ const QmmExact* exact_kernels() { return N_AVX3::exact_kernels(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -373,6 +374,8 @@ void pack(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t 
     default: return pack_bits<8>(w, k0, depth, col0, cols, dst);
   }
 }
+
+}  // namespace
 
 const QmmExact* exact_kernels() {
   static constexpr QmmExact kTable = {arranged_elems, arrange, stream_elems, stream, pack_transposed, pack};
