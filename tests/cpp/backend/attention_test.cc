@@ -40,7 +40,10 @@ Heads make_heads(int64_t b, int64_t h, int64_t l, int64_t d, Dtype t, Layout lay
     strides = {h * l * d, l * d, -d, -1};
     first = l * d - 1;
   }
-  x.view = {static_cast<char*>(x.buffer.data()) + first * static_cast<int64_t>(itemsize(t)), t, {b, h, l, d}, strides};
+  x.view = {static_cast<char*>(x.buffer.data()) + first * static_cast<int64_t>(itemsize(t)),
+            t,
+            {b, h, l, d},
+            strides};
   return x;
 }
 
@@ -54,10 +57,11 @@ struct Case {
 };
 
 std::string describe(const Case& t) {
-  return "B " + std::to_string(t.batch) + " H " + std::to_string(t.heads) + "/" + std::to_string(t.kv_heads) + " L " +
-         std::to_string(t.length) + " S " + std::to_string(t.keys) + " D " + std::to_string(t.dim) + "/" +
-         std::to_string(t.v_dim) + " " + std::string(dtype_name(t.dtype)) + (t.causal ? " causal" : "") + " mask " +
-         std::to_string(t.mask) + " layout " + std::to_string(static_cast<int>(t.layout)) + (t.sinks ? " sinks" : "");
+  return "B " + std::to_string(t.batch) + " H " + std::to_string(t.heads) + "/" + std::to_string(t.kv_heads) +
+         " L " + std::to_string(t.length) + " S " + std::to_string(t.keys) + " D " + std::to_string(t.dim) +
+         "/" + std::to_string(t.v_dim) + " " + std::string(dtype_name(t.dtype)) +
+         (t.causal ? " causal" : "") + " mask " + std::to_string(t.mask) + " layout " +
+         std::to_string(static_cast<int>(t.layout)) + (t.sinks ? " sinks" : "");
 }
 
 struct Problem {
@@ -146,9 +150,12 @@ void check_row(const Case& t, const Problem& p, int64_t b, int64_t h, int64_t i)
     for (int64_t d = 0; d < t.dim; ++d) n += std::pow(p.k.at(b, kv, j, d), 2);
     k_norm = std::max(k_norm, n);
   }
-  // A score's rounding error is relative to |q||k|; it multiplies every weight, and sums of weights add their own.
-  const double score_error = kEps32 * (std::sqrt(static_cast<double>(t.dim)) + 4) * p.args.scale * std::sqrt(q_norm * k_norm);
-  const double relative = 4 * (score_error + kEps32 * (std::sqrt(static_cast<double>(t.keys)) + 8 + (hidden_only ? 0 : std::abs(peak))));
+  // A score's rounding error is relative to |q||k|; it multiplies every weight, and sums of weights add their
+  // own.
+  const double score_error =
+      kEps32 * (std::sqrt(static_cast<double>(t.dim)) + 4) * p.args.scale * std::sqrt(q_norm * k_norm);
+  const double relative = 4 * (score_error + kEps32 * (std::sqrt(static_cast<double>(t.keys)) + 8 +
+                                                       (hidden_only ? 0 : std::abs(peak))));
   for (int64_t d = 0; d < t.v_dim; ++d) {
     double want = 0, norm = 0;
     for (int64_t j = 0; j < t.keys; ++j) {
@@ -159,7 +166,8 @@ void check_row(const Case& t, const Problem& p, int64_t b, int64_t h, int64_t i)
       ASSERT_TRUE(std::isnan(p.out.at(b, h, i, d)));
       continue;
     }
-    ASSERT_NEAR(p.out.at(b, h, i, d), want, relative * norm + unit_roundoff(t.dtype) * std::abs(want) + least_step(t.dtype))
+    ASSERT_NEAR(p.out.at(b, h, i, d), want,
+                relative * norm + unit_roundoff(t.dtype) * std::abs(want) + least_step(t.dtype))
         << "b " << b << " h " << h << " i " << i << " d " << d;
   }
   const double lse = p.lse.at((b * t.heads + h) * t.length + i);
@@ -191,7 +199,8 @@ TEST(Attention, SmallSizes) {
     for (int64_t length : {1, 2, 3, 15, 16, 17, 31, 33, 40}) {
       for (int64_t keys : {1, 2, 13, 14, 15, 84, 85, 100}) {
         for (bool causal : {false, true}) {
-          check_case({.heads = 1, .length = length, .keys = keys, .dim = 5, .v_dim = 9, .causal = causal}, rng);
+          check_case({.heads = 1, .length = length, .keys = keys, .dim = 5, .v_dim = 9, .causal = causal},
+                     rng);
         }
       }
     }
@@ -220,8 +229,14 @@ TEST(Attention, MasksSinksAndHeads) {
         for (bool sinks : {false, true}) {
           for (int64_t length : {1, 3, 30}) {
             for (int64_t keys : {4, 95}) {
-              check_case({.batch = 2, .heads = 4, .kv_heads = 2, .length = length, .keys = keys, .causal = causal,
-                          .sinks = sinks, .mask = mask},
+              check_case({.batch = 2,
+                          .heads = 4,
+                          .kv_heads = 2,
+                          .length = length,
+                          .keys = keys,
+                          .causal = causal,
+                          .sinks = sinks,
+                          .mask = mask},
                          rng);
             }
           }
@@ -238,8 +253,16 @@ TEST(Attention, LayoutsAndDtypes) {
     for (Layout layout : {Layout::kHeadsFirst, Layout::kPositionsFirst, Layout::kReversed, Layout::kSpread}) {
       for (Dtype t : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBFloat16}) {
         for (int64_t length : {1, 2, 40}) {
-          check_case({.batch = 2, .heads = 6, .kv_heads = 3, .length = length, .keys = 50, .dim = 16, .v_dim = 24,
-                      .dtype = t, .layout = layout, .causal = true},
+          check_case({.batch = 2,
+                      .heads = 6,
+                      .kv_heads = 3,
+                      .length = length,
+                      .keys = 50,
+                      .dim = 16,
+                      .v_dim = 24,
+                      .dtype = t,
+                      .layout = layout,
+                      .causal = true},
                      rng);
         }
       }
@@ -250,7 +273,8 @@ TEST(Attention, LayoutsAndDtypes) {
 TEST(Attention, LongerThanEveryBlock) {
   std::mt19937 rng(5);
   check_case({.heads = 2, .kv_heads = 1, .length = 300, .keys = 700, .dim = 16, .causal = true}, rng);
-  check_case({.heads = 8, .kv_heads = 2, .length = 1, .keys = 1500, .dim = 32, .v_dim = 32, .causal = true}, rng);
+  check_case({.heads = 8, .kv_heads = 2, .length = 1, .keys = 1500, .dim = 32, .v_dim = 32, .causal = true},
+             rng);
   check_case({.heads = 1, .length = 4, .keys = 1025, .dim = 32, .v_dim = 32, .mask = 3}, rng);
 }
 
@@ -291,14 +315,16 @@ TEST(Attention, NoKeysGiveZeros) {
   }
 }
 
-// Scores of +-200: a softmax without the running peak would overflow, and late large keys must undo early ones.
+// Scores of +-200: a softmax without the running peak would overflow, and late large keys must undo early
+// ones.
 TEST(Attention, LargeScores) {
   std::mt19937 rng(8);
   for (int64_t length : {1, 40}) {
     Case t{.heads = 1, .length = length, .keys = 600, .dim = 4};
     Problem p(t, rng);
     for (int64_t j = 0; j < t.keys; ++j) {
-      for (int64_t d = 0; d < t.dim; ++d) p.k.set(0, 0, j, d, p.k.at(0, 0, j, d) * static_cast<double>(j) / 6);
+      for (int64_t d = 0; d < t.dim; ++d)
+        p.k.set(0, 0, j, d, p.k.at(0, 0, j, d) * static_cast<double>(j) / 6);
     }
     attention(p.args);
     for (int64_t i = 0; i < length; ++i) check_row(t, p, 0, 0, i);
@@ -323,7 +349,14 @@ TEST(Attention, BitsDoNotDependOnThreadsNorOnTheBatch) {
   for_each_target([&](const char* name) {
     SCOPED_TRACE(name);
     for (int64_t length : {1, 4, 100}) {
-      Case t{.batch = 3, .heads = 4, .kv_heads = 2, .length = length, .keys = 900, .dim = 16, .v_dim = 16, .causal = true};
+      Case t{.batch = 3,
+             .heads = 4,
+             .kv_heads = 2,
+             .length = length,
+             .keys = 900,
+             .dim = 16,
+             .v_dim = 16,
+             .causal = true};
       Problem p(t, rng);
       ThreadCount one(1);
       attention(p.args);

@@ -35,7 +35,7 @@ Start start_of(const AttentionArgs& a, int64_t head) {
                             head * a.sinks->strides[0] * static_cast<int64_t>(itemsize(a.sinks->dtype)),
                         a.sinks->dtype, 0, 1};
   float x = 0;
-  load_row(sink, 1, 1.0f, &x);
+  load_row_f32(sink, 1, &x);
   return {x, x == -INFINITY ? 0.0f : 1.0f};
 }
 
@@ -44,8 +44,9 @@ void write_lse(const AttentionArgs& a, const AttentionPlan& plan, int64_t b, int
   if (a.lse) a.lse[plan.flat_row(b, kv_head, row)] = total == 0.0f ? -INFINITY : peak + std::log(total);
 }
 
-// Up to kRowBlock rows of one key head against all their keys. Scores are kept transposed, [key, row], so that every
-// softmax step works down the lanes and the weights are at once a packed operand of the second product.
+// Up to kRowBlock rows of one key head against all their keys. Scores are kept transposed, [key, row], so
+// that every softmax step works down the lanes and the weights are at once a packed operand of the second
+// product.
 class RowBlock {
  public:
   RowBlock(const AttentionArgs& a, const AttentionPlan& plan, int64_t b, int64_t kv_head, int64_t row0,
@@ -71,14 +72,16 @@ class RowBlock {
     const int64_t end = skips ? std::min(plan_.keys, plan_.last_key(row0_ + rows_ - 1) + 1) : plan_.keys;
     for (int64_t k0 = 0; k0 < end; k0 += kKeyBlock) {
       const int64_t keys = std::min(kKeyBlock, plan_.keys - k0);
-      kernels_.pack_a(AttentionPlan::keys_of(a_.k, b_, kv_head_, k0), 0, keys, 0, plan_.dim, packed_k_.as<float>());
+      kernels_.pack_a(AttentionPlan::keys_of(a_.k, b_, kv_head_, k0), 0, keys, 0, plan_.dim,
+                      packed_k_.as<float>());
       GemmMatrix v = AttentionPlan::keys_of(a_.v, b_, kv_head_, k0);
       std::swap(v.row_stride, v.col_stride);
       kernels_.pack_a(v, 0, plan_.v_dim, 0, keys, packed_v_.as<float>());
       for (int64_t p = 0; p < panels_; ++p) {
         const int64_t newest = plan_.last_key(row0_ + std::min((p + 1) * width_, rows_) - 1);
         // Whole register tiles of keys: hidden ones among them add exact zeros.
-        const int64_t seen = skips ? ceil_div(std::max<int64_t>(newest + 1 - k0, 0), kernels_.mr) * kernels_.mr : keys;
+        const int64_t seen =
+            skips ? ceil_div(std::max<int64_t>(newest + 1 - k0, 0), kernels_.mr) * kernels_.mr : keys;
         if (seen > 0) attend(p, k0, keys, std::min(keys, seen));
       }
     }
@@ -93,7 +96,8 @@ class RowBlock {
   void start() {
     Scratch dense(rows_ * plan_.dim * kFloat);
     for (int64_t r = 0; r < rows_; ++r) {
-      load_row(plan_.row_of(a_.q, b_, kv_head_, row0_ + r), plan_.dim, a_.scale, dense.as<float>() + r * plan_.dim);
+      load_scaled_row(plan_.row_of(a_.q, b_, kv_head_, row0_ + r), plan_.dim, a_.scale,
+                      dense.as<float>() + r * plan_.dim);
     }
     const GemmMatrix turned{dense.as<float>(), Dtype::kFloat32, 1, plan_.dim};
     kernels_.pack_b(turned, 0, plan_.dim, 0, rows_, queries_.as<float>());
@@ -119,15 +123,15 @@ class RowBlock {
       softmax_.mask_keys_after(seen, width_, last_.as<float>(), tile);
     }
     for (int64_t c = 0; a_.mask && c < count; ++c) {
-      apply_mask_row(*a_.mask, b_, plan_.head(kv_head_, first + c), plan_.position(first + c), k0, seen, tile + c,
-                     width_);
+      apply_mask_row(*a_.mask, b_, plan_.head(kv_head_, first + c), plan_.position(first + c), k0, seen,
+                     tile + c, width_);
     }
     if (softmax_.softmax_panel(seen, width_, tile, peak(p), total(p), fade(p))) {
       softmax_.scale_columns(plan_.v_dim, width_, fade(p), sums);
     }
     for (int64_t d = 0; d < plan_.v_dim; d += kernels_.mr) {
-      kernels_.multiply(std::min(kernels_.mr, plan_.v_dim - d), width_, seen, packed_v_.as<float>() + d * keys, tile,
-                        sums + d * width_, width_, true);
+      kernels_.multiply(std::min(kernels_.mr, plan_.v_dim - d), width_, seen,
+                        packed_v_.as<float>() + d * keys, tile, sums + d * width_, width_, true);
     }
   }
 
@@ -138,7 +142,7 @@ class RowBlock {
       const float inverse = 1.0f / total(p)[c];
       const float* sums = sums_.as<float>() + p * width_ * plan_.v_dim + c;
       for (int64_t d = 0; d < plan_.v_dim; ++d) row.as<float>()[d] = sums[d * width_] * inverse;
-      store_row(row.as<float>(), plan_.v_dim, plan_.row_of(a_.out, b_, kv_head_, row0_ + r));
+      store_row_f32(row.as<float>(), plan_.v_dim, plan_.row_of(a_.out, b_, kv_head_, row0_ + r));
       write_lse(a_, plan_, b_, kv_head_, row0_ + r, peak(p)[c], total(p)[c]);
     }
   }
@@ -149,8 +153,8 @@ class RowBlock {
   const AttentionKernels& softmax_ = attention_kernels();
   const int64_t width_ = kernels_.nr;
   const int64_t b_, kv_head_, row0_, rows_, panels_;
-  // Panels of queries, the packed block of keys and values, scores of a panel, transposed sums of values per panel,
-  // then peak, total and fade of every row, and the causal limits of a panel.
+  // Panels of queries, the packed block of keys and values, scores of a panel, transposed sums of values per
+  // panel, then peak, total and fade of every row, and the causal limits of a panel.
   Scratch queries_, packed_k_, packed_v_, tile_, sums_, state_, last_;
 };
 
@@ -203,12 +207,13 @@ class Decode {
 
   void split(int64_t h, int64_t s) {
     const int64_t b = h / plan_.kv_heads, kv_head = h % plan_.kv_heads;
-    const int64_t k0 = s * kKeySplit, keys = std::min(kKeySplit, plan_.keys - k0), dim = plan_.dim, v_dim = plan_.v_dim;
+    const int64_t k0 = s * kKeySplit, keys = std::min(kKeySplit, plan_.keys - k0), dim = plan_.dim,
+                  v_dim = plan_.v_dim;
     Scratch queries(rows_ * dim * kFloat), scores(rows_ * kKeySplit * kFloat), weights(rows_ * keys * kFloat);
     Scratch out(rows_ * v_dim * kFloat), work(rows_ * v_dim * kFloat);
     Scratch copy(a_.k.strides[3] == 1 && a_.v.strides[3] == 1 ? 0 : keys * std::max(dim, v_dim) * kFloat);
     for (int64_t r = 0; r < rows_; ++r) {
-      load_row(plan_.row_of(a_.q, b, kv_head, r), dim, a_.scale, queries.as<float>() + r * dim);
+      load_scaled_row(plan_.row_of(a_.q, b, kv_head, r), dim, a_.scale, queries.as<float>() + r * dim);
     }
     GemmMatrix k = dense_rows(AttentionPlan::keys_of(a_.k, b, kv_head, k0), keys, dim, copy.as<float>());
     std::swap(k.row_stride, k.col_stride);
@@ -224,8 +229,10 @@ class Decode {
       softmax_.softmax_row(keys, row, &edges[0], &edges[1]);
       std::copy_n(row, keys, weights.as<float>() + r * keys);
     }
-    const GemmMatrix v = dense_rows(AttentionPlan::keys_of(a_.v, b, kv_head, k0), keys, v_dim, copy.as<float>());
-    skinny_.row_major(rows_, keys, weights.as<float>(), v, 0, v_dim, out.as<float>(), v_dim, work.as<float>());
+    const GemmMatrix v =
+        dense_rows(AttentionPlan::keys_of(a_.v, b, kv_head, k0), keys, v_dim, copy.as<float>());
+    skinny_.row_major(rows_, keys, weights.as<float>(), v, 0, v_dim, out.as<float>(), v_dim,
+                      work.as<float>());
     for (int64_t r = 0; r < rows_; ++r) std::copy_n(out.as<float>() + r * v_dim, v_dim, record(h, s, r));
   }
 
@@ -248,7 +255,7 @@ class Decode {
       }
       const float inverse = 1.0f / total;
       for (int64_t d = 0; d < plan_.v_dim; ++d) out[d] *= inverse;
-      store_row(out, plan_.v_dim, plan_.row_of(a_.out, b, kv_head, r));
+      store_row_f32(out, plan_.v_dim, plan_.row_of(a_.out, b, kv_head, r));
       write_lse(a_, plan_, b, kv_head, r, peak, total);
     }
   }
@@ -268,7 +275,7 @@ void attend_nothing(const AttentionArgs& a, const AttentionPlan& plan) {
   for (int64_t h = 0; h < plan.batch * plan.kv_heads; ++h) {
     for (int64_t r = 0; r < plan.rows(); ++r) {
       const int64_t b = h / plan.kv_heads, kv_head = h % plan.kv_heads;
-      store_row(zeros.as<float>(), plan.v_dim, plan.row_of(a.out, b, kv_head, r));
+      store_row_f32(zeros.as<float>(), plan.v_dim, plan.row_of(a.out, b, kv_head, r));
       const Start s = start_of(a, plan.head(kv_head, r));
       write_lse(a, plan, b, kv_head, r, s.peak, s.total);
     }
@@ -279,7 +286,8 @@ void attend_nothing(const AttentionArgs& a, const AttentionPlan& plan) {
 
 void apply_mask_row(const View& mask, int64_t b, int64_t head, int64_t position, int64_t first, int64_t n,
                     float* scores, int64_t step) {
-  const int64_t at = b * mask.strides[0] + head * mask.strides[1] + position * mask.strides[2] + first * mask.strides[3];
+  const int64_t at =
+      b * mask.strides[0] + head * mask.strides[1] + position * mask.strides[2] + first * mask.strides[3];
   switch (mask.dtype) {
     case Dtype::kBool:
       for (int64_t j = 0; j < n; ++j) {
@@ -290,15 +298,6 @@ void apply_mask_row(const View& mask, int64_t b, int64_t head, int64_t position,
     case Dtype::kBFloat16: return add_mask(mask.as<bfloat16_t>() + at, mask.strides[3], n, scores, step);
     case Dtype::kFloat64: return add_mask(mask.as<double>() + at, mask.strides[3], n, scores, step);
     default: return add_mask(mask.as<float>() + at, mask.strides[3], n, scores, step);
-  }
-}
-
-void store_row(const float* src, int64_t depth, const GemmMatrix& row) {
-  auto* dst = static_cast<char*>(const_cast<void*>(row.data));
-  const auto item = static_cast<int64_t>(itemsize(row.dtype));
-  if (row.col_stride == 1) return gemm_kernels<float>().store(src, depth, dst, row.dtype);
-  for (int64_t d = 0; d < depth; ++d) {
-    gemm_kernels<float>().store(src + d, 1, dst + d * row.col_stride * item, row.dtype);
   }
 }
 

@@ -40,9 +40,7 @@ HWY_INLINE V exp_nonpositive(V x) {
 }
 
 // The peak to subtract: rows of -inf alone must give exp(-inf) = 0, not NaN.
-HWY_INLINE V finite_peak(V peak) {
-  return hn::IfThenZeroElse(hn::Eq(peak, hn::Set(D(), -INFINITY)), peak);
-}
+HWY_INLINE V finite_peak(V peak) { return hn::IfThenZeroElse(hn::Eq(peak, hn::Set(D(), -INFINITY)), peak); }
 
 void mask_keys_after(int64_t keys, int64_t width, const float* last, float* tile) {
   const D d;

@@ -9,8 +9,8 @@
 
 namespace lamina::cpu {
 
-// Sizes and addresses shared by the forward and backward pass. The query heads of a key head are folded into rows:
-// row r of the L * group rows of key head h is position r / group of query head h * group + r % group.
+// Sizes and addresses shared by the forward and backward pass. The query heads of a key head are folded into
+// rows: row r of the L * group rows of key head h is position r / group of query head h * group + r % group.
 struct AttentionPlan {
   int64_t batch, heads, kv_heads, group, length, keys, dim, v_dim;
 
@@ -52,14 +52,10 @@ struct AttentionPlan {
 void apply_mask_row(const View& mask, int64_t b, int64_t head, int64_t position, int64_t first, int64_t n,
                     float* scores, int64_t step);
 
-// Copies row r of the queries, times `factor`, to float32 dst[depth].
-inline void load_row(const GemmMatrix& row, int64_t depth, float factor, float* dst) {
-  gemm_kernels<float>().pack_a(row, 0, 1, 0, depth, dst);
-  if (factor == 1.0f) return;
+// Row `row` of the queries, times `factor`, as float32.
+inline void load_scaled_row(const GemmMatrix& row, int64_t depth, float factor, float* dst) {
+  load_row_f32(row, depth, dst);
   for (int64_t d = 0; d < depth; ++d) dst[d] *= factor;
 }
-
-// Rounds src[0, depth) into a row of any stride.
-void store_row(const float* src, int64_t depth, const GemmMatrix& row);
 
 }  // namespace lamina::cpu

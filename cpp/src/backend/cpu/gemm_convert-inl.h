@@ -1,4 +1,5 @@
-// Loads and stores of float32, float16 and bfloat16 memory as float32 lanes. Per-target; include inside no namespace.
+// Loads and stores of float32, float16 and bfloat16 memory as float32 lanes. Per-target; include inside no
+// namespace.
 #if defined(LAMINA_CPU_GEMM_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_CPU_GEMM_CONVERT_INL_H_
 #undef LAMINA_CPU_GEMM_CONVERT_INL_H_

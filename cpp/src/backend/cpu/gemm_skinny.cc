@@ -47,8 +47,8 @@ void add_outer(const float* HWY_RESTRICT x, int64_t ldx, const T* HWY_RESTRICT b
   if (j == n) return;
   const size_t left = static_cast<size_t>(n - j);
   V acc[kRows];
-  unroll<kRows>(
-      [&](auto r) HWY_ATTR { acc[r] = first ? hn::Zero(d) : load_part(d, sums + r * ld + j, left); });
+  unroll<kRows>([&](auto r)
+                    HWY_ATTR { acc[r] = first ? hn::Zero(d) : load_part(d, sums + r * ld + j, left); });
   unroll<kSteps>([&](auto k) HWY_ATTR {
     const V row = load_part(d, b + k * ldb + j, left);
     unroll<kRows>([&](auto r) HWY_ATTR { acc[r] = hn::MulAdd(hn::Set(d, x[r * ldx + k]), row, acc[r]); });
@@ -107,7 +107,8 @@ void row_major(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_
 // Steps of a dot product whose lanes are summed up together.
 constexpr int64_t kDotSteps = 1024;
 
-// tile[i, c] (+)= dot(x[i, :], column c) over n <= kDotSteps steps, for kRows rows of x and kCols columns of B.
+// tile[i, c] (+)= dot(x[i, :], column c) over n <= kDotSteps steps, for kRows rows of x and kCols columns of
+// B.
 template <int kRows, int kCols, class T>
 void add_dots(int64_t n, const float* HWY_RESTRICT x, int64_t ldx, const T* HWY_RESTRICT b, int64_t ldb,
               float* HWY_RESTRICT tile, int64_t ld, bool first) {

@@ -16,7 +16,8 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-// Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's byte on.
+// Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's
+// byte on.
 template <int kBits>
 class CodeReader {
  public:
@@ -64,8 +65,8 @@ class CodeReader {
  private:
   static constexpr hn::Repartition<uint8_t, D> kD8{};
   static constexpr hn::Rebind<uint32_t, D> kD32{};
-  hn::Vec<hn::Repartition<uint8_t, D>> bytes_;
-  hn::Vec<hn::Rebind<uint32_t, D>> shifts_;
+  hn::Vec<hn::Repartition<uint8_t, D> > bytes_;
+  hn::Vec<hn::Rebind<uint32_t, D> > shifts_;
 #endif
 };
 
