@@ -103,9 +103,7 @@ void decode_group(const uint32_t* words, int64_t step, T scale, T bias, int grou
   const float s = static_cast<float>(scale), b = static_cast<float>(bias);
   uint8_t codes[kMaxGroup];
   for (int i = 0; i < group; i += kRun) unpack_run(words + i / kRun * bits * step, step, bits, codes + i);
-  for (int i = 0; i < group; ++i) {
-    w[i] = T(static_cast<float>(T(static_cast<float>(codes[i]) * s)) + b);
-  }
+  for (int i = 0; i < group; ++i) { w[i] = T(static_cast<float>(T(static_cast<float>(codes[i]) * s)) + b); }
 }
 
 template <class T>
@@ -118,8 +116,8 @@ void quantize_rows(const View& w, int group, int bits, const View& packed, const
       const T* src = w.as<T>() + row_offset(w, row);
       for (int64_t g = 0; g < groups; ++g) {
         encode_group(src + g * group * w.strides.back(), w.strides.back(), group, bits,
-                     packed.as<uint32_t>() + row * words + g * group_words,
-                     scales.as<T>() + row * groups + g, biases.as<T>() + row * groups + g);
+                     packed.as<uint32_t>() + row * words + g * group_words, scales.as<T>() + row * groups + g,
+                     biases.as<T>() + row * groups + g);
       }
     }
   });
@@ -165,7 +163,8 @@ void check(const char* op, const View& w, int group, int bits, const View& packe
   }
   if (packed.dtype != Dtype::kUInt32) fail<DtypeError>(op, "wanted uint32 codes, got {}", packed.dtype);
   if (scales.dtype != w.dtype || biases.dtype != w.dtype) {
-    fail<DtypeError>(op, "wanted scales and biases of {}, got {} and {}", w.dtype, scales.dtype, biases.dtype);
+    fail<DtypeError>(op, "wanted scales and biases of {}, got {} and {}", w.dtype, scales.dtype,
+                     biases.dtype);
   }
   const Shape codes = with_last(w.shape, affine_row_words(w.shape.back(), bits));
   const Shape edges = with_last(w.shape, w.shape.back() / group);

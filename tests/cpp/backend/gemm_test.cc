@@ -56,8 +56,8 @@ struct Case {
 };
 
 std::string describe(const Case& t) {
-  return "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) + " layouts " +
-         std::to_string(static_cast<int>(t.la)) + std::to_string(static_cast<int>(t.lb)) + " " +
+  return "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) +
+         " layouts " + std::to_string(static_cast<int>(t.la)) + std::to_string(static_cast<int>(t.lb)) + " " +
          std::string(dtype_name(t.a)) + " " + std::string(dtype_name(t.b)) + " -> " +
          std::string(dtype_name(t.c));
 }
@@ -87,7 +87,8 @@ void check_case(const Case& t, std::mt19937& rng) {
       }
       const double added = t.beta == 0 ? 0 : t.beta * c0.at(i, j);
       want = t.alpha * want + added;
-      // Rounding errors of a sum grow like sqrt(k); 4 standard deviations, then the scaling and the output's rounding.
+      // Rounding errors of a sum grow like sqrt(k); 4 standard deviations, then the scaling and the output's
+      // rounding.
       const double tol = eps * (4 * std::sqrt(k + 1) + 4) * (std::abs(t.alpha) * norm + std::abs(added)) +
                          unit_roundoff(t.c) * std::abs(want) + least_step(t.c);
       ASSERT_NEAR(c.at(i * ldc + j), want, tol) << "at " << i << ", " << j;
@@ -295,7 +296,8 @@ TEST(Gemm, BatchesWithSharedAndStridedOperands) {
 TEST(Gemm, ComplexMatchesFloat64) {
   std::mt19937 rng(11);
   const int64_t m = 19, n = 23, k = 40;
-  Guarded a = random_buffer(2 * m * k, Dtype::kFloat32, rng), b = random_buffer(2 * k * n, Dtype::kFloat32, rng);
+  Guarded a = random_buffer(2 * m * k, Dtype::kFloat32, rng),
+          b = random_buffer(2 * k * n, Dtype::kFloat32, rng);
   Guarded c0 = random_buffer(2 * n, Dtype::kFloat32, rng);
   Guarded c(m * n, Dtype::kComplex64);
   GemmArgs g;
@@ -304,7 +306,9 @@ TEST(Gemm, ComplexMatchesFloat64) {
   g.c0 = {c0.data(), Dtype::kComplex64, 0, 1}, g.alpha = 0.5, g.beta = 2;
   gemm(g);
   EXPECT_TRUE(c.guards_whole());
-  const auto z = [](const Guarded& x, int64_t i) { return std::complex<double>(x.at(2 * i), x.at(2 * i + 1)); };
+  const auto z = [](const Guarded& x, int64_t i) {
+    return std::complex<double>(x.at(2 * i), x.at(2 * i + 1));
+  };
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       std::complex<double> want = 2.0 * z(c0, j);
@@ -366,9 +370,11 @@ TEST(Gemm, BitsDoNotDependOnTheThreads) {
   std::mt19937 rng(13);
   for_each_target([&](const char* name) {
     SCOPED_TRACE(name);
-    for (auto [m, n, k] : {std::array<int64_t, 3>{1, 900, 900}, {900, 1, 900}, {7, 300, 1100}, {200, 300, 600}}) {
+    for (auto [m, n, k] :
+         {std::array<int64_t, 3>{1, 900, 900}, {900, 1, 900}, {7, 300, 1100}, {200, 300, 600}}) {
       for (bool columns : {false, true}) {
-        Guarded a = random_buffer(m * k, Dtype::kFloat32, rng), b = random_buffer(k * n, Dtype::kFloat32, rng);
+        Guarded a = random_buffer(m * k, Dtype::kFloat32, rng),
+                b = random_buffer(k * n, Dtype::kFloat32, rng);
         ThreadCount one(1);
         const Guarded want = product(m, n, k, a, b, columns, false);
         for (int threads : {2, 7}) {
@@ -403,7 +409,8 @@ TEST(Gemm, BatchInvariantRowsKeepTheirBits) {
 TEST(Gemm, SteadyStateKeepsItsScratchMemory) {
   std::mt19937 rng(15);
   ThreadCount one(1);
-  Guarded a = random_buffer(300 * 300, Dtype::kFloat32, rng), b = random_buffer(300 * 300, Dtype::kFloat32, rng);
+  Guarded a = random_buffer(300 * 300, Dtype::kFloat32, rng),
+          b = random_buffer(300 * 300, Dtype::kFloat32, rng);
   product(300, 300, 300, a, b, false, false);
   product(300, 300, 300, a, b, false, false);
   const int64_t held = cpu::scratch_reserved_bytes();

@@ -61,14 +61,17 @@ struct Case {
 std::string describe(const Case& t) {
   return "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) + " group " +
          std::to_string(t.group) + " bits " + std::to_string(t.bits) + (t.transpose ? " T " : " ") +
-         std::string(dtype_name(t.x)) + " " + std::string(dtype_name(t.s)) + " " + std::string(dtype_name(t.y));
+         std::string(dtype_name(t.x)) + " " + std::string(dtype_name(t.s)) + " " +
+         std::string(dtype_name(t.y));
 }
 
 QmmArgs args_of(const Case& t, Guarded& x, Weights& w, Guarded& y) {
   QmmArgs q;
-  q.m = t.m, q.n = t.n, q.k = t.k, q.group = t.group, q.bits = t.bits, q.transpose = t.transpose, q.mode = t.mode;
+  q.m = t.m, q.n = t.n, q.k = t.k, q.group = t.group, q.bits = t.bits, q.transpose = t.transpose,
+  q.mode = t.mode;
   q.x = x.data(), q.x_dtype = t.x, q.x_row_stride = t.k;
-  q.packed = w.packed.as<uint32_t>(), q.scales = w.scales.data(), q.biases = w.biases.data(), q.scale_dtype = t.s;
+  q.packed = w.packed.as<uint32_t>(), q.scales = w.scales.data(), q.biases = w.biases.data(),
+  q.scale_dtype = t.s;
   q.y = y.data(), q.y_dtype = t.y, q.y_row_stride = t.n;
   return q;
 }
@@ -89,7 +92,8 @@ void check_case(const Case& t, std::mt19937& rng) {
           const double xv = x.at(i * t.k + s), wv = w.at(row, col);
           want += xv * wv;
           // The code and the bias are summed apart, so that their magnitudes count.
-          norm += std::abs(xv) * (std::abs(w.scale(row, col)) * w.code(row, col) + std::abs(w.bias(row, col)));
+          norm +=
+              std::abs(xv) * (std::abs(w.scale(row, col)) * w.code(row, col) + std::abs(w.bias(row, col)));
           most = std::max(most, std::abs(xv));
           spread += std::abs(wv);
         }
@@ -128,7 +132,8 @@ TEST(Qmm, EveryFormatPacked) {
         check_case({.m = 9, .n = 37, .k = 5 * group, .group = group, .bits = bits}, rng);
         check_case({.m = 20, .n = 64, .k = 3 * group, .group = group, .bits = bits}, rng);
         for (int64_t m : {1, 3, 18}) {
-          check_case({.m = m, .n = 3 * group, .k = 37, .group = group, .bits = bits, .transpose = false}, rng);
+          check_case({.m = m, .n = 3 * group, .k = 37, .group = group, .bits = bits, .transpose = false},
+                     rng);
         }
       }
     }
@@ -191,7 +196,8 @@ TEST(Qmm, BatchPicksItsWeights) {
     Guarded x = random_buffer(batch * m * t.k, Dtype::kFloat32, rng), y(batch * m * t.n, Dtype::kFloat32);
     std::vector<int64_t> x_at, y_at, matrix;
     for (int64_t i = 0; i < batch; ++i) {
-      x_at.push_back(i * m * t.k), y_at.push_back((batch - 1 - i) * m * t.n), matrix.push_back(i * 2 % matrices);
+      x_at.push_back(i * m * t.k), y_at.push_back((batch - 1 - i) * m * t.n),
+          matrix.push_back(i * 2 % matrices);
     }
     QmmArgs q = args_of(t, x, w, y);
     q.batch = batch, q.x_offsets = x_at.data(), q.y_offsets = y_at.data(), q.w_matrix = matrix.data();
@@ -224,7 +230,8 @@ TEST(Qmm, EpilogueSeesEveryElementOnce) {
     quantized_matmul(args_of(t, x, w, plain));
     const auto hook = [](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
       for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t j = 0; j < cols; ++j) tile[i * ld + j] += static_cast<float>(1000 * (row0 + i) + col0 + j);
+        for (int64_t j = 0; j < cols; ++j)
+          tile[i * ld + j] += static_cast<float>(1000 * (row0 + i) + col0 + j);
       }
     };
     const GemmEpilogue epilogue(hook);

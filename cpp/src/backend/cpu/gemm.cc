@@ -55,14 +55,16 @@ void finish_tile(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kern
                  int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
   if (g.alpha != 1 || p.c0.data) {
     for (int64_t i = 0; i < rows; ++i) {
-      const void* c0 = offset_by(p.c0.data, (row0 + i) * p.c0.row_stride + col0 * p.c0.col_stride, p.c0.dtype);
+      const void* c0 =
+          offset_by(p.c0.data, (row0 + i) * p.c0.row_stride + col0 * p.c0.col_stride, p.c0.dtype);
       kernels.scale(tile + i * ld, cols, g.alpha, g.beta, c0, p.c0.dtype, p.c0.col_stride);
     }
   }
   if constexpr (sizeof(T) == 4) {
     if (g.epilogue) (*g.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
   }
-  for (int64_t i = 0; i < rows; ++i) kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
+  for (int64_t i = 0; i < rows; ++i)
+    kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
 }
 
 // k = 0, and nothing else to do than beta * C0.
@@ -91,7 +93,8 @@ Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, b
     cut.strip_cols = ceil_div(cut.strip_cols / 2, unit) * unit;
   }
   // Every block packs its strip of B again, so blocks stay tall.
-  const int64_t blocks = std::min(ceil_div(wanted, ceil_div(g.n, cut.strip_cols)), ceil_div(rows, 4 * kernels.mr));
+  const int64_t blocks =
+      std::min(ceil_div(wanted, ceil_div(g.n, cut.strip_cols)), ceil_div(rows, 4 * kernels.mr));
   cut.block_rows = ceil_div(ceil_div(rows, blocks), kernels.mr) * kernels.mr;
   return cut;
 }
@@ -99,7 +102,8 @@ Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, b
 // One job: rows [row0, row0 + rows) of the packed rows that start at `base`, columns [col0, col0 + cols).
 template <class T, class Pack>
 void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const Pack& pack_b,
-                  const T* packed_a, int64_t base, int64_t packed_rows, int64_t row0, int64_t rows, int64_t col0, int64_t cols) {
+                  const T* packed_a, int64_t base, int64_t packed_rows, int64_t row0, int64_t rows,
+                  int64_t col0, int64_t cols) {
   const bool direct = writes_directly<T>(g, p);
   Scratch packed_b(kernels.packed_b_elems(cols, std::min(g.k, kGemmDepth)) * static_cast<int64_t>(sizeof(T)));
   Scratch sums(direct ? 0 : rows * cols * static_cast<int64_t>(sizeof(T)));
@@ -139,8 +143,8 @@ void multiply_packed(const GemmArgs& g, const Problem& p, const GemmKernels<T>& 
     const int64_t strips = ceil_div(g.n, cut.strip_cols), blocks = ceil_div(rows, cut.block_rows);
     const auto job = [&](int64_t i) {
       const int64_t row0 = i % blocks * cut.block_rows, col0 = i / blocks * cut.strip_cols;
-      multiply_job(g, p, kernels, pack_b, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0), col0,
-                   std::min(cut.strip_cols, g.n - col0));
+      multiply_job(g, p, kernels, pack_b, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0),
+                   col0, std::min(cut.strip_cols, g.n - col0));
     };
     const int64_t slices = ceil_div(g.k, kGemmDepth);
     if (parallel) {
@@ -158,15 +162,17 @@ const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) 
   if (x.dtype == Dtype::kFloat32 && x.col_stride == 1 && (m == 1 || x.row_stride == k)) {
     return static_cast<const float*>(x.data);
   }
-  // A panel of one row is that row.
-  for (int64_t i = 0; i < m; ++i) gemm_kernels<float>().pack_a(x, i, 1, 0, k, copy + i * k);
+  for (int64_t i = 0; i < m; ++i) {
+    const GemmMatrix row{offset_by(x.data, i * x.row_stride, x.dtype), x.dtype, 0, x.col_stride};
+    load_row_f32(row, k, copy + i * k);
+  }
   return copy;
 }
 
 GemmMatrix transposed(const GemmMatrix& a) { return {a.data, a.dtype, a.col_stride, a.row_stride}; }
 
-// x is m x k with m <= kSkinnyRows, b is k x n with one unit stride. With `swapped`, the result is the transpose of
-// the problem's output: its rows are C's columns.
+// x is m x k with m <= kSkinnyRows, b is k x n with one unit stride. With `swapped`, the result is the
+// transpose of the problem's output: its rows are C's columns.
 void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, const GemmMatrix& b, int64_t m,
                      int64_t n, bool swapped, bool parallel) {
   const GemmKernels<float>& kernels = gemm_kernels<float>();
@@ -276,6 +282,18 @@ void multiply_complex(const GemmArgs& g, const Problem& p) {
 }
 
 }  // namespace
+
+void load_row_f32(const GemmMatrix& row, int64_t n, float* dst) {
+  gemm_kernels<float>().pack_a(row, 0, 1, 0, n, dst);  // a panel of one row is that row
+}
+
+void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {
+  auto* dst = static_cast<char*>(const_cast<void*>(row.data));
+  const GemmKernels<float>& kernels = gemm_kernels<float>();
+  if (row.col_stride == 1) return kernels.store(src, n, dst, row.dtype);
+  const int64_t step = row.col_stride * static_cast<int64_t>(itemsize(row.dtype));
+  for (int64_t i = 0; i < n; ++i) kernels.store(src + i, 1, dst + i * step, row.dtype);
+}
 
 void gemm_with_packer(const GemmArgs& g, int64_t problem, const GemmPacker& pack_b, bool parallel) {
   const Problem p = problem_at(g, problem);

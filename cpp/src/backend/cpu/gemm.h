@@ -7,14 +7,15 @@
 
 namespace lamina::cpu {
 
-// Called once for every finished output tile while it is hot, before it is rounded to the output dtype: `tile` holds
-// rows x cols float32 values, row i at tile + i * ld; row0 and col0 say where it lies in the output, where rows of a
-// batch are numbered through (batch * m + row). It may change the tile in place. Runs on pool threads, on disjoint tiles.
+// Called once for every finished output tile while it is hot, before it is rounded to the output dtype:
+// `tile` holds rows x cols float32 values, row i at tile + i * ld; row0 and col0 say where it lies in the
+// output, where rows of a batch are numbered through (batch * m + row). It may change the tile in place. Runs
+// on pool threads, on disjoint tiles.
 using GemmEpilogue =
     FunctionRef<void(float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld)>;
 
-// A matrix in memory: element (i, j) at data + i * row_stride + j * col_stride, in elements; any stride, zero and
-// negative included.
+// A matrix in memory: element (i, j) at data + i * row_stride + j * col_stride, in elements; any stride, zero
+// and negative included.
 struct GemmMatrix {
   const void* data = nullptr;
   Dtype dtype = Dtype::kFloat32;
@@ -23,13 +24,15 @@ struct GemmMatrix {
 };
 
 // C = alpha * A * B + beta * C0, once for each of `batch` independent problems of one shape.
-// A is m x k, B is k x n; C is row-major with leading dimension ldc >= n. C may be C0 (same pointer and strides), and
-// may alias nothing else. C0 may broadcast through zero strides; it is not read where c0.data is null or beta is 0.
-// dtypes: A, B, C0, C each float32, float16 or bfloat16 in any mixture (float32 accumulation, rounded once); or all four
-// float64; or all four complex64. k = 0 gives beta * C0. The epilogue needs float32 accumulation (not float64, complex64).
+// A is m x k, B is k x n; C is row-major with leading dimension ldc >= n. C may be C0 (same pointer and
+// strides), and may alias nothing else. C0 may broadcast through zero strides; it is not read where c0.data
+// is null or beta is 0. dtypes: A, B, C0, C each float32, float16 or bfloat16 in any mixture (float32
+// accumulation, rounded once); or all four float64; or all four complex64. k = 0 gives beta * C0. The
+// epilogue needs float32 accumulation (not float64, complex64).
 //
 // Error bound for float32: |C - exact| <= (k / 256 + 256) * eps * |alpha| * |A| |B|, componentwise, at worst.
-// Results do not depend on the number of threads. With batch_invariant set, a row of C is the same bits whatever m is.
+// Results do not depend on the number of threads. With batch_invariant set, a row of C is the same bits
+// whatever m is.
 struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   GemmMatrix a, b, c0;

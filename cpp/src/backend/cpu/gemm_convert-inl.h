@@ -1,4 +1,5 @@
-// Loads and stores of float32, float16 and bfloat16 memory as float32 lanes. Per-target; include inside no namespace.
+// Loads and stores of float32, float16 and bfloat16 memory as float32 lanes. Per-target; include inside no
+// namespace.
 #if defined(LAMINA_CPU_GEMM_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_CPU_GEMM_CONVERT_INL_H_
 #undef LAMINA_CPU_GEMM_CONVERT_INL_H_
@@ -16,6 +17,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 template <size_t... kIndex, class F>
 HWY_INLINE void unroll_over(std::index_sequence<kIndex...>, F& f) {
@@ -108,6 +110,7 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, size_t n) {
   std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
 }
 
+}  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -29,6 +29,7 @@ const GemmKernels<double>* kernels_f64() { return N_AVX3::kernels_f64(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // Accumulators fill the registers: 14 x 2 of AVX-512's 32, 6 x 2 of AVX2's 16.
 #if HWY_TARGET <= HWY_AVX3
@@ -77,7 +78,8 @@ void pack_panel(const S* src, int64_t minor, int64_t major, int64_t width, int64
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (int64_t k = 0; k < depth; ++k) {
       int64_t r = 0;
-      for (; r + lanes <= width; r += lanes) hn::StoreU(load_as(d, src + k * major + r), d, dst + k * step + r);
+      for (; r + lanes <= width; r += lanes)
+        hn::StoreU(load_as(d, src + k * major + r), d, dst + k * step + r);
       for (; r < width; ++r) dst[k * step + r] = static_cast<T>(src[k * major + r]);
     }
     return;
@@ -243,7 +245,8 @@ void store_row(const float* row, int64_t n, S* dst) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t j = 0;
   for (; j + lanes <= n; j += lanes) store_as(hn::LoadU(d, row + j), d, dst + j);
-  if (j < n) store_part(load_part(d, row + j, static_cast<size_t>(n - j)), d, dst + j, static_cast<size_t>(n - j));
+  if (j < n)
+    store_part(load_part(d, row + j, static_cast<size_t>(n - j)), d, dst + j, static_cast<size_t>(n - j));
 }
 void store_f32(const float* row, int64_t n, void* dst, Dtype dtype) {
   switch (dtype) {
@@ -259,14 +262,16 @@ void store_f64(const double* row, int64_t n, void* dst, Dtype) {
 template <class T>
 constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<T>()));
 
+}  // namespace
+
 const GemmKernels<float>* kernels_f32() {
-  static constexpr GemmKernels<float> kTable = {
-      kPanelRows, kPanelCols<float>, pack_a_f32, pack_b_f32, multiply<float>, scale_f32, store_f32};
+  static constexpr GemmKernels<float> kTable = {kPanelRows,      kPanelCols<float>, pack_a_f32, pack_b_f32,
+                                                multiply<float>, scale_f32,         store_f32};
   return &kTable;
 }
 const GemmKernels<double>* kernels_f64() {
-  static constexpr GemmKernels<double> kTable = {
-      kPanelRows, kPanelCols<double>, pack_a_f64, pack_b_f64, multiply<double>, scale_f64, store_f64};
+  static constexpr GemmKernels<double> kTable = {kPanelRows,       kPanelCols<double>, pack_a_f64, pack_b_f64,
+                                                 multiply<double>, scale_f64,          store_f64};
   return &kTable;
 }
 

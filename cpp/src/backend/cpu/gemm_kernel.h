@@ -6,13 +6,14 @@
 
 namespace lamina::cpu {
 
-// Steps of the shared axis that are summed in registers before they are added to the result. It fixes the order of
-// summation, so it is one constant for all targets and sizes.
+// Steps of the shared axis that are summed in registers before they are added to the result. It fixes the
+// order of summation, so it is one constant for all targets and sizes.
 inline constexpr int64_t kGemmDepth = 256;
 
-// The inner kernels of gemm for one instruction set; T is float or double. Packed operands are slices of at most
-// kGemmDepth steps: A as panels of `mr` rows (the last one of fewer), element (r, k) of a panel with h rows at k * h + r;
-// B as panels of `nr` columns (the last one padded with zeros), element (k, c) at k * nr + c. Both 64-byte aligned.
+// The inner kernels of gemm for one instruction set; T is float or double. Packed operands are slices of at
+// most kGemmDepth steps: A as panels of `mr` rows (the last one of fewer), element (r, k) of a panel with h
+// rows at k * h + r; B as panels of `nr` columns (the last one padded with zeros), element (k, c) at k * nr +
+// c. Both 64-byte aligned.
 template <class T>
 struct GemmKernels {
   int64_t mr, nr;
@@ -40,17 +41,23 @@ const GemmKernels<float>& gemm_kernels<float>();
 template <>
 const GemmKernels<double>& gemm_kernels<double>();
 
+// dst[0, n) = the first row of a matrix of any strides, as float32; and the way back, rounded to the matrix's
+// dtype.
+void load_row_f32(const GemmMatrix& row, int64_t n, float* dst);
+void store_row_f32(const float* src, int64_t n, const GemmMatrix& row);
+
 // Makes a packed slice of B as GemmKernels::pack_b does.
 using GemmPacker = FunctionRef<void(int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst)>;
-// One problem of gemm() with float32 accumulation, where B exists only as a packer: args.b is not looked at. The packer
-// is called by pool threads at once, more than once for a slice; col0 is a multiple of 32.
+// One problem of gemm() with float32 accumulation, where B exists only as a packer: args.b is not looked at.
+// The packer is called by pool threads at once, more than once for a slice; col0 is a multiple of 32.
 void gemm_with_packer(const GemmArgs& args, int64_t problem, const GemmPacker& pack_b, bool parallel);
 
-// Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k] row-major.
+// Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k]
+// row-major.
 inline constexpr int64_t kSkinnyRows = 16;
 struct GemmSkinny {
-  // tile[m, cols] (leading dimension ld) = x B[:, col0 : col0 + cols], B with unit column stride. Same order of
-  // summation as the packed kernels. `sums` is working memory of m * cols floats.
+  // tile[m, cols] (leading dimension ld) = x B[:, col0 : col0 + cols], B with unit column stride. Same order
+  // of summation as the packed kernels. `sums` is working memory of m * cols floats.
   void (*row_major)(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_t col0, int64_t cols,
                     float* tile, int64_t ld, float* sums);
   // The same for B with unit row stride (each column contiguous).

@@ -18,8 +18,8 @@ struct Block {
   size_t bytes;
 };
 
-// A stack of blocks; a new block is made where the top one has no room. When the stack empties, several blocks are
-// replaced by one of their total size, so that a steady state works in a single block.
+// A stack of blocks; a new block is made where the top one has no room. When the stack empties, several
+// blocks are replaced by one of their total size, so that a steady state works in a single block.
 class Arena {
  public:
   ~Arena() {
@@ -82,9 +82,7 @@ class Arena {
     // Runs in a destructor: where the system refuses, the next Scratch starts afresh and reports it.
     try {
       blocks_.push_back(allocate(total));
-    } catch (const OutOfMemory&) {
-      blocks_.clear();
-    }
+    } catch (const OutOfMemory&) { blocks_.clear(); }
   }
 
   std::vector<Block> blocks_;

@@ -5,10 +5,10 @@
 
 namespace lamina::cpu {
 
-// A block of the calling thread's scratch memory, 64-byte aligned, uninitialized, held until the Scratch dies.
-// Scratches of one thread die in the reverse order of their birth (stack objects). The memory is kept for the
-// thread's next Scratch, so a steady state makes no system allocation. Other threads may use it while it lives.
-// Throws OutOfMemory.
+// A block of the calling thread's scratch memory, 64-byte aligned, uninitialized, held until the Scratch
+// dies. Scratches of one thread die in the reverse order of their birth (stack objects). The memory is kept
+// for the thread's next Scratch, so a steady state makes no system allocation. Other threads may use it while
+// it lives. Throws OutOfMemory.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes);

@@ -25,6 +25,7 @@ const GemmSkinny* skinny_kernels() { return N_AVX3::skinny_kernels(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 // sums[r, j] (+)= sum over kSteps steps of x[r, k] b[k, j] for kRows rows and n columns, k ascending.
 template <int kRows, int kSteps, class T>
@@ -46,8 +47,8 @@ void add_outer(const float* HWY_RESTRICT x, int64_t ldx, const T* HWY_RESTRICT b
   if (j == n) return;
   const size_t left = static_cast<size_t>(n - j);
   V acc[kRows];
-  unroll<kRows>(
-      [&](auto r) HWY_ATTR { acc[r] = first ? hn::Zero(d) : load_part(d, sums + r * ld + j, left); });
+  unroll<kRows>([&](auto r)
+                    HWY_ATTR { acc[r] = first ? hn::Zero(d) : load_part(d, sums + r * ld + j, left); });
   unroll<kSteps>([&](auto k) HWY_ATTR {
     const V row = load_part(d, b + k * ldb + j, left);
     unroll<kRows>([&](auto r) HWY_ATTR { acc[r] = hn::MulAdd(hn::Set(d, x[r * ldx + k]), row, acc[r]); });
@@ -106,7 +107,8 @@ void row_major(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_
 // Steps of a dot product whose lanes are summed up together.
 constexpr int64_t kDotSteps = 1024;
 
-// tile[i, c] (+)= dot(x[i, :], column c) over n <= kDotSteps steps, for kRows rows of x and kCols columns of B.
+// tile[i, c] (+)= dot(x[i, :], column c) over n <= kDotSteps steps, for kRows rows of x and kCols columns of
+// B.
 template <int kRows, int kCols, class T>
 void add_dots(int64_t n, const float* HWY_RESTRICT x, int64_t ldx, const T* HWY_RESTRICT b, int64_t ldb,
               float* HWY_RESTRICT tile, int64_t ld, bool first) {
@@ -186,6 +188,8 @@ void col_major(int64_t m, int64_t k, const float* x, const GemmMatrix& b, int64_
     default: return col_major_of(m, k, x, static_cast<const float*>(b.data) + first, ldb, cols, tile, ld);
   }
 }
+
+}  // namespace
 
 const GemmSkinny* skinny_kernels() {
   static constexpr GemmSkinny kTable = {row_major, col_major};

@@ -31,7 +31,8 @@ Problem problem_at(const QmmArgs& q, int64_t i) {
   const int64_t rows = q.transpose ? q.n : q.k, cols = q.transpose ? q.k : q.n;
   const int64_t matrix = q.w_matrix ? q.w_matrix[i] : 0, edges = matrix * rows * (cols / q.group);
   Problem p;
-  p.x = {element(q.x, q.x_offsets ? q.x_offsets[i] : 0, q.x_dtype), q.x_dtype, q.x_row_stride, q.x_col_stride};
+  p.x = {element(q.x, q.x_offsets ? q.x_offsets[i] : 0, q.x_dtype), q.x_dtype, q.x_row_stride,
+         q.x_col_stride};
   p.w = {reinterpret_cast<const uint8_t*>(q.packed) + matrix * rows * (cols * q.bits / 8),
          element(q.scales, edges, q.scale_dtype),
          element(q.biases, edges, q.scale_dtype),
@@ -73,7 +74,8 @@ void multiply_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
   const int64_t elems = kernels.arranged_elems(q.bits, q.k), sums_ld = p.w.groups() + kQmmPad;
   Scratch row(q.k * 4), values(q.m * elems * 4), sums(q.m * sums_ld * 4);
   for (int64_t i = 0; i < q.m; ++i) {
-    gemm_kernels<float>().pack_a(p.x, i, 1, 0, q.k, row.as<float>());  // a panel of one row is that row
+    load_row_f32({element(p.x.data, i * q.x_row_stride, q.x_dtype), q.x_dtype, 0, q.x_col_stride}, q.k,
+                 row.as<float>());
     kernels.arrange(q.bits, q.group, q.k, row.as<float>(), values.as<float>() + i * elems,
                     sums.as<float>() + i * sums_ld);
   }

@@ -13,11 +13,12 @@ enum class QmmMode : uint8_t {
 };
 
 // y[m, n] = x[m, k] * W with W in the affine format of quant/affine.h.
-// transpose: W is stored as [n, k], packed along k (a linear layer's weights); otherwise as [k, n], packed along n.
-// x and y: float32, float16 or bfloat16, any strides for x; y is row-major with leading dimension y_row_stride >= n.
-// Scales and biases share one of these dtypes. Supported: affine_supported(group, bits), the packed axis a multiple of
-// the group. kInt8 needs transpose; without it, and for shapes it does not pay for, the exact mode runs.
-// A row of y is the same bits whatever m is in kInt8 mode; results never depend on the number of threads.
+// transpose: W is stored as [n, k], packed along k (a linear layer's weights); otherwise as [k, n], packed
+// along n. x and y: float32, float16 or bfloat16, any strides for x; y is row-major with leading dimension
+// y_row_stride >= n. Scales and biases share one of these dtypes. Supported: affine_supported(group, bits),
+// the packed axis a multiple of the group. kInt8 needs transpose; without it, and for shapes it does not pay
+// for, the exact mode runs. A row of y is the same bits whatever m is in kInt8 mode; results never depend on
+// the number of threads.
 struct QmmArgs {
   int64_t m = 0, n = 0, k = 0;
   bool transpose = true;
@@ -37,8 +38,8 @@ struct QmmArgs {
   Dtype y_dtype = Dtype::kFloat32;
   int64_t y_row_stride = 0;
 
-  // `batch` problems of one shape: element offsets into x and y, and which of the stored weight matrices each uses
-  // (matrices lie one after the other). Null means 0 for all.
+  // `batch` problems of one shape: element offsets into x and y, and which of the stored weight matrices each
+  // uses (matrices lie one after the other). Null means 0 for all.
   int64_t batch = 1;
   const int64_t* x_offsets = nullptr;
   const int64_t* w_matrix = nullptr;

@@ -14,8 +14,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
-// Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's byte on.
+// Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's
+// byte on.
 template <int kBits>
 class CodeReader {
  public:
@@ -63,8 +65,8 @@ class CodeReader {
  private:
   static constexpr hn::Repartition<uint8_t, D> kD8{};
   static constexpr hn::Rebind<uint32_t, D> kD32{};
-  hn::Vec<hn::Repartition<uint8_t, D>> bytes_;
-  hn::Vec<hn::Rebind<uint32_t, D>> shifts_;
+  hn::Vec<hn::Repartition<uint8_t, D> > bytes_;
+  hn::Vec<hn::Rebind<uint32_t, D> > shifts_;
 #endif
 };
 
@@ -87,6 +89,7 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
   }
 }
 
+}  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

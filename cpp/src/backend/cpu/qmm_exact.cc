@@ -25,6 +25,7 @@ const QmmExact* exact_kernels() { return N_AVX3::exact_kernels(); }
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -35,10 +36,10 @@ int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
 // 1, 2 and 4 bits: a 32-bit lane holds whole codes, and is decoded by shifts. 3, 5, 6 and 8: read in order.
 constexpr bool is_word_format(int bits) { return bits == 1 || bits == 2 || bits == 4; }
 
-// Word formats look codes up in a vector of float values where it has enough lanes; the values are then centred, which
-// keeps the two parts of the result small.
+// Word formats look codes up in a vector of float values where it has enough lanes; the values are then
+// centred, which keeps the two parts of the result small.
 template <int kBits>
-constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR && hn::MaxLanes(D()) >= (size_t{1} << kBits);
+constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR&& hn::MaxLanes(D()) >= (size_t{1} << kBits);
 template <int kBits>
 constexpr float kCentre = kHasTable<kBits> ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
 
@@ -101,7 +102,8 @@ HWY_INLINE void add_biases(const RowBlock& w, float centre, const float* sums, i
   const V c = hn::Set(D(), centre);
   for (int64_t g = 0; g < groups; g += lanes) {
     unroll<kRows>([&](auto r) HWY_ATTR {
-      const V bias = hn::MulAdd(c, hn::LoadU(D(), w.scales + r * w.ld + g), hn::LoadU(D(), w.biases + r * w.ld + g));
+      const V bias =
+          hn::MulAdd(c, hn::LoadU(D(), w.scales + r * w.ld + g), hn::LoadU(D(), w.biases + r * w.ld + g));
       unroll<kCols>([&](auto i) HWY_ATTR {
         totals[r][i] = hn::MulAdd(bias, hn::LoadU(D(), sums + i * sums_ld + g), totals[r][i]);
       });
@@ -112,7 +114,8 @@ HWY_INLINE void add_biases(const RowBlock& w, float centre, const float* sums, i
 template <int kRows, int kCols>
 HWY_INLINE void store_totals(V (&totals)[kRows][kCols], float* tile, int64_t ld) {
   unroll<kRows>([&](auto r) HWY_ATTR {
-    unroll<kCols>([&](auto i) HWY_ATTR { tile[i * ld + r] = hn::GetLane(hn::SumOfLanes(D(), totals[r][i])); });
+    unroll<kCols>([&](auto i)
+                      HWY_ATTR { tile[i * ld + r] = hn::GetLane(hn::SumOfLanes(D(), totals[r][i])); });
   });
 }
 
@@ -125,7 +128,8 @@ void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, c
   const V table = make_table<kBits>();
   const auto index = group_of_lane(kCodes, w.group);
   V totals[kRows][kCols];
-  unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
+  unroll<kRows>([&](auto r)
+                    HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
   const auto chunk = [&](int64_t at, auto load) HWY_ATTR {
     hn::Vec<D32> v[kRows];
     V acc[kRows][kCols];
@@ -149,7 +153,8 @@ void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, c
     });
   };
   int64_t at = 0;
-  for (; at + lanes <= words; at += lanes) chunk(at, [](const uint32_t* p) HWY_ATTR { return hn::LoadU(D32(), p); });
+  for (; at + lanes <= words; at += lanes)
+    chunk(at, [](const uint32_t* p) HWY_ATTR { return hn::LoadU(D32(), p); });
   if (at < words) {
     const auto mask = hn::FirstN(D32(), static_cast<size_t>(words - at));
     chunk(at, [&](const uint32_t* p) HWY_ATTR { return hn::MaskedLoad(mask, D32(), p); });
@@ -165,10 +170,12 @@ void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx,
   const int64_t lanes = lane_count();
   const CodeReader<kBits> reader;
   V totals[kRows][kCols];
-  unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
+  unroll<kRows>([&](auto r)
+                    HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
   for (int64_t g = 0; g < w.k / w.group; ++g) {
     V acc[kRows][kCols];
-    unroll<kRows>([&](auto r) HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { acc[r][i] = hn::Zero(D()); }); });
+    unroll<kRows>([&](auto r)
+                      HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { acc[r][i] = hn::Zero(D()); }); });
     for (int64_t k = g * w.group; k < (g + 1) * w.group; k += lanes) {
       unroll<kRows>([&](auto r) HWY_ATTR {
         const V value = reader.load(w.codes[r], k);
@@ -186,8 +193,8 @@ void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx,
   store_totals(totals, tile, ld);
 }
 
-// All activations against `count` weight rows: four rows at a time with two activations, two rows with four, so that
-// the accumulators fit the registers; left-over rows one by one.
+// All activations against `count` weight rows: four rows at a time with two activations, two rows with four,
+// so that the accumulators fit the registers; left-over rows one by one.
 template <int kBits>
 void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* tile, int64_t ld) {
   const auto block = [&](auto rows, auto cols, int64_t r, int64_t i) HWY_ATTR {
@@ -283,8 +290,8 @@ void arrange(int bits, int group, int64_t k, const float* x, float* values, floa
   std::fill_n(sums + k / group, kQmmPad, 0.0f);
 }
 
-// out[0, n) = the weights whose codes begin at `codes`, the first one number `first` of its row. n and first are
-// multiples of 32.
+// out[0, n) = the weights whose codes begin at `codes`, the first one number `first` of its row. n and first
+// are multiples of 32.
 template <int kBits>
 void decode_run(const QmmWeights& w, const CodeReader<kBits>& reader, const uint8_t* codes, int64_t first,
                 int64_t n, const float* scales, const float* biases, float* out) {
@@ -315,7 +322,8 @@ struct RunEdges {
 };
 
 template <int kBits>
-void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
+                          float* dst) {
   const int64_t nr = 2 * lane_count();
   const CodeReader<kBits> reader;
   HWY_ALIGN float run[kGemmDepth];
@@ -373,6 +381,8 @@ void pack(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t 
     default: return pack_bits<8>(w, k0, depth, col0, cols, dst);
   }
 }
+
+}  // namespace
 
 const QmmExact* exact_kernels() {
   static constexpr QmmExact kTable = {arranged_elems, arrange, stream_elems, stream, pack_transposed, pack};

@@ -43,7 +43,8 @@ struct QmmExact {
   void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
                  float* work);
   // GemmKernels::pack_b for B = W^T (steps along the packed axis) and for B = W (columns along it).
-  void (*pack_transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
+  void (*pack_transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
+                          float* dst);
   void (*pack)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
 };
 

@@ -7,9 +7,9 @@
 namespace lamina::cpu {
 
 // Rotary position embedding of x [B, .., T, D] over its first `dims` features; the rest is copied.
-// Position of row t in batch b: p = scale * (t + offset[b]). Pair i of dims / 2 turns by p * base^(-2i / dims), or by
-// p / freqs[i]; a pair is features (2i, 2i + 1) where traditional, else (i, i + dims / 2).
-// x and out: same shape, float32, float16 or bfloat16 (the same), any strides; out may be x. float32 inside.
+// Position of row t in batch b: p = scale * (t + offset[b]). Pair i of dims / 2 turns by p * base^(-2i /
+// dims), or by p / freqs[i]; a pair is features (2i, 2i + 1) where traditional, else (i, i + dims / 2). x and
+// out: same shape, float32, float16 or bfloat16 (the same), any strides; out may be x. float32 inside.
 struct RopeArgs {
   View x, out;
   int64_t dims = 0;
