@@ -5,6 +5,7 @@ from collections import namedtuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lamina.utils import tree_flatten, tree_map, tree_map_with_path, tree_merge, tree_reduce, tree_unflatten
 
 TREE = {"a": 1, "b": [2, (3, 4)], "c": {"d": None}, "e": [], "f": (), "g": {}}

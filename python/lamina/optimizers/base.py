@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+
 from lamina.nn.layers.base import Module
 from lamina.utils import tree_flatten, tree_map, tree_merge, tree_unflatten
 

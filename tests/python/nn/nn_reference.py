@@ -8,6 +8,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
+
 from lamina.utils import tree_flatten
 
 EPS32 = float(np.finfo(np.float32).eps)

@@ -5,8 +5,9 @@ import math
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina import nn
 from nn_reference import assert_close, check_layer, draw, to_numpy
+
+from lamina import nn
 
 erf = np.vectorize(math.erf)
 

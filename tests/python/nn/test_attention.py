@@ -5,9 +5,10 @@ import math
 import lamina.core as mx
 import numpy as np
 import pytest
+from nn_reference import assert_close, check_layer, draw, needs
+
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn_reference import assert_close, check_layer, draw, needs
 
 
 def rotated(x, dims, traditional=False, base=10000.0, scale=1.0, offset=0):

@@ -5,8 +5,9 @@ import itertools
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina import nn
 from nn_reference import check_layer, draw, needs
+
+from lamina import nn
 
 
 def per_axis(value, axes):
@@ -67,7 +68,7 @@ TRANSPOSED = [
     (1, {"kernel_size": 3}),
     (1, {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "dilation": 2}),
     (2, {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1), "bias": False}),
-    (2, {"kernel_size": 3, "stride": 2, "output_padding": 1}),
+    (2, {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}),
     (3, {"kernel_size": 2, "stride": 2}),
 ]
 

@@ -3,8 +3,9 @@
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina.nn import init
 from nn_reference import needs
+
+from lamina.nn import init
 
 RANDOM = {
     "normal": (init.normal(1.0, 0.5), 1.0, 0.5),

@@ -4,9 +4,10 @@ import copy
 
 import lamina.core as mx
 import pytest
+from nn_reference import draw
+
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn_reference import draw
 
 
 class Nested(nn.Module):

@@ -3,8 +3,9 @@
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina import nn
 from nn_reference import assert_close, check_layer, draw
+
+from lamina import nn
 
 
 def windows(x, kernel, stride, padding, outside):

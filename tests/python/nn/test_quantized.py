@@ -3,9 +3,10 @@
 import lamina.core as mx
 import numpy as np
 import pytest
+from nn_reference import assert_close, draw, needs, to_numpy
+
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn_reference import assert_close, draw, needs, to_numpy
 
 
 def dequantized(layer):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+
 from lamina.utils import tree_flatten
 
 __all__ = ["Module"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lamina.core as mx
+
 from lamina.nn.layers.base import Module
 
 __all__ = ["Dropout", "Dropout2d", "Dropout3d"]

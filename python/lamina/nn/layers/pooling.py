@@ -8,6 +8,7 @@ from functools import reduce
 from typing import ClassVar
 
 import lamina.core as mx
+
 from lamina.nn.layers._check import ints_per_axis
 from lamina.nn.layers.base import Module
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import lamina.core as mx
+
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import lamina.core as mx
 import numpy as np
+
 from lamina.nn.layers.base import Module
 
 __all__ = ["Upsample"]
