@@ -5,7 +5,6 @@ from collections import namedtuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lamina.utils import tree_flatten, tree_map, tree_map_with_path, tree_merge, tree_reduce, tree_unflatten
 
 TREE = {"a": 1, "b": [2, (3, 4)], "c": {"d": None}, "e": [], "f": (), "g": {}}
@@ -61,7 +60,8 @@ def test_map_keeps_structure_and_types():
     pair = namedtuple("pair", "x y")
     mapped = tree_map(lambda x: x, {"a": (1, 2), "b": pair(3, 4), "c": [], "d": None})
     assert mapped == {"a": (1, 2), "b": pair(3, 4), "c": [], "d": None}
-    assert type(mapped["a"]) is tuple and type(mapped["b"]) is pair
+    assert type(mapped["a"]) is tuple
+    assert type(mapped["b"]) is pair
 
 
 def test_map_over_several_trees():

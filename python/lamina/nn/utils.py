@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.nn.layers.base import Module
 
 __all__ = ["checkpoint", "value_and_grad"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.optimizers.base import Optimizer
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.optimizers._rule import Rule
 
 __all__ = ["Adafactor"]

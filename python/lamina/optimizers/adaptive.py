@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.optimizers._rule import Rule, require_at_least_zero, require_betas
 
 __all__ = ["AdaDelta", "Adagrad", "Adam", "AdamW", "Adamax", "RMSprop"]

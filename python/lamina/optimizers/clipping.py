@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.utils import tree_map, tree_reduce
 
 __all__ = ["clip_grad_norm"]

@@ -4,7 +4,6 @@ import doctest
 
 import lamina.core as mx
 import pytest
-
 from lamina import nn, optimizers, utils
 
 # What the example of a name needs from the core beyond the basics.

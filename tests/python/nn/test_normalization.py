@@ -3,9 +3,8 @@
 import lamina.core as mx
 import numpy as np
 import pytest
-from nn_reference import assert_close, check_layer, draw
-
 from lamina import nn
+from nn.nn_reference import assert_close, check_layer, draw
 
 
 def standardized(x, axes, eps):

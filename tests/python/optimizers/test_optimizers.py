@@ -3,7 +3,6 @@
 import lamina.core as mx
 import numpy as np
 import pytest
-
 from lamina import nn, optimizers
 from lamina.utils import tree_flatten, tree_map, tree_unflatten
 
@@ -239,7 +238,8 @@ def test_steps_follow_the_rule(kind, options, rule):
     assert optimizer.step.item() == STEPS
     for path, value in tree_flatten(parameters):
         got, want = np.array(value), expected[path]
-        assert got.dtype == np.float32 and got.shape == want.shape
+        assert got.dtype == np.float32
+        assert got.shape == want.shape
         # A few roundings per step, of the parameter and of an update of about its size.
         bound = 64 * STEPS * EPS32 * (1 + np.abs(want).max())
         assert np.abs(got - want).max() <= bound, (path, np.abs(got - want).max() / bound)
@@ -258,7 +258,7 @@ def test_16_bit_parameters(kind, options, rule, dtype):
     gradients = as_arrays(trees(1), dtype)
     parameters = optimizer.apply_gradients(gradients, parameters)
     eps = 2**-10 if dtype == mx.float16 else 2**-7
-    for (path, value), (_, gradient) in zip(tree_flatten(parameters), tree_flatten(gradients)):
+    for (path, value), (_, gradient) in zip(tree_flatten(parameters), tree_flatten(gradients), strict=True):
         assert value.dtype == dtype
         wide = np.array(gradient.astype(mx.float32)).astype("d")
         want = rule().step(expected[path], wide, 1)
@@ -291,13 +291,15 @@ STATES = {
 def test_state_layout(kind):
     optimizer = kind(learning_rate=0.5)
     assert sorted(optimizer.state) == ["learning_rate", "step"]
-    assert optimizer.step.dtype == mx.uint64 and optimizer.learning_rate.dtype == mx.float32
+    assert optimizer.step.dtype == mx.uint64
+    assert optimizer.learning_rate.dtype == mx.float32
     parameters = as_arrays(trees(0))
     optimizer.init(parameters)
     for path, value in tree_flatten(parameters):
         for name in STATES[kind]:
             state = dict(tree_flatten(optimizer.state))[f"{path}.{name}"]
-            assert state.shape == value.shape and not mx.any(state).item()
+            assert state.shape == value.shape
+            assert not mx.any(state).item()
     count = 2 + len(STATES[kind]) * len(tree_flatten(parameters))
     assert len(tree_flatten(optimizer.state)) == count
 
@@ -329,7 +331,7 @@ def test_saved_state_continues_exactly(kind, options, rule, tmp_path):
     second = kind(**options)
     second.state = tree_unflatten(mx.load(path))
     resumed = run(second, half, range(4, 7))
-    for (name, a), (_, b) in zip(tree_flatten(straight), tree_flatten(resumed)):
+    for (name, a), (_, b) in zip(tree_flatten(straight), tree_flatten(resumed), strict=True):
         assert mx.array_equal(a, b).item(), name
 
 
@@ -344,7 +346,8 @@ def test_init_keeps_what_is_there_and_adds_the_rest():
         optimizer.apply_gradients(two, two)
     moments = optimizer.state["a"]["m"]
     optimizer.init(two)
-    assert optimizer.state["a"]["m"] is moments and mx.all(moments > 0).item()
+    assert optimizer.state["a"]["m"] is moments
+    assert mx.all(moments > 0).item()
     assert optimizer.state["l"][1]["v"].shape == (3,)
     optimizer.apply_gradients(two, two)
 
@@ -353,12 +356,14 @@ def test_update_changes_the_model_where_there_are_gradients():
     model = nn.Linear(2, 3)
     weight, bias = model.weight, model.bias
     optimizers.SGD(learning_rate=0.5).update(model, {"bias": mx.ones((3,))})
-    assert model.weight is weight and mx.array_equal(model.bias, bias - 0.5).item()
+    assert model.weight is weight
+    assert mx.array_equal(model.bias, bias - 0.5).item()
 
 
 def test_learning_rates():
     optimizer = optimizers.SGD(learning_rate=1)
-    assert optimizer.learning_rate.dtype == mx.float32 and optimizer.learning_rate.item() == 1
+    assert optimizer.learning_rate.dtype == mx.float32
+    assert optimizer.learning_rate.item() == 1
     optimizer.learning_rate = 0.25
     assert optimizer.apply_gradients({"w": mx.ones((1,))}, {"w": mx.ones((1,))})["w"].item() == 0.75
 
@@ -387,7 +392,8 @@ def test_own_optimizer():
     optimizer, w = Signs(), {"w": mx.array([5.0])}
     for _ in range(3):
         w = optimizer.apply_gradients({"w": mx.array([0.1])}, w)
-    assert w["w"].item() == 5 - 1 - 2 - 4 and optimizer.state["w"]["count"].item() == 3
+    assert w["w"].item() == 5 - 1 - 2 - 4
+    assert optimizer.state["w"]["count"].item() == 3
     for method, arguments in (("init_single", 2), ("apply_single", 3)):
         with pytest.raises(NotImplementedError, match=f"Optimizer does not define {method}"):
             getattr(optimizers.Optimizer(), method)(*[mx.zeros((1,))] * arguments)

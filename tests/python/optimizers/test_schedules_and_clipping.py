@@ -5,7 +5,6 @@ import math
 import lamina.core as mx
 import numpy as np
 import pytest
-
 from lamina import nn, optimizers
 from lamina.utils import tree_flatten
 
@@ -93,19 +92,24 @@ def test_clipping():
     clipped, norm = optimizers.clip_grad_norm(grads, 6.5)
     assert norm.item() == 13.0
     assert clipped["a"].tolist() == pytest.approx([1.5, 2.0], rel=1e-6)
-    assert clipped["b"][0].item() == pytest.approx(6.0, rel=1e-6) and clipped["b"][1] == {}
+    assert clipped["b"][0].item() == pytest.approx(6.0, rel=1e-6)
+    assert clipped["b"][1] == {}
     untouched, norm = optimizers.clip_grad_norm(grads, 20.0)
-    assert untouched["a"].tolist() == [3.0, 4.0] and norm.item() == 13.0
+    assert untouched["a"].tolist() == [3.0, 4.0]
+    assert norm.item() == 13.0
     assert optimizers.clip_grad_norm({}, 1.0)[1].item() == 0.0
     zero, norm = optimizers.clip_grad_norm({"a": mx.zeros((2,))}, 0.0)
-    assert zero["a"].tolist() == [0.0, 0.0] and norm.item() == 0.0
+    assert zero["a"].tolist() == [0.0, 0.0]
+    assert norm.item() == 0.0
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_clipping_in_16_bits_does_not_overflow(dtype):
     clipped, norm = optimizers.clip_grad_norm({"a": mx.array([3072.0, 4096.0]).astype(dtype)}, 5.0)
-    assert norm.dtype == mx.float32 and norm.item() == 5120.0
-    assert clipped["a"].dtype == dtype and clipped["a"].tolist() == pytest.approx([3.0, 4.0], rel=2**-8)
+    assert norm.dtype == mx.float32
+    assert norm.item() == 5120.0
+    assert clipped["a"].dtype == dtype
+    assert clipped["a"].tolist() == pytest.approx([3.0, 4.0], rel=2**-8)
 
 
 def model():
@@ -127,12 +131,13 @@ def test_multi_optimizer_gives_each_its_part():
     for seed in range(3):
         grads = gradients(m, seed)
         both.update(m, grads)
-        for optimizer, name in zip(alone, ("weight", "bias")):
+        for optimizer, name in zip(alone, ("weight", "bias"), strict=True):
             part = {"layers": [{name: g[name]} if g else {} for g in grads["layers"]]}
             optimizer.update(twin, part)
-    for (path, a), (_, b) in zip(tree_flatten(m.parameters()), tree_flatten(twin.parameters())):
+    for (path, a), (_, b) in zip(tree_flatten(m.parameters()), tree_flatten(twin.parameters()), strict=True):
         assert mx.array_equal(a, b).item(), path
-    assert sorted(matrices.state["layers"][0]) == ["weight"] and sorted(biases.state["layers"][2]) == ["bias"]
+    assert sorted(matrices.state["layers"][0]) == ["weight"]
+    assert sorted(biases.state["layers"][2]) == ["bias"]
     assert both.step.item() == 3
 
 
@@ -154,7 +159,7 @@ def test_multi_optimizer_paths_rates_and_state():
         [optimizers.Adam(0.1), optimizers.Lion(0.2), optimizers.SGD(0.3)], both.filters[:2]
     )
     other.state = saved
-    assert all(o.state is s for o, s in zip(other.optimizers, saved["states"]))
+    assert all(o.state is s for o, s in zip(other.optimizers, saved["states"], strict=True))
     for wrong in ({}, {"states": saved["states"][:2]}):
         with pytest.raises(ValueError, match="must hold 3 'states'"):
             other.state = wrong

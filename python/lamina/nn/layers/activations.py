@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import last_axis, positive_int
 from lamina.nn.layers.base import Module
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.utils import tree_flatten
 
 __all__ = ["Module"]

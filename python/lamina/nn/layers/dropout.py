@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lamina.core as mx
-
 from lamina.nn.layers.base import Module
 
 __all__ = ["Dropout", "Dropout2d", "Dropout3d"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 

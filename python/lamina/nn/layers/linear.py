@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 

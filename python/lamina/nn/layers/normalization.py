@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import last_axis, positive_int
 from lamina.nn.layers.base import Module
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 from lamina.utils import tree_map_with_path

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 import lamina.core as mx
-
 from lamina.nn.layers._check import last_axis, positive_int
 from lamina.nn.layers.activations import tanh
 from lamina.nn.layers.base import Module
