@@ -273,7 +273,7 @@ def tree_merge(tree_a: Any, tree_b: Any, merge_fn: Callable[[Any, Any], Any] | N
         return {k: tree_merge(tree_a.get(k), tree_b.get(k), merge_fn) for k in keys}
     if isinstance(tree_a, (list, tuple)) and isinstance(tree_b, (list, tuple)):
         longer, both = max(tree_a, tree_b, key=len), min(len(tree_a), len(tree_b))
-        merged = [tree_merge(a, b, merge_fn) for a, b in zip(tree_a, tree_b)]
+        merged = [tree_merge(a, b, merge_fn) for a, b in zip(tree_a, tree_b, strict=False)]
         return _sequence_like(tree_a, [*merged, *longer[both:]])
     if merge_fn is None:
         raise ValueError(

@@ -60,7 +60,8 @@ def test_map_keeps_structure_and_types():
     pair = namedtuple("pair", "x y")
     mapped = tree_map(lambda x: x, {"a": (1, 2), "b": pair(3, 4), "c": [], "d": None})
     assert mapped == {"a": (1, 2), "b": pair(3, 4), "c": [], "d": None}
-    assert type(mapped["a"]) is tuple and type(mapped["b"]) is pair
+    assert type(mapped["a"]) is tuple
+    assert type(mapped["b"]) is pair
 
 
 def test_map_over_several_trees():

@@ -6,24 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+from lamina.nn.layers._entries import with_parameters
 from lamina.nn.layers.base import Module
 
 __all__ = ["checkpoint", "value_and_grad"]
 
 
-def _with_parameters(model: Module, fn: Callable) -> Callable:
-    """Return ``fn`` as a function of the model's parameters, which the model holds during the call only."""
+def _of_parameters(transform: Callable, model: Module, fn: Callable) -> Callable:
+    """Return ``transform`` of ``fn`` as a function of the model's trainable parameters, called with those."""
 
-    def call(parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        before = model.trainable_parameters()
-        model.update(parameters)
-        try:
+    def of_parameters(parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # Tracers left in the model would keep the whole graph alive, and outlive an exception.
+        with with_parameters(model, parameters):
             return fn(*args, **kwargs)
-        finally:
-            # Tracers left in the model would keep the whole graph alive, and outlive an exception.
-            model.update(before)
 
-    return call
+    transformed = transform(of_parameters)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return transformed(model.trainable_parameters(), *args, **kwargs)
+
+    return wrapped
 
 
 def value_and_grad(model: Module, fn: Callable) -> Callable:
@@ -58,11 +60,7 @@ def value_and_grad(model: Module, fn: Callable) -> Callable:
     """
     if not Module.is_module(model):
         raise TypeError(f"[value_and_grad] the model must be a Module, got {type(model).__name__}")
-    value_grad_fn = mx.value_and_grad(_with_parameters(model, fn))
-
-    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        return value_grad_fn(model.trainable_parameters(), *args, **kwargs)
-
+    wrapped = _of_parameters(mx.value_and_grad, model, fn)
     wrapped.__name__ = getattr(fn, "__name__", "value_and_grad")
     wrapped.__doc__ = fn.__doc__
     return wrapped
@@ -91,9 +89,4 @@ def checkpoint(module: Module, fn: Callable | None = None) -> Callable:
     >>> mx.array_equal(checkpoint(layer)(mx.ones((1, 2))), layer(mx.ones((1, 2)))).item()
     True
     """
-    recomputed = mx.checkpoint(_with_parameters(module, module if fn is None else fn))
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return recomputed(module.trainable_parameters(), *args, **kwargs)
-
-    return wrapped
+    return _of_parameters(mx.checkpoint, module, module if fn is None else fn)

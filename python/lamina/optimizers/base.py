@@ -233,13 +233,13 @@ class MultiOptimizer(Optimizer):
         return [tree_unflatten(part) if part else {} for part in parts]
 
     def init(self, parameters: dict[str, Any]) -> None:
-        for optimizer, part in zip(self.optimizers, self._split(parameters)):
+        for optimizer, part in zip(self.optimizers, self._split(parameters), strict=True):
             optimizer.init(part)
         self._initialized = True
 
     def apply_gradients(self, gradients: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        for optimizer, part in zip(self.optimizers, self._split(gradients)):
+        for optimizer, part in zip(self.optimizers, self._split(gradients), strict=True):
             merged = tree_merge(merged, optimizer.apply_gradients(part, parameters))
         return merged
 
@@ -254,7 +254,7 @@ class MultiOptimizer(Optimizer):
             raise ValueError(
                 f"[MultiOptimizer] the state must hold {len(self.optimizers)} 'states', got {list(state)}"
             )
-        for optimizer, part in zip(self.optimizers, states):
+        for optimizer, part in zip(self.optimizers, states, strict=True):
             optimizer.state = part
 
     @property

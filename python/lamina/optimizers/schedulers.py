@@ -193,7 +193,7 @@ def join_schedules(schedules: list[Callable], boundaries: list[int]) -> Callable
     def schedule(step: Any) -> Any:
         step = mx.array(step)
         value = schedules[0](step)
-        for boundary, following in zip(boundaries, schedules[1:]):
+        for boundary, following in zip(boundaries, schedules[1:], strict=True):
             # Before its start, the step stays at 0: steps are unsigned.
             since = mx.maximum(step, boundary) - boundary
             value = mx.where(step < boundary, value, following(since))

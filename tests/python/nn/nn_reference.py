@@ -110,6 +110,6 @@ def check_layer(
         for name in names:
             want = numeric_grad(lambda p, name=name: total({**values, name: p}, wide), values[name])
             assert_close(found[name], want, terms * 4, max(1.0, np.abs(want).max()))
-    for i, grad in zip(floating, grads):
+    for i, grad in zip(floating, grads, strict=True):
         want = numeric_grad(lambda x, i=i: total(values, [*wide[:i], x, *wide[i + 1 :]]), wide[i])
         assert_close(grad, want, terms * 4, max(1.0, np.abs(want).max()))

@@ -6,7 +6,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina import nn
-from nn_reference import assert_close, check_layer, draw, to_numpy
+from nn.nn_reference import assert_close, check_layer, draw, to_numpy
 
 erf = np.vectorize(math.erf)
 
@@ -139,7 +139,8 @@ def test_hard_tanh_bounds():
 
 def test_integers_stay_where_they_can():
     x = mx.array([-1, 2])
-    assert nn.relu(x).dtype == mx.int32 and nn.relu2(x).tolist() == [0, 4]
+    assert nn.relu(x).dtype == mx.int32
+    assert nn.relu2(x).tolist() == [0, 4]
     assert nn.gelu(x).dtype == mx.float32
 
 
@@ -174,5 +175,6 @@ def test_layers_are_classes_with_documentation():
     layers = [c for c in vars(nn).values() if isinstance(c, type) and issubclass(c, nn.Module)]
     assert len({layer.__name__ for layer in layers}) == len(layers) > 60
     for layer in layers:
-        assert layer.__doc__ and "Examples" in layer.__doc__, layer.__name__
-    assert repr(nn.ReLU()) == "ReLU()" and type(nn.ReLU()) is nn.ReLU
+        assert "Examples" in (layer.__doc__ or ""), layer.__name__
+    assert repr(nn.ReLU()) == "ReLU()"
+    assert type(nn.ReLU()) is nn.ReLU

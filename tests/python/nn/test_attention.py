@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn_reference import assert_close, check_layer, draw, needs
+from nn.nn_reference import assert_close, check_layer, draw, needs
 
 
 def rotated(x, dims, traditional=False, base=10000.0, scale=1.0, offset=0):
@@ -107,7 +107,8 @@ def test_multi_head_attention(heads, options):
 def test_attention_masks():
     layer, x = nn.MultiHeadAttention(4, 2), mx.array(draw(2, 5, 4))
     additive = layer.create_additive_causal_mask(5)
-    assert additive.dtype == mx.float32 and (np.array(additive)[np.tril_indices(5)] == 0).all()
+    assert additive.dtype == mx.float32
+    assert (np.array(additive)[np.tril_indices(5)] == 0).all()
     assert (np.array(additive)[np.triu_indices(5, 1)] == np.finfo(np.float32).min).all()
     assert layer.create_additive_causal_mask(2, mx.float16)[0, 1].item() == np.finfo(np.float16).min
     masked = layer(x, x, x, additive)
@@ -203,7 +204,8 @@ def test_transformer_options():
     )
     assert isinstance(model.decoder, nn.Identity)
     layer = nn.TransformerEncoderLayer(4, 2, activation=nn.gelu, dropout=0.5)
-    assert layer.linear1.weight.shape == (16, 4) and layer.activation is nn.gelu
+    assert layer.linear1.weight.shape == (16, 4)
+    assert layer.activation is nn.gelu
     x = mx.array(draw(2, 3, 4))
     assert not mx.array_equal(layer(x, None), layer(x, None)).item()
     layer.eval()
@@ -218,7 +220,7 @@ def test_recomputed_layers_give_the_same_gradients():
     x = mx.array(draw(2, 3, 4))
     results = [nn.value_and_grad(m, lambda y, m=m: m(y, None).sum())(x) for m in (plain, recomputed)]
     assert_close(results[1][0], results[0][0].item(), magnitude=24)
-    for (name, a), (_, b) in zip(tree_flatten(results[0][1]), tree_flatten(results[1][1])):
+    for (name, a), (_, b) in zip(tree_flatten(results[0][1]), tree_flatten(results[1][1]), strict=True):
         assert_close(b, np.array(a), terms=8, magnitude=1 + np.abs(np.array(a)).max()), name
 
 

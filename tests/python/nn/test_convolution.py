@@ -6,7 +6,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina import nn
-from nn_reference import check_layer, draw, needs
+from nn.nn_reference import check_layer, draw, needs
 
 
 def per_axis(value, axes):
@@ -19,12 +19,16 @@ def convolved(x, weight, stride, padding, dilation, groups):
     stride, padding, dilation = (per_axis(v, axes) for v in (stride, padding, dilation))
     kernel = weight.shape[1:-1]
     x = np.pad(x, [(0, 0), *[(p, p) for p in padding], (0, 0)])
-    sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation)]
+    sizes = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation, strict=True)
+    ]
     y = np.zeros((x.shape[0], *sizes, weight.shape[0]))
     ins, outs = x.shape[-1] // groups, weight.shape[0] // groups
     for tap in itertools.product(*map(range, kernel)):
         window = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilation, sizes, stride)
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, n, s in zip(tap, dilation, sizes, stride, strict=True)
         )
         seen = x[(slice(None), *window)]
         for g in range(groups):
@@ -39,15 +43,18 @@ def transposed(x, weight, stride, padding, dilation, output_padding):
         per_axis(v, axes) for v in (stride, padding, dilation, output_padding)
     )
     kernel = weight.shape[1:-1]
-    full = [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation)]
-    y = np.zeros((x.shape[0], *[n + o for n, o in zip(full, output_padding)], weight.shape[0]))
+    full = [
+        (n - 1) * s + d * (k - 1) + 1
+        for n, k, s, d in zip(x.shape[1:-1], kernel, stride, dilation, strict=True)
+    ]
+    y = np.zeros((x.shape[0], *[n + o for n, o in zip(full, output_padding, strict=True)], weight.shape[0]))
     for tap in itertools.product(*map(range, kernel)):
         window = tuple(
             slice(t * d, t * d + (n - 1) * s + 1, s)
-            for t, d, n, s in zip(tap, dilation, x.shape[1:-1], stride)
+            for t, d, n, s in zip(tap, dilation, x.shape[1:-1], stride, strict=True)
         )
         y[(slice(None), *window)] += x @ weight[(slice(None), *tap)].T
-    crop = tuple(slice(p, n + o - p) for p, n, o in zip(padding, full, output_padding))
+    crop = tuple(slice(p, n + o - p) for p, n, o in zip(padding, full, output_padding, strict=True))
     return y[(slice(None), *crop)]
 
 
@@ -67,7 +74,7 @@ TRANSPOSED = [
     (1, {"kernel_size": 3}),
     (1, {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "dilation": 2}),
     (2, {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1), "bias": False}),
-    (2, {"kernel_size": 3, "stride": 2, "output_padding": 1}),
+    (2, {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}),
     (3, {"kernel_size": 2, "stride": 2}),
 ]
 
@@ -104,7 +111,8 @@ def test_transposed_convolution(axes, options):
 
 def test_initial_values_and_repr():
     layer = nn.Conv2d(8, 32, (3, 2), stride=(1, 2), padding=1, groups=4)
-    assert layer.weight.shape == (32, 3, 2, 2) and mx.max(mx.abs(layer.bias)).item() == 0
+    assert layer.weight.shape == (32, 3, 2, 2)
+    assert mx.max(mx.abs(layer.bias)).item() == 0
     bound = 1 / np.sqrt(3 * 2 * 2)
     largest = mx.max(mx.abs(layer.weight)).item()
     assert 0.9 * bound < largest <= bound

@@ -4,7 +4,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina.nn import init
-from nn_reference import needs
+from nn.nn_reference import needs
 
 RANDOM = {
     "normal": (init.normal(1.0, 0.5), 1.0, 0.5),
@@ -53,7 +53,7 @@ def test_dtypes(dtype):
         "he_uniform",
     ):
         x = getattr(init, name)(dtype=dtype)(mx.zeros((4, 4), dtype=mx.float16))
-        assert x.dtype == dtype and x.shape == (4, 4), name
+        assert (x.dtype, x.shape) == (dtype, (4, 4)), name
     assert init.constant(2, dtype=dtype)(mx.zeros((3,))).tolist() == [2.0, 2.0, 2.0]
     assert init.sparse(0.5, dtype=dtype)(mx.zeros((4, 4))).dtype == dtype
 

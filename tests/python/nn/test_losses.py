@@ -4,7 +4,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina.nn import losses
-from nn_reference import assert_close, draw, numeric_grad, rng, to_numpy
+from nn.nn_reference import assert_close, draw, numeric_grad, rng, to_numpy
 
 A, B, C = draw(3, 4, seed=1), draw(3, 4, seed=2), draw(3, 4, seed=3)
 CLASSES = rng(5).integers(0, 4, (3,))

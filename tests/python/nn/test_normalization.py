@@ -4,7 +4,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina import nn
-from nn_reference import assert_close, check_layer, draw
+from nn.nn_reference import assert_close, check_layer, draw
 
 
 def standardized(x, axes, eps):

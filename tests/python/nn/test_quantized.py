@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn_reference import assert_close, draw, needs, to_numpy
+from nn.nn_reference import assert_close, draw, needs, to_numpy
 
 
 def dequantized(layer):
@@ -21,7 +21,8 @@ def test_linear(bits, group_size, bias):
     linear = nn.Linear(256, 16, bias=bias)
     layer = linear.to_quantized(group_size, bits)
     assert isinstance(layer, nn.QuantizedLinear)
-    assert layer.weight.dtype == mx.uint32 and layer.weight.shape == (16, 256 * bits // 32)
+    assert layer.weight.dtype == mx.uint32
+    assert layer.weight.shape == (16, 256 * bits // 32)
     assert layer.scales.shape == layer.biases.shape == (16, 256 // group_size)
     assert repr(layer) == (
         f"QuantizedLinear(input_dims=256, output_dims=16, bias={bias}, group_size={group_size}, bits={bits}, "
@@ -157,13 +158,17 @@ def test_qqlinear_switches_with_the_mode():
     linear = nn.Linear(64, 8, bias=False)
     layer = linear.to_quantized(mode="nvfp4", quantize_input=True)
     assert repr(layer) == "QQLinear(input_dims=64, output_dims=8, group_size=16, bits=4, mode=nvfp4)"
-    assert layer.weight is linear.weight and list(layer.trainable_parameters()) == ["weight"]
+    assert layer.weight is linear.weight
+    assert list(layer.trainable_parameters()) == ["weight"]
     before = repr(layer)
     packed, scales = mx.quantize(linear.weight, 16, 4, mode="nvfp4")
-    assert nn.Sequential(layer).eval() and mx.array_equal(layer.weight, packed).item()
-    assert mx.array_equal(layer.scales, scales).item() and repr(layer) == before
+    assert nn.Sequential(layer).eval()
+    assert mx.array_equal(layer.weight, packed).item()
+    assert mx.array_equal(layer.scales, scales).item()
+    assert repr(layer) == before
     layer.train()
-    assert "scales" not in layer and layer.weight.dtype == mx.float32
+    assert "scales" not in layer
+    assert layer.weight.dtype == mx.float32
     # The 4-bit grid has relative steps of at most a third, the scales of an eighth.
     bound = np.abs(np.array(linear.weight)).max() / 3
     assert np.abs(np.array(layer.weight) - np.array(linear.weight)).max() <= bound

@@ -4,7 +4,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina import nn
-from nn_reference import assert_close, check_layer, draw
+from nn.nn_reference import assert_close, check_layer, draw
 
 
 def sigmoid(x):
@@ -17,7 +17,7 @@ def run(step, x, *states):
     for t in range(x.shape[-2]):
         states = step(x[..., t, :], *states)
         seen.append(states)
-    return [np.stack(s, axis=-2) for s in zip(*seen)]
+    return [np.stack(s, axis=-2) for s in zip(*seen, strict=True)]
 
 
 def rnn(p, x, h, activation=np.tanh):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+from lamina.nn.layers._entries import check_weights, is_array, replace_entries, set_entry
 from lamina.utils import tree_flatten
 
 __all__ = ["Module"]
@@ -113,8 +114,8 @@ class Module(dict):
         Raises
         ------
         ValueError
-            With ``strict``, names are missing or not in the module, or a weight is no array or of another
-            shape; the module is then unchanged. Or the file is of no known format or damaged.
+            A weight is no array; or, with ``strict``, names are missing or not in the module, or a weight is
+            of another shape; or the file is of no known format or damaged. The module is then unchanged.
 
         Examples
         --------
@@ -128,10 +129,13 @@ class Module(dict):
         if isinstance(file_or_weights, (str, os.PathLike)):
             weights = mx.load(os.fspath(file_or_weights))
         weights = dict(weights)
-        if strict:
-            _check_weights(weights, tree_flatten(self.parameters(), destination={}))
         for name, value in weights.items():
-            _set_by_path(self, name, value)
+            if not is_array(value):
+                raise ValueError(f"Expected mx.array but received {type(value)} for parameter {name}")
+        if strict:
+            check_weights(weights, tree_flatten(self.parameters(), destination={}))
+        for name, value in weights.items():
+            set_entry(self, name, value)
         return self
 
     def save_weights(self, file: str | os.PathLike) -> None:
@@ -271,7 +275,7 @@ class Module(dict):
         >>> layer.bias.tolist()
         [5.0]
         """
-        _replace(self, parameters, "", strict, "parameter", lambda old: isinstance(old, mx.array))
+        replace_entries(self, parameters, None, strict, "parameter", is_array)
         return self
 
     def update_modules(self, modules: dict[str, Any], strict: bool = True) -> Module:
@@ -304,7 +308,7 @@ class Module(dict):
           (layers.1): GELU()
         )
         """
-        _replace(self, modules, "", strict, "sub-module", Module.is_module)
+        replace_entries(self, modules, None, strict, "sub-module", Module.is_module)
         return self
 
     def apply(self, map_fn: Callable[[mx.array], mx.array], filter_fn: Filter | None = None) -> Module:
@@ -492,80 +496,3 @@ def _walk(module: Module, keep: Filter, map_fn: Callable[[Any], Any], is_leaf: F
         return visit(key, value) if keep(module, key, value) else {}
 
     return {key: visit(key, value) for key, value in module.items() if keep(module, key, value)}
-
-
-def _is_hole(value: Any) -> bool:
-    """Whether a tree's entry stands for 'nothing here'; a module without parameters is no hole."""
-    return isinstance(value, (dict, list)) and not value and not Module.is_module(value)
-
-
-def _replace(
-    target: Any, new: Any, path: str, strict: bool, kind: str, is_replaceable: Callable[[Any], bool]
-) -> None:
-    """Put the leaves of ``new`` into the containers of ``target``; leaves replace only their own kind."""
-    if not isinstance(new, (dict, list)):
-        if strict:
-            raise ValueError(f'Received invalid type: {type(new).__name__} for "{path}".')
-        return
-    for key, value in new.items() if isinstance(new, dict) else enumerate(new):
-        if _is_hole(value):
-            continue
-        here = f"{path}.{key}" if path else f"{key}"
-        known = key in target if isinstance(target, dict) else isinstance(key, int) and key < len(target)
-        if not known:
-            if strict:
-                raise ValueError(_unknown_entry(target, key, here, kind))
-            continue
-        old = target[key]
-        if is_replaceable(old) and is_replaceable(value):
-            target[key] = value
-        elif isinstance(old, (dict, list)) and not is_replaceable(value):
-            _replace(old, value, here, strict, kind, is_replaceable)
-        elif strict:
-            raise ValueError(
-                f'Received invalid type: {type(value).__name__} for "{here}", whose value is of type '
-                f"{type(old).__name__}."
-            )
-
-
-def _unknown_entry(target: Any, key: Any, path: str, kind: str) -> str:
-    if isinstance(target, list) and isinstance(key, int):
-        return f'List index {key} of "{path}" is out of bounds for destination of length {len(target)}.'
-    known = ", ".join(str(k) for k in target) if isinstance(target, dict) else f"{len(target)} list entries"
-    return f'Module does not have {kind} named "{path}". It has: {known}.'
-
-
-def _check_weights(new: dict[str, Any], current: dict[str, mx.array]) -> None:
-    extra = [name for name in new if name not in current]
-    if extra:
-        raise ValueError(
-            f"Received {len(extra)} parameters not in model: \n" + ",\n".join(sorted(extra)) + "."
-        )
-    missing = [name for name in current if name not in new]
-    if missing:
-        raise ValueError(f"Missing {len(missing)} parameters: \n" + ",\n".join(sorted(missing)) + ".")
-    for name, old in current.items():
-        value = new[name]
-        if not isinstance(value, mx.array):
-            raise ValueError(f"Expected mx.array but received {type(value)} for parameter {name}")
-        if value.shape != old.shape:
-            raise ValueError(
-                f"Expected shape {old.shape} but received shape {value.shape} for parameter {name}"
-            )
-
-
-def _set_by_path(module: Module, path: str, value: Any) -> None:
-    """Set the array at ``path``; nothing happens where the module has no array there."""
-    parent: Any = None
-    key: Any = None
-    node: Any = module
-    for part in path.split("."):
-        parent, key = node, part
-        if isinstance(parent, list) and part.isascii() and part.isdigit():
-            key = int(part)
-        found = key in parent if isinstance(parent, dict) else isinstance(key, int) and key < len(parent)
-        if not found:
-            return
-        node = parent[key]
-    if isinstance(node, mx.array) and isinstance(value, mx.array):
-        parent[key] = value

@@ -80,8 +80,8 @@ class _Conv(_Convolution):
         self._make_parameters(in_channels, out_channels, kernel_size, groups, bias)
         self.padding = self._per_axis("padding", padding, least=0)
         self.stride = self._per_axis("stride", stride, least=1)
-        self._per_axis("dilation", dilation, least=1)
-        self.dilation = dilation
+        checked = self._per_axis("dilation", dilation, least=1)
+        self.dilation: Any = checked if self._axes == 1 else dilation
         self.groups = groups
 
     def _settings(self) -> str:
@@ -211,8 +211,8 @@ class Conv3d(_Convolution):
         self._make_parameters(in_channels, out_channels, kernel_size, 1, bias)
         self.padding = self._per_axis("padding", padding, least=0)
         self.stride = self._per_axis("stride", stride, least=1)
-        self._per_axis("dilation", dilation, least=1)
-        self.dilation = dilation
+        checked = self._per_axis("dilation", dilation, least=1)
+        self.dilation: Any = checked if self._axes == 1 else dilation
 
     def _settings(self) -> str:
         return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
@@ -240,8 +240,8 @@ class _ConvTranspose(_Convolution):
         self._make_parameters(in_channels, out_channels, kernel_size, 1, bias)
         self.padding = self._per_axis("padding", padding, least=0)
         self.stride = self._per_axis("stride", stride, least=1)
-        self._per_axis("dilation", dilation, least=1)
-        self.dilation = dilation
+        checked = self._per_axis("dilation", dilation, least=1)
+        self.dilation: Any = checked if self._axes == 1 else dilation
         self.output_padding = self._per_axis("output_padding", output_padding, least=0)
 
     def _settings(self) -> str:

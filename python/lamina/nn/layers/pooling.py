@@ -68,7 +68,7 @@ class _Pool(Module):
         if x.ndim < axes + 2:
             raise ValueError(f"[{name}] the input must have at least {axes + 2} axes, got shape {x.shape}")
         sizes = x.shape[-axes - 1 : -1]
-        for size, window, pad in zip(sizes, self._kernel_size, self._padding):
+        for size, window, pad in zip(sizes, self._kernel_size, self._padding, strict=True):
             if size + 2 * pad < window:
                 raise ValueError(
                     f"[{name}] kernel_size {self._kernel_size} does not fit into an input of shape {x.shape} "
@@ -82,7 +82,7 @@ class _Pool(Module):
     def __call__(self, x: mx.array) -> mx.array:
         x = self._padded(x)
         first = x.ndim - 1 - self._spatial
-        for i, (size, stride) in enumerate(zip(self._kernel_size, self._stride)):
+        for i, (size, stride) in enumerate(zip(self._kernel_size, self._stride, strict=True)):
             x = self._pool(x, first + i, size, stride)
         return x
 

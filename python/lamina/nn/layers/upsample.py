@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import lamina.core as mx
 import numpy as np
+
+import lamina.core as mx
 from lamina.nn.layers.base import Module
 
 __all__ = ["Upsample"]
