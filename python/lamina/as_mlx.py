@@ -1,8 +1,8 @@
 """Makes ``mlx`` another name of ``lamina``: ``import lamina.as_mlx``, then ``import mlx.core as mx``.
 
-After the import, ``mlx``, ``mlx.core``, ``mlx.nn``, ``mlx.optimizers``, ``mlx.utils`` and whatever is imported below them are the very
-same module objects as their namesakes in ``lamina``. Importing this module is the request: it is the one module of the
-package that acts when imported.
+After the import, ``mlx``, ``mlx.core``, ``mlx.nn``, ``mlx.optimizers``, ``mlx.utils`` and whatever is
+imported below them are the very same module objects as their namesakes in ``lamina``. Importing this module
+is the request: it is the one module of the package that acts when imported.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ class KVCache:
             for name, new, old in (("keys", keys, self._keys), ("values", values, self._values)):
                 if new.shape[:2] != old.shape[:2] or new.shape[3] != old.shape[3]:
                     raise LMError(
-                        f"KVCache: wanted {name} of shape ({old.shape[0]}, {old.shape[1]}, L, {old.shape[3]}), "
-                        f"got {tuple(new.shape)}"
+                        f"KVCache: wanted {name} of shape ({old.shape[0]}, {old.shape[1]}, L, "
+                        f"{old.shape[3]}), got {tuple(new.shape)}"
                     )
         if end > self.capacity:
             self._keys = self._grown(self._keys, keys, end)

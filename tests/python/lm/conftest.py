@@ -10,6 +10,7 @@ from lm_helpers import TEXTS, TINY, write_model_dir
 from lamina.lm import LlamaConfig, Tokenizer
 from lamina.lm.train.bpe import train_tokenizer
 
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A byte-level BPE of at most 320 ids; id 0 separates."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import lamina.core as mx
 import numpy as np
 import pytest
-from lm_helpers import TINY
 from llama_reference import random_weights
+from lm_helpers import TINY
 
-import lamina.core as mx
 from lamina.lm import (
     ContextError,
     LMError,
@@ -103,4 +103,3 @@ def test_errors_come_with_the_call(model, endless):
     assert (e.value.prompt_tokens, e.value.context) == (64, 64)
     assert isinstance(e.value, ValueError)
     assert len(list(stream_generate(model, endless, [1] * 63))) == 1
-

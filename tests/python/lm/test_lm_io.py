@@ -6,12 +6,13 @@ import dataclasses
 import json
 import struct
 
+import lamina.core as mx
 import numpy as np
 import pytest
-from lm_helpers import TINY, write_model_dir
+from lamina.utils import tree_flatten
 from llama_reference import random_weights, write_safetensors
+from lm_helpers import TINY, write_model_dir
 
-import lamina.core as mx
 from lamina.lm import (
     CheckpointError,
     ConfigError,
@@ -22,11 +23,13 @@ from lamina.lm import (
     save,
 )
 from lamina.lm.io import check_safetensors, load_tensors, replacing
-from lamina.utils import tree_flatten
 
 
 def arrays_of(model) -> dict[str, np.ndarray]:
-    return {k: np.array(v.astype(mx.float32) if v.dtype == mx.bfloat16 else v) for k, v in tree_flatten(model.parameters())}
+    return {
+        k: np.array(v.astype(mx.float32) if v.dtype == mx.bfloat16 else v)
+        for k, v in tree_flatten(model.parameters())
+    }
 
 
 def test_load_gives_the_weights_in_the_files(model_dir):
@@ -47,7 +50,11 @@ def test_save_and_load(model_dir, tmp_path):
         np.testing.assert_array_equal(arrays_of(again)[name], value)
     assert again.config == model.config
     assert tokenizer2.encode("def f(é):") == tokenizer.encode("def f(é):")
-    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 64), (4, 32), (8, 32)])
@@ -58,7 +65,10 @@ def test_quantized_round_trip(model_dir, tmp_path, bits, group):
     again, _ = load(tmp_path / "q")
     tokens = mx.array([[5, 9, 200, 31]])
     np.testing.assert_array_equal(np.array(again(tokens)), np.array(model(tokens)))
-    assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {"group_size": group, "bits": bits}
+    assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {
+        "group_size": group,
+        "bits": bits,
+    }
     with pytest.raises(ConfigError, match=f"quantized already \\({bits} bits, groups of {group}\\)"):
         quantize(again, Quantization(64, 4))
 
@@ -159,12 +169,23 @@ def test_names_and_shapes_must_fit(model_dir):
     with pytest.raises(CheckpointError, match=r"lacks weights: model\.norm\.weight"):
         load(model_dir)
     write_safetensors(file, {**weights, "model.layers.7.mlp.up_proj.weight": weights["model.norm.weight"]})
-    with pytest.raises(CheckpointError, match=r"has unexpected weights: model\.layers\.7\.mlp\.up_proj\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"has unexpected weights: model\.layers\.7\.mlp\.up_proj\.weight"
+    ):
         load(model_dir)
     write_safetensors(file, {**weights, "model.norm.weight": weights["model.norm.weight"][:32]})
-    with pytest.raises(CheckpointError, match=r"'model\.norm\.weight' has shape \(32,\), the config wants \(64,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"'model\.norm\.weight' has shape \(32,\), the config wants \(64,\)"
+    ):
         load(model_dir)
-    write_safetensors(file, {**weights, "lm_head.weight": weights["model.norm.weight"], "x.rotary_emb.inv_freq": np.zeros(8, np.float32)})
+    write_safetensors(
+        file,
+        {
+            **weights,
+            "lm_head.weight": weights["model.norm.weight"],
+            "x.rotary_emb.inv_freq": np.zeros(8, np.float32),
+        },
+    )
     load(model_dir)  # tied: the head is the embedding; old tables of rotary frequencies are of no use
 
 
@@ -193,7 +214,9 @@ def test_missing_parts(model_dir, tmp_path):
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path, tokenizer):
     small = dataclasses.replace(TINY, vocab_size=100)
-    with pytest.raises(CheckpointError, match=f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary 100"):
+    with pytest.raises(
+        CheckpointError, match=f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary 100"
+    ):
         load(write_model_dir(tmp_path / "m", small, tokenizer))
 
 
@@ -206,7 +229,10 @@ def test_convert(model_dir, tmp_path):
         np.testing.assert_array_equal(value, wanted[name].astype(np.float16))
     convert(model_dir, tmp_path / "q", Quantization(64, 4), "bfloat16")
     quantized, _ = load(tmp_path / "q")
-    assert quantized.model.norm.weight.dtype == mx.bfloat16 and quantized.model.embed_tokens.weight.dtype == mx.uint32
+    assert (
+        quantized.model.norm.weight.dtype == mx.bfloat16
+        and quantized.model.embed_tokens.weight.dtype == mx.uint32
+    )
     with pytest.raises(ConfigError, match="dtype must be one of float32, float16, bfloat16, got 'int8'"):
         convert(model_dir, tmp_path / "x", dtype="int8")
     with pytest.raises(CheckpointError, match="source and target are the same directory"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from lm_helpers import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_helpers import TEXTS
 from tokenizers import Tokenizer as HFTokenizer
 from tokenizers import decoders, models, normalizers
 
@@ -40,7 +40,7 @@ def test_any_text_survives(text):
 
 @given(st.text(alphabet="aé日🎉👩\u200d🚀 \n", min_size=1), st.integers(0, 2**32))
 def test_pieces_never_split_a_character(text, seed):
-    """The text's bytes, cut at random places and encoded part by part: every way to spell it gives whole characters."""
+    """The text's bytes cut at random places, part by part: every way to spell it gives whole characters."""
     raw = text.encode("utf-8")
     rng = random.Random(seed)
     by_bytes = {BYTE_LEVEL.token_bytes(i): i for i in range(1, BYTE_LEVEL.vocab_size)}
@@ -61,7 +61,9 @@ def test_any_ids_give_what_decode_gives(ids):
 
 
 def test_a_character_comes_with_its_last_byte():
-    ids = [BYTE_LEVEL.inner.token_to_id(c) for c, b in byte_alphabet().items() for w in "€".encode() if b == w]
+    ids = [
+        BYTE_LEVEL.inner.token_to_id(c) for c, b in byte_alphabet().items() for w in "€".encode() if b == w
+    ]
     by_byte = {BYTE_LEVEL.token_bytes(i): i for i in ids}
     assert pieces(BYTE_LEVEL, [by_byte[bytes([b])] for b in "€".encode()]) == ["", "", "€", ""]
     assert pieces(BYTE_LEVEL, [by_byte[b"\xe2"]]) == ["", "\N{REPLACEMENT CHARACTER}"]
@@ -77,7 +79,14 @@ def test_special_tokens_are_silent_and_unknown_ids_an_error():
 @pytest.fixture(scope="module")
 def sentence_like() -> Tokenizer:
     """A tokenizer of the other family: words with a mark for the blank, single bytes as <0xNN>."""
-    vocab = {"<unk>": 0, **{f"<0x{b:02X}>": b + 1 for b in range(256)}, "▁": 257, "▁the": 258, "fox": 259, "日": 260}
+    vocab = {
+        "<unk>": 0,
+        **{f"<0x{b:02X}>": b + 1 for b in range(256)},
+        "▁": 257,
+        "▁the": 258,
+        "fox": 259,
+        "日": 260,
+    }
     inner = HFTokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
     inner.normalizer = normalizers.Replace(" ", "▁")
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])

@@ -21,12 +21,20 @@ def numbered(sizes: list[int]) -> list[np.ndarray]:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 17), st.integers(0, 5), st.integers(0, 3))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    st.integers(1, 17),
+    st.integers(0, 5),
+    st.integers(0, 3),
+)
 def test_every_id_is_predicted_once_a_pass(sizes, length, seed, epoch):
     documents = numbered(sizes)
     total = sum(sizes)
     if total < 2 * length + 1:
-        with pytest.raises(DataError, match=f"too short: {total} tokens, but windows of {length} want at least {2 * length + 1}"):
+        with pytest.raises(
+            DataError,
+            match=f"too short: {total} tokens, but windows of {length} want at least {2 * length + 1}",
+        ):
             PackedWindows(documents, length, seed)
         return
     windows = PackedWindows(documents, length, seed).epoch(epoch)
@@ -89,7 +97,11 @@ def test_reading(tmp_path):
     (tmp_path / "d" / "x.bin").write_bytes(b"\xff")
     (tmp_path / "one.dat").write_text("é")
     (tmp_path / "empty.txt").write_text("")
-    assert read_documents([tmp_path / "one.dat", tmp_path / "d", tmp_path / "empty.txt"]) == ["é", "ay", "bee"]
+    assert read_documents([tmp_path / "one.dat", tmp_path / "d", tmp_path / "empty.txt"]) == [
+        "é",
+        "ay",
+        "bee",
+    ]
     with pytest.raises(DataError, match="no such file or directory: .*gone"):
         read_documents([tmp_path / "gone"])
     with pytest.raises(DataError, match="no text found in .*empty.txt"):

@@ -1,8 +1,8 @@
 """Builds the demo model: corpus, tokenizer, training, quantization, measurement, card.
 
-Run as ``python -m lamina.lm.demo.build --out DIR``. ``DIR/model`` receives what ships (weights, config, tokenizer, card, curve),
-``DIR/float`` the model before quantization, ``DIR/run`` checkpoints, ``train.log`` and the held-out text. Ctrl-C saves a
-checkpoint; ``--resume`` goes on from the newest one.
+Run as ``python -m lamina.lm.demo.build --out DIR``. ``DIR/model`` receives what ships (weights, config,
+tokenizer, card, curve), ``DIR/float`` the model before quantization, ``DIR/run`` checkpoints, ``train.log``
+and the held-out text. Ctrl-C saves a checkpoint; ``--resume`` goes on from the newest one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Material:
 
 
 def prepare(recipe: Recipe, corpus: Corpus | None = None) -> Material:
-    """Collect the text (or take ``corpus``) and train the tokenizer; the same recipe and Python give the same."""
+    """Collect the text (or take ``corpus``) and train the tokenizer; nothing here is random."""
     corpus = corpus or build_corpus()
     train = [corpus.train[name] for name in sorted(corpus.train)]
     if recipe.max_documents:
@@ -106,7 +106,15 @@ def build(
     shutil.copyfile(Path(__file__).with_name("LICENSE-PSF.txt"), out / "model" / "LICENSE")
     # Everything below is about what ships: the files as written, not the arrays they came from.
     model, tokenizer = load(out / "model")
-    metrics = _metrics(recipe, material, out / "model", trainer, result.state.history.seconds, bits_float, _measure(model, material))
+    metrics = _metrics(
+        recipe,
+        material,
+        out / "model",
+        trainer,
+        result.state.history.seconds,
+        bits_float,
+        _measure(model, material),
+    )
     sampler = make_sampler(temp=0.6, top_p_mass=0.95, seed=0)
     write_card(out / "model", metrics, recipe.prompt, generate(model, tokenizer, recipe.prompt, 120, sampler))
     return metrics
@@ -117,7 +125,13 @@ def _measure(model, material: Material) -> float:
 
 
 def _metrics(
-    recipe: Recipe, material: Material, directory: Path, trainer: Trainer, seconds: float, bits_float: float, bits: float
+    recipe: Recipe,
+    material: Material,
+    directory: Path,
+    trainer: Trainer,
+    seconds: float,
+    bits_float: float,
+    bits: float,
 ) -> Metrics:
     held_out = "".join(material.held_out).encode("utf-8")
     config = recipe.train
@@ -153,7 +167,9 @@ def count_parameters(recipe: Recipe, separator: int = 0) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``python -m lamina.lm.demo.build``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lamina.lm.demo.build", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lamina.lm.demo.build", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="where model/, float/ and run/ go")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in DIR/run")
@@ -164,7 +180,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     changes = {"steps": args.steps, "seed": args.seed, "compile": False if args.no_compile else None}
     train = dataclasses.replace(recipe.train, **{k: v for k, v in changes.items() if v is not None})
     recipe = dataclasses.replace(recipe, train=train)
-    print(f"{count_parameters(recipe):,} parameters, {train.steps} steps of {train.tokens_per_step} tokens", file=sys.stderr)
+    print(
+        f"{count_parameters(recipe):,} parameters, {train.steps} steps of {train.tokens_per_step} tokens",
+        file=sys.stderr,
+    )
     try:
         metrics = build(recipe, args.out, args.resume)
     except LMError as e:

@@ -64,7 +64,8 @@ def pretrain(
     data : sequence of path
         Text files, or directories with them.
     out : path
-        Receives ``model/`` at the end, and checkpoints, ``train.log``, ``tokenizer.json``, ``curve.json`` and ``curve.png``.
+        Receives ``model/`` at the end, and checkpoints, ``train.log``, ``tokenizer.json``, ``curve.json``
+        and ``curve.png``.
     size : ModelSize
         The model.
     train : TrainConfig
@@ -72,7 +73,8 @@ def pretrain(
     held_out : sequence of path
         Text to validate on.
     tokenizer_file : path, optional
-        A ``tokenizer.json`` that has ``<|endoftext|>``; by default one of ``vocab_size`` is trained on ``data``.
+        A ``tokenizer.json`` that has ``<|endoftext|>``; by default one of ``vocab_size`` is trained on
+        ``data``.
     vocab_size : int
         Vocabulary of the tokenizer to train.
     resume, quiet : bool
@@ -115,5 +117,3 @@ def pretrain(
     if not result.interrupted:
         save(out / "model", model, tokenizer)
     return result
-
-

@@ -83,7 +83,11 @@ class Trainer:
         digest = hashlib.sha256()
         for document in documents:
             digest.update(np.int64(len(document)).tobytes() + document.tobytes())
-        self.fingerprint = {**config.fingerprint(), "model": model.config.to_dict(), "data": digest.hexdigest()}
+        self.fingerprint = {
+            **config.fingerprint(),
+            "model": model.config.to_dict(),
+            "data": digest.hexdigest(),
+        }
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> Result:
         """Train to ``config.steps``, or until ``stop_after`` steps are done, or Ctrl-C.
@@ -107,7 +111,9 @@ class Trainer:
         existing = list_checkpoints(self.directory)
         state = RunState()
         if existing and not resume:
-            raise CheckpointError(f"{self.directory} holds {existing[-1].name}: resume that run or choose another directory")
+            raise CheckpointError(
+                f"{self.directory} holds {existing[-1].name}: resume that run or choose another directory"
+            )
         init_weights(self.model, self.config.seed)
         if existing:
             state = load_checkpoint(existing[-1], self.model, optimizer, self.fingerprint)
@@ -124,7 +130,9 @@ class Trainer:
         write_curve(self.directory, state.history, self.config, png=False)
         return Result(state, interrupted.is_set() and state.step < target)
 
-    def _loop(self, state: RunState, optimizer, progress: Progress, target: int, interrupted: threading.Event) -> None:
+    def _loop(
+        self, state: RunState, optimizer, progress: Progress, target: int, interrupted: threading.Event
+    ) -> None:
         config, history = self.config, state.history
         step = make_step(self.model, optimizer, config)
         began, before = time.perf_counter(), history.seconds
