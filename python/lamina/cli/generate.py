@@ -74,9 +74,9 @@ def add_parser(commands: Any) -> None:
 def _prompt(args: argparse.Namespace) -> str:
     if args.text is not None and args.prompt is not None:
         args.parser.error("give the prompt once: as an argument or with --prompt")
-    prompt = args.text if args.prompt is None else args.prompt
+    prompt: str | None = args.text if args.prompt is None else args.prompt
     if prompt is None:
-        args.parser.error("no prompt: give one as an argument, with --prompt, or - for stdin")
+        return args.parser.error("no prompt: give one as an argument, with --prompt, or - for stdin")
     return sys.stdin.read() if prompt == "-" else prompt
 
 

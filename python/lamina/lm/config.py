@@ -17,12 +17,28 @@ from lamina.lm.errors import ConfigError
 
 # Fields of published checkpoints that do not change what the model computes at inference.
 _HARMLESS = frozenset(
-    """
-    architectures attention_dropout auto_map bos_token dtype eos_token initializer_range
-    keys_to_ignore_at_inference output_attentions output_hidden_states pad_token_id pretraining_tp
-    return_dict torch_dtype transformers_version unsloth_fixed unsloth_version unk_token_id
-    use_cache vocab_type
-    """.split()
+    [
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "bos_token",
+        "dtype",
+        "eos_token",
+        "initializer_range",
+        "keys_to_ignore_at_inference",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "unsloth_fixed",
+        "unsloth_version",
+        "unk_token_id",
+        "use_cache",
+        "vocab_type",
+    ]
 )
 
 
@@ -118,10 +134,15 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         if not self.num_key_value_heads:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        for name in (
-            "hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size "
-            "vocab_size max_position_embeddings"
-        ).split():
+        for name in [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "intermediate_size",
+            "vocab_size",
+            "max_position_embeddings",
+        ]:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
                 raise ConfigError(f"config field '{name}' must be a positive integer, got {value!r}")

@@ -74,6 +74,10 @@ class Tokenizer:
             return bytes(self._alphabet[c] for c in piece)
         return piece.encode("utf-8")  # an added token, stored as plain text
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its spelling; None where the vocabulary does not have it."""
+        return self.inner.token_to_id(token)
+
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental detokenizer."""
         return ByteDetokenizer(self) if self.byte_level else TextDetokenizer(self)

@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import lamina
+import pytest
 
 PROGRAM = [sys.executable, "-m", "lamina"]
 TEXT = "def add(a, b):\n    return a + b\n\n\nfor i in range(10):\n    print(add(i, i), 'é日')\n" * 30
@@ -45,7 +44,9 @@ def test_version_and_help():
     for name in ("generate", "pretrain", "quantize", "convert", "run", "doctor"):
         assert f"    {name} " in text
         own = lamina_command(name, "--help")
-        assert own.returncode == 0 and "examples:" in own.stdout and f"lamina {name}" in own.stdout
+        assert own.returncode == 0
+        assert "examples:" in own.stdout
+        assert f"lamina {name}" in own.stdout
 
 
 def test_help_and_version_import_nothing_heavy():
@@ -73,7 +74,9 @@ def test_usage_errors():
         (["run", "absent.py"], "no such file: absent.py"),
     ):
         done = lamina_command(*args)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, args
+        assert done.returncode == 2, args
+        assert message in done.stderr, args
+        assert "Traceback" not in done.stderr, args
 
 
 def test_pretrain_leaves_a_model(trained):
@@ -86,10 +89,12 @@ def test_pretrain_leaves_a_model(trained):
     }
     curve = json.loads((trained / "out" / "curve.json").read_text())
     losses = curve["loss_nats_per_token"]
-    assert len(losses) == 20 and losses[-1] < losses[0]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0]
     assert [v["step"] for v in curve["held_out_bits_per_byte"]] == [10, 20]
     log = (trained / "out" / "train.log").read_text()
-    assert "step 10/20 loss" in log and "tokens/s" in log
+    assert "step 10/20 loss" in log
+    assert "tokens/s" in log
 
 
 def test_generate_streams_text_and_reports_speed(trained):
@@ -98,7 +103,8 @@ def test_generate_streams_text_and_reports_speed(trained):
         "generate", "--model", model, "def add", "--max-tokens", "12", "--temp", "1", "--seed", "3"
     )
     assert done.returncode == 0
-    assert "tokens/s; generated " in done.stderr and done.stdout.endswith("\n")
+    assert "tokens/s; generated " in done.stderr
+    assert done.stdout.endswith("\n")
     again = lamina_command(
         "generate", "--model", model, "-p", "def add", "--max-tokens", "12", "--temp", "1", "--seed", "3"
     )
@@ -123,12 +129,12 @@ def test_generate_json(trained):
     done = lamina_command("generate", "--model", model, "for i", "--max-tokens", "5", "--temp", "0", "--json")
     record = json.loads(done.stdout)
     assert record["text"] + "\n" == plain.stdout
-    assert (
-        record["prompt"] == "for i"
-        and record["generated_tokens"] == 5
-        and record["finish_reason"] == "length"
-    )
-    assert record["interrupted"] is False and record["prompt_tokens"] > 0 and record["generation_tps"] > 0
+    assert record["prompt"] == "for i"
+    assert record["generated_tokens"] == 5
+    assert record["finish_reason"] == "length"
+    assert record["interrupted"] is False
+    assert record["prompt_tokens"] > 0
+    assert record["generation_tps"] > 0
 
 
 def test_generate_errors(trained, tmp_path):
@@ -152,8 +158,10 @@ def test_generate_errors(trained, tmp_path):
     ):
         done = lamina_command("generate", *args)
         assert done.returncode == 1, args
-        assert done.stderr.startswith("lamina generate: error: ") and message in done.stderr
-        assert done.stderr.count("\n") == 1 and done.stdout == ""
+        assert done.stderr.startswith("lamina generate: error: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
 
 
 def test_quantize_and_convert(trained, tmp_path):
@@ -161,7 +169,8 @@ def test_quantize_and_convert(trained, tmp_path):
     done = lamina_command(
         "quantize", "--model", model, "--out", str(tmp_path / "q"), "--bits", "8", "--group-size", "32"
     )
-    assert done.returncode == 0 and "MB of weights" in done.stderr
+    assert done.returncode == 0
+    assert "MB of weights" in done.stderr
     assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {
         "group_size": 32,
         "bits": 8,
@@ -178,7 +187,8 @@ def test_quantize_and_convert(trained, tmp_path):
     again = lamina_command(
         "quantize", "--model", str(tmp_path / "q"), "--out", str(tmp_path / "qq"), "--group-size", "32"
     )
-    assert again.returncode == 1 and "the model is quantized already (8 bits, groups of 32)" in again.stderr
+    assert again.returncode == 1
+    assert "the model is quantized already (8 bits, groups of 32)" in again.stderr
     assert (
         lamina_command(
             "convert", "--model", model, "--out", str(tmp_path / "h"), "--dtype", "float16"
@@ -189,7 +199,8 @@ def test_quantize_and_convert(trained, tmp_path):
         trained / "out" / "model" / "model.safetensors"
     ).stat().st_size
     same = lamina_command("convert", "--model", model, "--out", model)
-    assert same.returncode == 1 and "source and target are the same directory" in same.stderr
+    assert same.returncode == 1
+    assert "source and target are the same directory" in same.stderr
 
 
 def test_pretrain_errors(trained, tmp_path):
@@ -212,10 +223,9 @@ def test_pretrain_errors(trained, tmp_path):
         (["--data", text, "--out", "o", "--tokenizer", text], "is not a usable tokenizer.json"),
     ):
         done = lamina_command("pretrain", *args, cwd=tmp_path)
-        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, (
-            args,
-            done.stderr,
-        )
+        assert done.returncode == 1, args
+        assert message in done.stderr, args
+        assert "Traceback" not in done.stderr, args
 
 
 def test_ctrl_c_saves_and_resume_goes_on_exactly(trained, tmp_path):
@@ -231,7 +241,8 @@ def test_ctrl_c_saves_and_resume_goes_on_exactly(trained, tmp_path):
         *SMALL,
     ]
     whole = lamina_command(*args, "--out", str(tmp_path / "whole"), "--quiet")
-    assert whole.returncode == 0 and whole.stderr == ""
+    assert whole.returncode == 0
+    assert whole.stderr == ""
     # A real signal, sent by the process to itself so that it always comes after the same step.
     interrupting = (
         "import signal, sys\nfrom lamina.cli import main\nfrom lamina.lm.train.report import Progress\n"
@@ -242,17 +253,19 @@ def test_ctrl_c_saves_and_resume_goes_on_exactly(trained, tmp_path):
     parts = tmp_path / "parts"
     command = [sys.executable, "-c", interrupting, *args, "--out", str(parts)]
     stopped = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+    assert stopped.returncode == 130
+    assert "Traceback" not in stopped.stderr
     assert "interrupted: saved a checkpoint at step 7" in stopped.stderr
-    assert (
-        "stopped at step 7: --resume goes on from there" in stopped.stderr and not (parts / "model").exists()
-    )
+    assert "stopped at step 7: --resume goes on from there" in stopped.stderr
+    assert not (parts / "model").exists()
     done = lamina_command(*args, "--out", str(parts), "--resume")
-    assert done.returncode == 0 and "resumed at step 7" in done.stderr
+    assert done.returncode == 0
+    assert "resumed at step 7" in done.stderr
     curves = [
         json.loads((d / "curve.json").read_text())["loss_nats_per_token"] for d in (tmp_path / "whole", parts)
     ]
-    assert curves[0] == curves[1] and len(curves[0]) == 20
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 20
     weights = [(d / "model" / "model.safetensors").read_bytes() for d in (tmp_path / "whole", parts)]
     assert weights[0] == weights[1]
 
@@ -280,13 +293,12 @@ def test_ctrl_c_ends_a_generation_cleanly(trained, monkeypatch, capsys, options)
     whole = capsys.readouterr().out
     if options:
         record = json.loads(out)
-        assert (
-            record["interrupted"] is True
-            and record["text"] + "\n" == whole
-            and record["generated_tokens"] == 4
-        )
+        assert record["interrupted"] is True
+        assert record["text"] + "\n" == whole
+        assert record["generated_tokens"] == 4
     else:
-        assert out == whole and "generated 4 tokens" in err
+        assert out == whole
+        assert "generated 4 tokens" in err
 
 
 def test_a_closed_reader_is_no_error(trained):
@@ -305,7 +317,8 @@ def test_a_closed_reader_is_no_error(trained):
     os.close(reader)
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert done.returncode == 141 and done.stderr == ""
+    assert done.returncode == 141
+    assert done.stderr == ""
 
 
 def test_pretrain_offers_the_defaults_of_the_settings():
@@ -315,4 +328,5 @@ def test_pretrain_offers_the_defaults_of_the_settings():
 
     for options, settings in ((MODEL_OPTIONS, ModelSize()), (TRAIN_OPTIONS, TrainConfig())):
         for name, kind, default, _ in options:
-            assert getattr(settings, name.replace("-", "_")) == default and isinstance(default, kind), name
+            assert getattr(settings, name.replace("-", "_")) == default, name
+            assert isinstance(default, kind), name

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from lamina.cli import acceptance, doctor
 
 
@@ -37,17 +36,22 @@ def test_this_machine_passes():
         "result      all is well",
     ):
         assert line in done.stdout
-    assert "a + b = [11.0, 22.0, 33.0]" in done.stdout and "float32" in done.stdout and " ms" in done.stdout
+    assert "a + b = [11.0, 22.0, 33.0]" in done.stdout
+    assert "float32" in done.stdout
+    assert " ms" in done.stdout
 
 
 def test_json_has_the_same_facts():
     report = json.loads(command("--json").stdout)
-    assert report["ok"] is True and report["wheel"]["fits"] is True
+    assert report["ok"] is True
+    assert report["wheel"]["fits"] is True
     assert report["threads"]["affinity"] == len(os.sched_getaffinity(0))
     assert report["versions"]["python"] == platform.python_version()
     assert report["memory"]["total_bytes"] >= report["memory"]["available_bytes"] > 0
     check = report["acceptance"]
-    assert check["ok"] and len(check["lines"]) == 3 and check["run_ms"] > 0
+    assert check["ok"]
+    assert len(check["lines"]) == 3
+    assert check["run_ms"] > 0
 
 
 def test_affinity_is_seen():
@@ -68,11 +72,9 @@ flags\t\t: fpu
 
 def test_the_gate():
     whole = doctor.cpu_report(CPUINFO.format(flags="avx2 fma f16c bmi2 avx512f avx512_vnni"), "x86_64")
-    assert (
-        whole["missing"] == []
-        and whole["extra"] == ["avx512f", "avx512_vnni"]
-        and whole["model"] == "Some CPU @ 2 GHz"
-    )
+    assert whole["missing"] == []
+    assert whole["extra"] == ["avx512f", "avx512_vnni"]
+    assert whole["model"] == "Some CPU @ 2 GHz"
     old = doctor.cpu_report(CPUINFO.format(flags="avx"), "x86_64")
     assert old["missing"] == ["avx2", "fma", "f16c", "bmi2"]
     assert doctor.cpu_report("", "riscv64")["supported_machine"] is False
@@ -95,9 +97,12 @@ def test_a_machine_that_does_not_fit(monkeypatch, capsys, cpuinfo, machine, why)
         doctor, "acceptance", lambda: pytest.fail("nothing may run on a machine that does not fit")
     )
     report = doctor.examine()
-    assert not report["ok"] and report["wheel"] == {"fits": False, "why": why}
+    assert not report["ok"]
+    assert report["wheel"] == {"fits": False, "why": why}
     text = doctor.render(report)
-    assert "DOES NOT FIT" in text and f"FAILED: not run: {why}" in text and "NOT WELL" in text
+    assert "DOES NOT FIT" in text
+    assert f"FAILED: not run: {why}" in text
+    assert "NOT WELL" in text
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,8 @@ def test_a_failing_check_is_reported(monkeypatch, tmp_path, code, reason):
     fake.chmod(0o755)
     monkeypatch.setattr(doctor.sys, "executable", str(fake))
     report = doctor.examine()
-    assert not report["ok"] and report["acceptance"] == {"ok": False, "reason": reason}
+    assert not report["ok"]
+    assert report["acceptance"] == {"ok": False, "reason": reason}
     assert f"FAILED: {reason}" in doctor.render(report)
 
 

@@ -83,7 +83,8 @@ except ModuleNotFoundError as e:
 def test_another_mlx_is_not_replaced(tmp_path):
     text = "import sys, types\nsys.modules['mlx'] = types.ModuleType('mlx')\nimport lamina.as_mlx\n"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "ImportError: another 'mlx' is imported already" in done.stderr
+    assert done.returncode == 1
+    assert "ImportError: another 'mlx' is imported already" in done.stderr
 
 
 def test_scripts_run_as_the_main_program(tmp_path):
@@ -111,7 +112,10 @@ def test_modules(tmp_path):
 def test_exit_codes_and_exceptions_pass_through(tmp_path):
     assert run(script(tmp_path, "raise SystemExit(7)")).returncode == 7
     stop = run(script(tmp_path, "import sys\nsys.exit('no luck')"))
-    assert stop.returncode == 1 and stop.stderr == "no luck\n"
+    assert stop.returncode == 1
+    assert stop.stderr == "no luck\n"
     failed = run(script(tmp_path, "import mlx.core as mx\nmx.ones((2, 3)) @ mx.ones((2, 3))"))
-    assert failed.returncode == 1 and "Traceback" in failed.stderr and "script.py" in failed.stderr
+    assert failed.returncode == 1
+    assert "Traceback" in failed.stderr
+    assert "script.py" in failed.stderr
     assert "ValueError" in failed.stderr

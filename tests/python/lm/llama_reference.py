@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
 from lamina.lm import LlamaConfig
 
 

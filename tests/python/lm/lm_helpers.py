@@ -6,9 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from llama_reference import random_weights, write_safetensors
-
 from lamina.lm import LlamaConfig, Tokenizer
+from lm.llama_reference import random_weights, write_safetensors
 
 TEXTS = [
     "def add(a, b):\n    return a + b\n\n\nclass Point:\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from lamina.lm import ConfigError, LlamaConfig, Quantization, load_config, parse_config
 
 GOOD = {
@@ -53,8 +52,11 @@ def test_ids_rope_and_quantization():
             },
         }
     )
-    assert c.eos_token_id == (1, 2) and c.bos_token_id == 0 and c.rope_theta == 5e5
-    assert c.rope_scaling.kind == "llama3" and c.rope_scaling.factor == 8.0
+    assert c.eos_token_id == (1, 2)
+    assert c.bos_token_id == 0
+    assert c.rope_theta == 5e5
+    assert c.rope_scaling.kind == "llama3"
+    assert c.rope_scaling.factor == 8.0
     q = c.quantization
     assert q.for_module("model.layers.0.mlp.up_proj") == {"group_size": 32, "bits": 8}
     assert q.for_module("model.embed_tokens") == {"group_size": 32, "bits": 4}
@@ -128,7 +130,7 @@ def test_unknown_fields_can_be_ignored_by_name():
 
 
 def test_files(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read .*config.json"):
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.json"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="not valid JSON"):

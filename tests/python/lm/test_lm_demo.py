@@ -9,7 +9,6 @@ import lzma
 from pathlib import Path
 
 import pytest
-
 from lamina.lm import DataError, demo_path, generate, load
 from lamina.lm.demo import build as demo_build
 from lamina.lm.demo.corpus import (
@@ -68,8 +67,10 @@ def test_what_is_in_the_corpus(library):
         "ssl.py",
     ]
     corpus = build_corpus(library)
-    assert corpus.held_out_units == ("bisect",) and list(corpus.held_out) == ["bisect.py"]
-    assert {"ssl.py", "json/decoder.py"} <= corpus.train.keys() and "bisect.py" not in corpus.train
+    assert corpus.held_out_units == ("bisect",)
+    assert list(corpus.held_out) == ["bisect.py"]
+    assert {"ssl.py", "json/decoder.py"} <= corpus.train.keys()
+    assert "bisect.py" not in corpus.train
     assert "é" in corpus.train["latin.py"]
     assert any(name.startswith("topics/") for name in corpus.train)
 
@@ -110,7 +111,8 @@ def test_the_shipped_held_out_text_follows_the_rule():
     data = json.loads(lzma.decompress(HELD_OUT.read_bytes()))
     documents = load_held_out(HELD_OUT)
     assert data["licence"].startswith("Python Software Foundation License Version 2")
-    assert {unit_of(n) for n in documents} == set(data["units"]) and all(map(is_held_out, data["units"]))
+    assert {unit_of(n) for n in documents} == set(data["units"])
+    assert all(map(is_held_out, data["units"]))
     assert 150_000 <= sum(len(t.encode()) for t in documents.values()) <= 300_000
     assert HELD_OUT.stat().st_size <= 150_000
 
@@ -152,7 +154,8 @@ def test_a_build_in_small(tmp_path, monkeypatch):
     model, tokenizer = load(tmp_path / "model")
     documents = list(load_held_out(tmp_path / "run" / "heldout.json.xz").values())
     assert metrics.bits_per_byte == round(bits_per_byte(model, tokenizer, documents, 0), 4)
-    assert metrics.bits_per_byte < 8 and metrics.held_out_units == ("held",)
+    assert metrics.bits_per_byte < 8
+    assert metrics.held_out_units == ("held",)
     assert metrics.parameters == 320 * 64 + 4 * 64 * 64 + 3 * 64 * 64 + 3 * 64
     assert metrics.tokens_seen == 30 * 4 * 64
     assert metrics.held_out_sha256 == hashlib.sha256(CORPUS.held_out["held.py"].encode()).hexdigest()
@@ -161,9 +164,12 @@ def test_a_build_in_small(tmp_path, monkeypatch):
         == metrics.bits_per_byte
     )
     card = (tmp_path / "model" / "README.md").read_text()
-    assert f"**{metrics.bits_per_byte:.4f}**" in card and "def f(" in card and "`held`" in card
+    assert f"**{metrics.bits_per_byte:.4f}**" in card
+    assert "def f(" in card
+    assert "`held`" in card
     curve = json.loads((tmp_path / "model" / "curve.json").read_text())
-    assert len(curve["loss_nats_per_token"]) == 30 and len(curve["held_out_bits_per_byte"]) == 2
+    assert len(curve["loss_nats_per_token"]) == 30
+    assert len(curve["held_out_bits_per_byte"]) == 2
     assert (tmp_path / "model" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -187,7 +193,8 @@ def test_the_recipe_divides_into_groups():
     recipe = Recipe()
     config = recipe.model_config(0)
     widths = (config.hidden_size, config.intermediate_size, config.num_attention_heads * config.head_dim)
-    assert all(w % recipe.group_size == 0 for w in widths) and config.head_dim == 64
+    assert all(w % recipe.group_size == 0 for w in widths)
+    assert config.head_dim == 64
     assert 3e6 <= demo_build.count_parameters(recipe) <= 8e6
 
 
@@ -227,4 +234,5 @@ class TestShipped:
     def test_it_continues_a_prompt(self):
         model, tokenizer = load(demo_path())
         text = generate(model, tokenizer, "def read_lines(path):", max_tokens=30)
-        assert text.startswith("\n    ") and len(text) > 20
+        assert text.startswith("\n    ")
+        assert len(text) > 20

@@ -9,10 +9,6 @@ import struct
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina.utils import tree_flatten
-from llama_reference import random_weights, write_safetensors
-from lm_helpers import TINY, write_model_dir
-
 from lamina.lm import (
     CheckpointError,
     ConfigError,
@@ -23,6 +19,9 @@ from lamina.lm import (
     save,
 )
 from lamina.lm.io import check_safetensors, load_tensors, replacing
+from lamina.utils import tree_flatten
+from lm.llama_reference import random_weights, write_safetensors
+from lm.lm_helpers import TINY, write_model_dir
 
 
 def arrays_of(model) -> dict[str, np.ndarray]:
@@ -39,7 +38,8 @@ def test_load_gives_the_weights_in_the_files(model_dir):
     assert got.keys() == wanted.keys()
     for name in wanted:
         np.testing.assert_array_equal(got[name], wanted[name])
-    assert tokenizer.eos_ids == {0} and model.config == TINY
+    assert tokenizer.eos_ids == {0}
+    assert model.config == TINY
 
 
 def test_save_and_load(model_dir, tmp_path):
@@ -101,7 +101,7 @@ def test_shards(model_dir):
     for name in names:
         np.testing.assert_array_equal(got[name], weights[name])
     (model_dir / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot read .*model-00002-of-00002.safetensors"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*model-00002-of-00002\.safetensors"):
         load(model_dir)
     (model_dir / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not a usable index of shards"):
@@ -157,7 +157,8 @@ def test_a_good_header_passes(tmp_path):
     _with_header(tmp_path / "a.safetensors", {"__metadata__": {"k": "v"}, "a": ENTRY})
     assert check_safetensors(tmp_path / "a.safetensors") == {"a": ENTRY}
     arrays, meta = load_tensors(tmp_path / "a.safetensors")
-    assert arrays["a"].tolist() == [0, 0] and meta["k"] == "v"
+    assert arrays["a"].tolist() == [0, 0]
+    assert meta["k"] == "v"
     with pytest.raises(CheckpointError, match=r"cannot read .*b\.safetensors"):
         check_safetensors(tmp_path / "b.safetensors")
 
@@ -201,7 +202,7 @@ def test_quantized_weights_need_a_quantized_config(model_dir, tmp_path):
 
 
 def test_missing_parts(model_dir, tmp_path):
-    with pytest.raises(CheckpointError, match="no model at .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"no model at .*nowhere"):
         load(tmp_path / "nowhere")
     (model_dir / "tokenizer.json").rename(model_dir / "t.json")
     with pytest.raises(CheckpointError, match="no tokenizer at"):
@@ -229,10 +230,8 @@ def test_convert(model_dir, tmp_path):
         np.testing.assert_array_equal(value, wanted[name].astype(np.float16))
     convert(model_dir, tmp_path / "q", Quantization(64, 4), "bfloat16")
     quantized, _ = load(tmp_path / "q")
-    assert (
-        quantized.model.norm.weight.dtype == mx.bfloat16
-        and quantized.model.embed_tokens.weight.dtype == mx.uint32
-    )
+    assert quantized.model.norm.weight.dtype == mx.bfloat16
+    assert quantized.model.embed_tokens.weight.dtype == mx.uint32
     with pytest.raises(ConfigError, match="dtype must be one of float32, float16, bfloat16, got 'int8'"):
         convert(model_dir, tmp_path / "x", dtype="int8")
     with pytest.raises(CheckpointError, match="source and target are the same directory"):
@@ -249,11 +248,17 @@ def test_groups_must_divide_rows(tmp_path, tokenizer):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="broken off"), replacing(target) as tmp:
-        tmp.write_text("half of the new")
-        raise RuntimeError("broken off")
+
+    def break_off():
+        with replacing(target) as tmp:
+            tmp.write_text("half of the new")
+            raise RuntimeError("broken off")
+
+    with pytest.raises(RuntimeError, match="broken off"):
+        break_off()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     with replacing(target) as tmp:
         tmp.write_text("new")
-    assert target.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -7,13 +7,12 @@ import dataclasses
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina.utils import tree_flatten
-from llama_reference import dequantize, forward, logit_tolerance, random_weights
-
 from lamina.lm import KVCache, LlamaConfig, LMError, Quantization, build_model, quantize
 from lamina.lm.config import RopeScaling
 from lamina.lm.generate import prefill
 from lamina.lm.io import fit_weights
+from lamina.utils import tree_flatten
+from lm.llama_reference import dequantize, forward, logit_tolerance, random_weights
 
 BASE = LlamaConfig(
     hidden_size=64,
@@ -141,7 +140,8 @@ class TestCache:
 
     def test_capacity_is_there_from_the_start(self):
         cache = KVCache(capacity=100, step=64)
-        assert cache.capacity == 0 and cache.state == []
+        assert cache.capacity == 0
+        assert cache.state == []
         for _ in range(100):
             cache.update(mx.ones((1, 1, 1, 2)), mx.ones((1, 1, 1, 2)))
             assert cache.capacity == 128

@@ -7,13 +7,12 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lm_helpers import TEXTS
-from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders, models, normalizers
-
 from lamina.lm import CheckpointError, ConfigError, LMError, Tokenizer, load_tokenizer
 from lamina.lm.tokenizer import ByteDetokenizer, TextDetokenizer, byte_alphabet
 from lamina.lm.train.bpe import SEPARATOR, train_tokenizer
+from lm.lm_helpers import TEXTS
+from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers
 
 BYTE_LEVEL = train_tokenizer(TEXTS, 300)
 
@@ -32,7 +31,8 @@ def test_the_alphabet_covers_every_byte_once():
 @given(st.text())
 def test_any_text_survives(text):
     ids = BYTE_LEVEL.encode(text)
-    assert ids[0] == 0 and BYTE_LEVEL.inner.id_to_token(0) == SEPARATOR
+    assert ids[0] == 0
+    assert BYTE_LEVEL.inner.id_to_token(0) == SEPARATOR
     if SEPARATOR not in text:
         assert BYTE_LEVEL.decode(ids) == text
         assert "".join(pieces(BYTE_LEVEL, ids)) == text
@@ -108,17 +108,18 @@ def test_training_is_deterministic_and_has_every_byte():
     spelled = {BYTE_LEVEL.token_bytes(i) for i in range(BYTE_LEVEL.vocab_size)}
     assert {bytes([b]) for b in range(256)} <= spelled
     assert BYTE_LEVEL.vocab_size == 300
-    with pytest.raises(ConfigError, match="vocab_size must be at least 257 .* got 256"):
+    with pytest.raises(ConfigError, match=r"vocab_size must be at least 257 .* got 256"):
         train_tokenizer(TEXTS, 256)
 
 
 def test_files(tmp_path):
     BYTE_LEVEL.save(tmp_path / "tokenizer.json")
     again = load_tokenizer(tmp_path / "tokenizer.json", [0])
-    assert again.encode("naïve 日本") == BYTE_LEVEL.encode("naïve 日本") and again.eos_ids == {0}
-    with pytest.raises(CheckpointError, match="no tokenizer at .*absent.json"):
+    assert again.encode("naïve 日本") == BYTE_LEVEL.encode("naïve 日本")
+    assert again.eos_ids == {0}
+    with pytest.raises(CheckpointError, match=r"no tokenizer at .*absent\.json"):
         load_tokenizer(tmp_path / "absent.json")
     whole = (tmp_path / "tokenizer.json").read_text()
     (tmp_path / "cut.json").write_text(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="cut.json is not a usable tokenizer.json"):
+    with pytest.raises(CheckpointError, match=r"cut\.json is not a usable tokenizer\.json"):
         load_tokenizer(tmp_path / "cut.json")

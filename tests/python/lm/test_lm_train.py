@@ -10,16 +10,15 @@ import lamina.core as mx
 import lamina.nn as nn
 import numpy as np
 import pytest
-from lamina.utils import tree_flatten, tree_unflatten
-from llama_reference import forward, random_weights
-from lm_helpers import TEXTS
-
 from lamina.lm import CheckpointError, DataError, LlamaConfig, build_model
 from lamina.lm.io import fit_weights
-from lamina.lm.train import TrainConfig, Trainer, TrainingDiverged, bits_per_byte, encode_documents
+from lamina.lm.train import DivergenceError, TrainConfig, Trainer, bits_per_byte, encode_documents
 from lamina.lm.train.checkpoint import list_checkpoints
 from lamina.lm.train.evaluate import sliding_windows, total_bits
 from lamina.lm.train.step import clip_gradients, init_weights, loss_fn, make_optimizer, make_step
+from lamina.utils import tree_flatten, tree_unflatten
+from lm.llama_reference import forward, random_weights
+from lm.lm_helpers import TEXTS
 
 EPS = float(np.finfo(np.float32).eps)
 SMALL = LlamaConfig(
@@ -168,8 +167,10 @@ class TestRuns:
             trainer(tokenizer, tmp_path / "parts", config).run(resume=True, stop_after=stop)
         last = trainer(tokenizer, tmp_path / "parts", config)
         got = last.run(resume=True).state
-        assert got.history.losses == wanted.history.losses and len(wanted.history.losses) == 10
-        assert got.history.validations == wanted.history.validations and len(wanted.history.validations) == 2
+        assert got.history.losses == wanted.history.losses
+        assert len(wanted.history.losses) == 10
+        assert got.history.validations == wanted.history.validations
+        assert len(wanted.history.validations) == 2
         assert got.cursor == wanted.cursor
         for name, value in flat(whole.model.parameters()).items():
             np.testing.assert_array_equal(flat(last.model.parameters())[name], value)
@@ -261,7 +262,7 @@ class TestRuns:
             tokenizer, tmp_path, dataclasses.replace(RUN, lr=1e30, clip=0.0, warmup=0, checkpoint_every=1)
         )
         with pytest.raises(
-            TrainingDiverged,
+            DivergenceError,
             match=r"the loss is .* the last checkpoint is of step \d+: lower the learning rate",
         ):
             run.run()

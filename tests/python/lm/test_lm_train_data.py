@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lamina.lm import ConfigError, DataError
 from lamina.lm.train import Cursor, PackedWindows, TrainConfig, encode_documents, read_documents
 from lamina.lm.train.evaluate import cut_documents, sliding_windows
@@ -38,12 +38,13 @@ def test_every_id_is_predicted_once_a_pass(sizes, length, seed, epoch):
             PackedWindows(documents, length, seed)
         return
     windows = PackedWindows(documents, length, seed).epoch(epoch)
-    assert windows.shape[1] == length + 1 and windows.dtype == np.int32
+    assert windows.shape[1] == length + 1
+    assert windows.dtype == np.int32
     targets = Counter(windows[:, 1:].ravel().tolist())
     assert set(targets.values()) == {1}
     # At most a random start below `length`, the first id and a tail below `length` are left out.
     assert total - len(targets) <= 2 * length - 1
-    follows = {int(a): int(b) for w in windows for a, b in zip(w[:-1], w[1:], strict=True)}
+    follows = {int(a): int(b) for w in windows for a, b in pairwise(w)}
     inside = {int(d[i]): int(d[i + 1]) for d in documents for i in range(len(d) - 1)}
     for a, b in follows.items():
         assert inside.get(a, b) == b
@@ -86,7 +87,8 @@ def test_a_cursor_goes_on_anywhere():
 
 def test_documents_are_separated(tokenizer):
     got = encode_documents(tokenizer, ["ab", "", "日本"], separator=0)
-    assert [d[0] for d in got] == [0, 0, 0] and len(got[1]) == 1
+    assert [d[0] for d in got] == [0, 0, 0]
+    assert len(got[1]) == 1
     assert [tokenizer.decode(d.tolist()) for d in got] == ["ab", "", "日本"]
 
 
@@ -102,9 +104,9 @@ def test_reading(tmp_path):
         "ay",
         "bee",
     ]
-    with pytest.raises(DataError, match="no such file or directory: .*gone"):
+    with pytest.raises(DataError, match=r"no such file or directory: .*gone"):
         read_documents([tmp_path / "gone"])
-    with pytest.raises(DataError, match="no text found in .*empty.txt"):
+    with pytest.raises(DataError, match=r"no text found in .*empty\.txt"):
         read_documents([tmp_path / "empty.txt"])
     with pytest.raises(DataError, match=r"x\.bin is not UTF-8 text: .* at byte 0"):
         read_documents([tmp_path / "d" / "x.bin"])
@@ -115,9 +117,13 @@ def test_sliding_windows_score_every_id_once(count, context, data):
     stride = data.draw(st.integers(1, context))
     scored = Counter()
     for start, stop, first in sliding_windows(count, context, stride):
-        assert 0 <= start < stop < count and stop - start <= context and start < first <= stop
+        assert 0 <= start < stop < count
+        assert stop - start <= context
+        assert start < first <= stop
         if start:
-            assert stop - start == context and first - start > context - stride and stop - first < stride
+            assert stop - start == context
+            assert first - start > context - stride
+            assert stop - first < stride
         scored.update(range(first, stop + 1))
     assert scored == Counter(range(1, count))
 

@@ -27,13 +27,14 @@ from lamina.lm.io import load, quantize, replacing, save
 from lamina.lm.models import build_model
 from lamina.lm.sample import make_sampler
 from lamina.lm.tokenizer import Tokenizer
-from lamina.lm.train.bpe import SEPARATOR, train_tokenizer
+from lamina.lm.train.bpe import train_tokenizer
 from lamina.lm.train.data import encode_documents
 from lamina.lm.train.evaluate import bits_per_byte
 from lamina.lm.train.report import write_curve
 from lamina.lm.train.trainer import Trainer
 from lamina.utils import tree_flatten
 
+_DESCRIPTION = "Build the demo model: corpus, tokenizer, training, quantization, measurement, card."
 SHIPPED = ("config.json", "model.safetensors", "tokenizer.json")
 
 
@@ -55,7 +56,7 @@ def prepare(recipe: Recipe, corpus: Corpus | None = None) -> Material:
     if recipe.max_documents:
         train = train[:: max(1, len(train) // recipe.max_documents)][: recipe.max_documents]
     tokenizer = train_tokenizer(train, recipe.vocab_size)
-    separator = tokenizer.inner.token_to_id(SEPARATOR)
+    (separator,) = tokenizer.eos_ids
     held_out = [corpus.held_out[name] for name in sorted(corpus.held_out)]
     return Material(corpus, train, held_out, tokenizer, separator)
 
@@ -167,9 +168,7 @@ def count_parameters(recipe: Recipe, separator: int = 0) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``python -m lamina.lm.demo.build``; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lamina.lm.demo.build", description=__doc__.split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m lamina.lm.demo.build", description=_DESCRIPTION)
     parser.add_argument("--out", required=True, metavar="DIR", help="where model/, float/ and run/ go")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in DIR/run")

@@ -30,8 +30,19 @@ from lamina.lm.errors import DataError
 from lamina.lm.io import replacing
 
 EXCLUDED_PARTS = frozenset(
-    "site-packages dist-packages __pycache__ lib-dynload _bundled test tests idle_test __phello__ encodings "
-    "pydoc_data".split()
+    [
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "lib-dynload",
+        "_bundled",
+        "test",
+        "tests",
+        "idle_test",
+        "__phello__",
+        "encodings",
+        "pydoc_data",
+    ]
 )
 EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
 HELD_OUT_RULE = 'the first 4 bytes of sha256("lamina demo held-out: " + unit), over 2**32, are below 0.05'

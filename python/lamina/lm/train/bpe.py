@@ -57,7 +57,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     inner.train_from_iterator(documents, trainer)
-    separator = inner.token_to_id(SEPARATOR)
+    separator = 0  # special tokens are numbered first
     inner.post_processor = processors.TemplateProcessing(
         single=f"{SEPARATOR} $A",
         pair=f"{SEPARATOR} $A {SEPARATOR} $B",

@@ -101,7 +101,7 @@ def pretrain(
     out = Path(out)
     documents = read_documents(data)
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else train_tokenizer(documents, vocab_size)
-    separator = tokenizer.inner.token_to_id(SEPARATOR)
+    separator = tokenizer.token_id(SEPARATOR)
     if separator is None:
         raise ConfigError(f"{tokenizer_file} has no {SEPARATOR} token to separate documents with")
     tokenizer.eos_ids = frozenset([separator])

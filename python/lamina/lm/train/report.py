@@ -119,7 +119,7 @@ def _draw(path: Path, history: History) -> None:
             steps, bits, "o-", color="#c4512d", markersize=3, linewidth=1, label="held-out bits per byte"
         )
         right.set_ylabel("bits per byte")
-        handles, labels = handles + right.get_lines(), labels + ["held-out bits per byte"]
+        handles, labels = handles + right.get_lines(), [*labels, "held-out bits per byte"]
     axis.legend(handles, labels, loc="upper right", frameon=False)
     fig.tight_layout()
     fig.savefig(path, format="png")

@@ -26,7 +26,7 @@ from lamina.lm.train.report import Progress, write_curve
 from lamina.lm.train.step import init_weights, make_optimizer, make_step
 
 
-class TrainingDiverged(LMError, ArithmeticError):
+class DivergenceError(LMError, ArithmeticError):
     """The loss or the gradient is no longer finite; the last checkpoint is from before that."""
 
 
@@ -103,7 +103,7 @@ class Trainer:
         ------
         CheckpointError
             The directory holds another run's checkpoints, or, without ``resume``, any.
-        TrainingDiverged
+        DivergenceError
             The loss or gradient norm is not finite.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class Trainer:
             loss, norm = step(batches, lr)
             mx.eval(loss, norm, self.model.parameters(), optimizer.state)
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-                raise TrainingDiverged(
+                raise DivergenceError(
                     f"step {state.step + 1}: the loss is {loss.item()} and the gradient norm {norm.item()}; "
                     f"the last checkpoint is of step {saved}: lower the learning rate from {config.lr}"
                 )
