@@ -66,11 +66,8 @@ def install() -> None:
     sys.modules.update({"mlx": package, **modules})
     if not any(isinstance(f, _AliasFinder) for f in sys.meta_path):
         sys.meta_path.insert(0, _AliasFinder())
-    core = modules["mlx.core"]
     # Under the alias a dtype prints as mlx.core.float32, as scripts that read such text expect.
-    set_display_module = getattr(core, "_set_display_module", None)
-    if set_display_module is not None:
-        set_display_module("mlx.core")
+    modules["mlx.core"]._set_display_name("mlx.core")
 
 
 install()

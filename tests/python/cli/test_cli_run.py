@@ -64,6 +64,7 @@ for name in ("core", "nn", "optimizers", "utils"):
     assert sys.modules["mlx." + name] is sys.modules["lamina." + name] is getattr(lamina, name), name
     assert sys.modules["lamina." + name].__spec__.name == "lamina." + name
 from mlx.core import array
+assert str(mlx.core.float32) == "mlx.core.float32"
 assert array is lamina.core.array
 import lamina.as_mlx
 lamina.as_mlx.install()
