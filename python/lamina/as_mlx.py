@@ -1,8 +1,8 @@
 """Makes ``mlx`` another name of ``lamina``: ``import lamina.as_mlx``, then ``import mlx.core as mx``.
 
-After the import, ``mlx``, ``mlx.core``, ``mlx.nn``, ``mlx.optimizers``, ``mlx.utils`` and whatever is imported below them are the very
-same module objects as their namesakes in ``lamina``. Importing this module is the request: it is the one module of the
-package that acts when imported.
+After the import, ``mlx``, ``mlx.core``, ``mlx.nn``, ``mlx.optimizers``, ``mlx.utils`` and whatever is
+imported below them are the very same module objects as their namesakes in ``lamina``. Importing this module
+is the request: it is the one module of the package that acts when imported.
 """
 
 from __future__ import annotations
@@ -66,11 +66,8 @@ def install() -> None:
     sys.modules.update({"mlx": package, **modules})
     if not any(isinstance(f, _AliasFinder) for f in sys.meta_path):
         sys.meta_path.insert(0, _AliasFinder())
-    core = modules["mlx.core"]
     # Under the alias a dtype prints as mlx.core.float32, as scripts that read such text expect.
-    set_display_module = getattr(core, "_set_display_module", None)
-    if set_display_module is not None:
-        set_display_module("mlx.core")
+    modules["mlx.core"]._set_display_name("mlx.core")
 
 
 install()

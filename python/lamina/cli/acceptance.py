@@ -1,4 +1,4 @@
-"""The smallest script that shows that lamina works here; prints one JSON object. ``lamina doctor`` runs it."""
+"""The smallest script that shows that lamina works here, as one JSON object; ``lamina doctor`` runs it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="check the machine and the installation",
-        description="Report CPU, SIMD target, threads, memory and versions, then run the smallest acceptance script.",
+        description="Report CPU, SIMD, threads, memory and versions; run the smallest acceptance script.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +76,7 @@ def cpu_report(cpuinfo: str, machine: str) -> dict[str, Any]:
 
 
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: str | None = None) -> float | None:
-    """Return the CPUs that the cgroup quota grants (version 2, then 1), the least along the path; None for no quota.
+    """Return the CPUs that the cgroup quota grants (version 2 or 1), the least along the path; None for none.
 
     Parameters
     ----------
@@ -132,12 +132,20 @@ def memory_report() -> dict[str, Any]:
 
 
 def acceptance() -> dict[str, Any]:
-    """Run :mod:`lamina.cli.acceptance` in a process of its own, so that a crash there is a finding, not our end."""
-    done = subprocess.run([sys.executable, "-m", "lamina.cli.acceptance"], capture_output=True, text=True, check=False)
+    """Run :mod:`lamina.cli.acceptance` in its own process: a crash there is a finding, not our end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lamina.cli.acceptance"], capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         return json.loads(done.stdout)
     lines = done.stderr.strip().splitlines()
-    reason = f"killed by signal {-done.returncode}" if done.returncode < 0 else lines[-1] if lines else "no message"
+    reason = (
+        f"killed by signal {-done.returncode}"
+        if done.returncode < 0
+        else lines[-1]
+        if lines
+        else "no message"
+    )
     return {"ok": False, "reason": reason}
 
 
@@ -189,14 +197,16 @@ def render(report: dict[str, Any]) -> str:
     cpu, threads, memory, check = (report[k] for k in ("cpu", "threads", "memory", "acceptance"))
     quota = "none" if threads["cgroup_quota"] is None else f"{threads['cgroup_quota']:g} CPUs"
     limit = memory["cgroup_limit_bytes"]
+    sets = [f for f in cpu["needed"] if f not in cpu["missing"]] + cpu["extra"]
+    used = threads["used"] or "unknown"
     forced = f" (forced by LAMINA_SIMD={report['simd']['forced']})" if report["simd"]["forced"] else ""
     lines = [
         "versions    " + ", ".join(f"{k} {v or 'not installed'}" for k, v in report["versions"].items()),
         f"platform    {report['platform']}",
         f"cpu         {cpu['model']}, {cpu['cpus']} CPUs",
-        f"sets        {', '.join([f for f in cpu['needed'] if f not in cpu['missing']] + cpu['extra']) or 'none known'}",
+        f"sets        {', '.join(sets) or 'none known'}",
         f"simd        {report['simd']['target'] or 'unknown'}{forced}",
-        f"threads     {threads['used'] or 'unknown'} used; affinity {threads['affinity']}, cgroup quota {quota}",
+        f"threads     {used} used; affinity {threads['affinity']}, cgroup quota {quota}",
         f"memory      {_gib(memory['available_bytes'])} free of {_gib(memory['total_bytes'])}; cgroup limit "
         f"{'none' if limit is None else _gib(limit)}; lamina's limit {_gib(memory['limit_bytes'])}; "
         f"huge pages {memory['huge_pages'] or 'unknown'}",
@@ -204,7 +214,9 @@ def render(report: dict[str, Any]) -> str:
     ]
     if check["ok"]:
         lines += [f"check       {line}" for line in check["lines"]]
-        lines.append(f"check       passed in {check['run_ms']:.1f} ms, after {check['import_ms']:.1f} ms of import")
+        lines.append(
+            f"check       passed in {check['run_ms']:.1f} ms, after {check['import_ms']:.1f} ms of import"
+        )
     else:
         lines.append(f"check       FAILED: {check['reason']}")
     lines.append("result      " + ("all is well" if report["ok"] else "NOT WELL: see above"))

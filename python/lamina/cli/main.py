@@ -1,7 +1,7 @@
 """The command line's frame: subcommands, errors and exit codes.
 
-Exit codes: 0 done; 1 an error, named on stderr; 2 wrong usage; 130 stopped by Ctrl-C. Nothing heavy is imported before a
-subcommand needs it.
+Exit codes: 0 done; 1 an error, named on stderr; 2 wrong usage; 130 stopped by Ctrl-C. Nothing heavy is
+imported before a subcommand needs it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from collections.abc import Sequence
 import lamina
 from lamina.cli import convert, doctor, generate, pretrain, quantize, run
 
+_EXAMPLES = """examples:
+  lamina generate "def read_lines(path):"
+  lamina run script.py
+  lamina doctor
+"""
 _COMMANDS = (generate, pretrain, quantize, convert, run, doctor)
 
 
@@ -22,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lamina",
         description="Lazy arrays and language models on plain CPUs.",
-        epilog='examples:\n  lamina generate "def read_lines(path):"\n  lamina run script.py\n  lamina doctor',
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lamina {lamina.__version__}")
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def is_users_error(error: Exception) -> bool:
-    """Return whether ``error`` is about the input (told in one line) rather than a fault of ours (a traceback)."""
+    """Return whether ``error`` is about the input (one line will do), not a fault of ours (a traceback)."""
     errors = sys.modules.get("lamina.lm.errors")
     if errors is not None and isinstance(error, errors.LMError):
         return True

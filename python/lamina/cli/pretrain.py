@@ -13,7 +13,8 @@ _EXAMPLES = """examples:
   lamina generate --model run/model "Once upon a time"
 """
 
-# option, type, default, help; defaults repeated here so that --help imports nothing heavy (a test compares them).
+# option, type, default, help; defaults repeated here so that --help imports nothing heavy (a test compares
+# them).
 MODEL_OPTIONS = (
     ("width", int, 256, "size of the hidden state"),
     ("layers", int, 6, "decoder layers"),
@@ -44,19 +45,33 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "pretrain",
         help="train a small language model from text files",
-        description="Train a Llama model from scratch. Ctrl-C saves a checkpoint; --resume goes on exactly where it stopped.",
+        description="Train a Llama model from scratch. Ctrl-C saves a checkpoint; --resume goes on from it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", nargs="+", required=True, metavar="PATH", help="text files, or directories with them")
+    parser.add_argument(
+        "--data", nargs="+", required=True, metavar="PATH", help="text files, or directories with them"
+    )
     parser.add_argument("--held-out", nargs="+", default=[], metavar="PATH", help="text to validate on")
-    parser.add_argument("--out", required=True, metavar="DIR", help="directory for checkpoints, log, curve and model")
-    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json to use (default: train one on the data)")
-    parser.add_argument("--vocab-size", type=int, default=4096, metavar="N", help="ids of the tokenizer to train (%(default)s)")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="directory for checkpoints, log, curve and model"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="tokenizer.json to use (default: train one on the data)"
+    )
+    parser.add_argument(
+        "--vocab-size",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="ids of the tokenizer to train (%(default)s)",
+    )
     for title, options in (("model", MODEL_OPTIONS), ("training", TRAIN_OPTIONS)):
         group = parser.add_argument_group(title)
         for name, kind, default, text in options:
-            group.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (%(default)s)")
+            group.add_argument(
+                f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (%(default)s)"
+            )
     parser.add_argument("--no-compile", action="store_true", help="run the step without mx.compile")
     parser.add_argument("--no-png", action="store_true", help="do not draw the curve")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")

@@ -25,7 +25,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="model directory")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for the quantized model")
     parser.add_argument("--bits", type=int, default=4, metavar="B", help="bits per weight (%(default)s)")
-    parser.add_argument("--group-size", type=int, default=64, metavar="G", help="weights that share a scale (%(default)s)")
+    parser.add_argument(
+        "--group-size", type=int, default=64, metavar="G", help="weights that share a scale (%(default)s)"
+    )
     parser.set_defaults(execute=execute)
 
 

@@ -35,7 +35,9 @@ def add_parser(commands: Any) -> None:
     )
 
 
-_DESCRIPTION = "Run a Python script or module with mlx as another name of lamina. Its exceptions and exit code pass through."
+_DESCRIPTION = (
+    "Run a Python script or module with mlx as another name of lamina. Exceptions and exit code pass through."
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Run ``FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program; everything after the target is its own.
+    """Run ``FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program; all after the target is its own.
 
     Returns
     -------

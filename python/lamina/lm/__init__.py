@@ -1,10 +1,11 @@
 """Language models: load, generate, train, quantize.
 
-Examples
---------
->>> from lamina.lm import load, generate, demo_path  # doctest: +SKIP
->>> model, tokenizer = load(demo_path())  # doctest: +SKIP
->>> print(generate(model, tokenizer, "def read_lines(path):", max_tokens=40))  # doctest: +SKIP
+Continue a prompt with the model that ships with the package::
+
+    from lamina.lm import demo_path, generate, load
+
+    model, tokenizer = load(demo_path())
+    print(generate(model, tokenizer, "def read_lines(path):", max_tokens=40))
 """
 
 from lamina.lm.cache import KVCache

@@ -34,18 +34,17 @@ class KVCache:
         self.step = step
         self.offset = 0
         self._wanted = capacity
-        self._keys: mx.array | None = None
-        self._values: mx.array | None = None
+        self._buffers: tuple[mx.array, mx.array] | None = None
 
     @property
     def capacity(self) -> int:
         """Positions that fit before the buffers must grow."""
-        return 0 if self._keys is None else self._keys.shape[2]
+        return 0 if self._buffers is None else self._buffers[0].shape[2]
 
     @property
     def state(self) -> list[mx.array]:
         """The buffers, to evaluate or count; empty before the first update."""
-        return [] if self._keys is None else [self._keys, self._values]
+        return [] if self._buffers is None else list(self._buffers)
 
     def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append ``keys`` and ``values`` (B, H, L, D) and return all (B, H, offset, D) of both.
@@ -56,23 +55,24 @@ class KVCache:
             The batch, head or head-dimension sizes differ from those cached.
         """
         start, end = self.offset, self.offset + keys.shape[2]
-        if self._keys is not None:
-            for name, new, old in (("keys", keys, self._keys), ("values", values, self._values)):
-                if new.shape[:2] != old.shape[:2] or new.shape[3] != old.shape[3]:
-                    raise LMError(
-                        f"KVCache: wanted {name} of shape ({old.shape[0]}, {old.shape[1]}, L, {old.shape[3]}), "
-                        f"got {tuple(new.shape)}"
-                    )
-        if end > self.capacity:
-            self._keys = self._grown(self._keys, keys, end)
-            self._values = self._grown(self._values, values, end)
-        self._keys[..., start:end, :] = keys
-        self._values[..., start:end, :] = values
-        self.offset = end
-        return self._keys[..., :end, :], self._values[..., :end, :]
+        old_keys, old_values = self._buffers or (None, None)
+        own_keys = self._fitting("keys", old_keys, keys, end)
+        own_values = self._fitting("values", old_values, values, end)
+        own_keys[..., start:end, :] = keys
+        own_values[..., start:end, :] = values
+        self._buffers, self.offset = (own_keys, own_values), end
+        return own_keys[..., :end, :], own_values[..., :end, :]
 
-    def _grown(self, old: mx.array | None, new: mx.array, end: int) -> mx.array:
+    def _fitting(self, name: str, old: mx.array | None, new: mx.array, end: int) -> mx.array:
+        """Return ``old`` where it has room for ``end`` positions like ``new``'s, else a larger copy."""
         batch, heads, _, dim = new.shape
+        if old is not None and (old.shape[0], old.shape[1], old.shape[3]) != (batch, heads, dim):
+            raise LMError(
+                f"KVCache: wanted {name} of shape ({old.shape[0]}, {old.shape[1]}, L, {old.shape[3]}), "
+                f"got {tuple(new.shape)}"
+            )
+        if old is not None and end <= old.shape[2]:
+            return old
         rows = -(-max(end, self._wanted) // self.step) * self.step
         if old is None:
             return mx.zeros((batch, heads, rows, dim), dtype=new.dtype)

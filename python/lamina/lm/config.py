@@ -17,9 +17,28 @@ from lamina.lm.errors import ConfigError
 
 # Fields of published checkpoints that do not change what the model computes at inference.
 _HARMLESS = frozenset(
-    "architectures attention_dropout auto_map bos_token dtype eos_token initializer_range keys_to_ignore_at_inference "
-    "output_attentions output_hidden_states pad_token_id pretraining_tp return_dict torch_dtype "
-    "transformers_version unsloth_fixed unsloth_version unk_token_id use_cache vocab_type".split()
+    [
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "bos_token",
+        "dtype",
+        "eos_token",
+        "initializer_range",
+        "keys_to_ignore_at_inference",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "unsloth_fixed",
+        "unsloth_version",
+        "unk_token_id",
+        "use_cache",
+        "vocab_type",
+    ]
 )
 
 
@@ -44,7 +63,8 @@ class RopeScaling:
                 raise ConfigError(f"rope_scaling: {name} must be positive, got {value!r}")
         if self.low_freq_factor >= self.high_freq_factor:
             raise ConfigError(
-                f"rope_scaling: low_freq_factor {self.low_freq_factor} must be below high_freq_factor {self.high_freq_factor}"
+                f"rope_scaling: low_freq_factor {self.low_freq_factor} must be below "
+                f"high_freq_factor {self.high_freq_factor}"
             )
 
 
@@ -52,8 +72,8 @@ class RopeScaling:
 class Quantization:
     """Affine quantization in the MLX layout: ``bits`` per weight, scale and bias per ``group_size`` weights.
 
-    ``overrides`` maps a module path to its own ``{"group_size": ..., "bits": ...}``, or to ``False`` where the
-    module stays in floating point.
+    ``overrides`` maps a module path to its own ``{"group_size": ..., "bits": ...}``, or to ``False`` where
+    the module stays in floating point.
     """
 
     group_size: int
@@ -65,7 +85,9 @@ class Quantization:
 
     def __post_init__(self) -> None:
         if self.group_size not in self.GROUP_SIZES:
-            raise ConfigError(f"quantization group_size must be one of {self.GROUP_SIZES}, got {self.group_size}")
+            raise ConfigError(
+                f"quantization group_size must be one of {self.GROUP_SIZES}, got {self.group_size}"
+            )
         if self.bits not in self.BITS:
             raise ConfigError(f"quantization bits must be one of {self.BITS}, got {self.bits}")
 
@@ -86,8 +108,8 @@ class Quantization:
 class LlamaConfig:
     """The Llama architecture: grouped-query attention, rotary positions, RMS norm and a gated MLP.
 
-    Names are those of ``config.json``; sizes are element counts. ``num_key_value_heads`` and ``head_dim`` default
-    to ``num_attention_heads`` and ``hidden_size // num_attention_heads``.
+    Names are those of ``config.json``; sizes are element counts. ``num_key_value_heads`` and ``head_dim``
+    default to ``num_attention_heads`` and ``hidden_size // num_attention_heads``.
     """
 
     hidden_size: int
@@ -112,10 +134,15 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         if not self.num_key_value_heads:
             object.__setattr__(self, "num_key_value_heads", self.num_attention_heads)
-        for name in (
-            "hidden_size num_hidden_layers num_attention_heads num_key_value_heads intermediate_size vocab_size "
-            "max_position_embeddings"
-        ).split():
+        for name in [
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "intermediate_size",
+            "vocab_size",
+            "max_position_embeddings",
+        ]:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
                 raise ConfigError(f"config field '{name}' must be a positive integer, got {value!r}")
@@ -143,7 +170,9 @@ class LlamaConfig:
         out["architectures"] = ["LlamaForCausalLM"]
         out["hidden_act"] = "silu"
         if self.eos_token_id:
-            out["eos_token_id"] = self.eos_token_id[0] if len(self.eos_token_id) == 1 else list(self.eos_token_id)
+            out["eos_token_id"] = (
+                self.eos_token_id[0] if len(self.eos_token_id) == 1 else list(self.eos_token_id)
+            )
         if self.rope_scaling is not None:
             out["rope_scaling"]["rope_type"] = out["rope_scaling"].pop("kind")
         if self.quantization is not None:
@@ -236,7 +265,9 @@ def _check_special_fields(raw: Mapping[str, Any]) -> None:
     if act not in ("silu", "swish"):
         raise ConfigError(f"config field 'hidden_act' {act!r} is not supported; supported: silu")
     if raw.get("sliding_window") and raw.get("use_sliding_window", True):
-        raise ConfigError(f"config field 'sliding_window' {raw['sliding_window']!r} is not supported; supported: null")
+        raise ConfigError(
+            f"config field 'sliding_window' {raw['sliding_window']!r} is not supported; supported: null"
+        )
 
 
 def _rope_theta(raw: Mapping[str, Any]) -> float:
@@ -264,7 +295,9 @@ def _parse_rope(raw: Mapping[str, Any]) -> RopeScaling | None:
     allowed = {f.name for f in dataclasses.fields(RopeScaling)} - {"kind"}
     unknown = sorted(set(given) - allowed - {"rope_type", "type", "rope_theta"})
     if unknown:
-        raise ConfigError(f"{name} fields not understood: {', '.join(unknown)}; supported: {', '.join(sorted(allowed))}")
+        raise ConfigError(
+            f"{name} fields not understood: {', '.join(unknown)}; supported: {', '.join(sorted(allowed))}"
+        )
     if "factor" not in given:
         raise ConfigError(f"{name} of type {kind!r} lacks 'factor'")
     return RopeScaling(kind, **{k: given[k] for k in allowed if k in given})
@@ -275,7 +308,12 @@ def _parse_quantization(raw: Mapping[str, Any]) -> Quantization | None:
     given = raw.get(name)
     if not given:
         return None
-    if not isinstance(given, Mapping) or "group_size" not in given or "bits" not in given or "quant_method" in given:
+    if (
+        not isinstance(given, Mapping)
+        or "group_size" not in given
+        or "bits" not in given
+        or "quant_method" in given
+    ):
         raise ConfigError(
             f"config field '{name}' is not supported: wanted affine quantization as "
             f'{{"group_size": ..., "bits": ...}}, got {given!r}'

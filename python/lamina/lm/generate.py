@@ -73,11 +73,11 @@ def prompt_ids(model: Llama, tokenizer: Tokenizer, prompt: str | list[int]) -> l
 
 def prefill(model: Llama, ids: list[int], cache: list[KVCache], step: int = PREFILL_STEP) -> mx.array:
     """Run ``ids`` through the model in chunks of ``step``; return the logits (1, V) after the last one."""
-    for start in range(0, len(ids), step):
-        chunk = mx.array([ids[start : start + step]], dtype=mx.int32)
-        hidden = model.hidden(chunk, cache)
-        if start + step < len(ids):
-            mx.eval([c.state for c in cache])
+    last = (len(ids) - 1) // step * step
+    for start in range(0, last, step):
+        model.hidden(mx.array([ids[start : start + step]], dtype=mx.int32), cache)
+        mx.eval([c.state for c in cache])
+    hidden = model.hidden(mx.array([ids[last:]], dtype=mx.int32), cache)
     # One position goes through the head: the others' logits are of no use here.
     return model.head(hidden[:, -1:, :])[:, 0, :]
 
@@ -137,7 +137,7 @@ def _stream(
     decode_began = time.perf_counter()
     prompt_tps = len(ids) / max(decode_began - began, 1e-9)
     for count in range(1, budget + 1):
-        upcoming = None
+        upcoming = token
         if count < budget:
             upcoming = sampler(model(token[:, None], cache)[:, -1, :])
             mx.async_eval(upcoming)

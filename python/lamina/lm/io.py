@@ -1,7 +1,8 @@
 """Models on disk: load, save, quantize, convert.
 
-A model is a directory with ``config.json``, one or more ``*.safetensors`` files and ``tokenizer.json``. Files are
-written under a temporary name and renamed, so that an interrupted save leaves the old files whole.
+A model is a directory with ``config.json``, one or more ``*.safetensors`` files and ``tokenizer.json``.
+Files are written under a temporary name and renamed, so that an interrupted save leaves the old files
+whole.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina.lm.config import LlamaConfig, Quantization, load_config
+from lamina.lm.config import Quantization, load_config
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.models import Llama, build_model
 from lamina.lm.tokenizer import Tokenizer, load_tokenizer
@@ -58,7 +59,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def check_safetensors(path: str | Path) -> dict[str, dict[str, Any]]:
     """Check that a safetensors file is whole and return its header entries by tensor name.
 
-    Only the header is read: its length, its JSON, every tensor's dtype, shape and byte range, and the file's size.
+    Only the header is read: its length, its JSON, every tensor's dtype, shape and byte range, and the
+    file's size.
 
     Raises
     ------
@@ -90,7 +92,9 @@ def check_safetensors(path: str | Path) -> dict[str, dict[str, Any]]:
         raise CheckpointError(f"{path} has a corrupt safetensors header: {e}") from e
     wanted = 8 + header_bytes + max(ends, default=0)
     if wanted != file_bytes:
-        raise CheckpointError(f"{path} is truncated or corrupt: its header wants {wanted} bytes, the file has {file_bytes}")
+        raise CheckpointError(
+            f"{path} is truncated or corrupt: its header wants {wanted} bytes, the file has {file_bytes}"
+        )
     return header
 
 
@@ -104,7 +108,9 @@ def _check_entry(name: str, entry: Mapping[str, Any]) -> int:
             raise ValueError(f"tensor '{name}' has shape {entry['shape']}")
         bits *= n
     if not 0 <= begin <= end or (end - begin) * 8 != bits:
-        raise ValueError(f"tensor '{name}' of shape {entry['shape']} and {entry['dtype']} has byte range {begin}..{end}")
+        raise ValueError(
+            f"tensor '{name}' of shape {entry['shape']} and {entry['dtype']} has byte range {begin}..{end}"
+        )
     return end
 
 
@@ -158,16 +164,22 @@ def fit_weights(model: Llama, weights: Mapping[str, mx.array]) -> None:
     if config.quantization is not None:
         quantize_modules(model, config.quantization, only={k[:-7] for k in weights if k.endswith(".scales")})
     elif any(k.endswith(".scales") for k in weights):
-        raise CheckpointError("the weights are quantized (they hold scales), but the config has no 'quantization'")
+        raise CheckpointError(
+            "the weights are quantized (they hold scales), but the config has no 'quantization'"
+        )
     wanted = dict(tree_flatten(model.parameters()))
-    for problem, names in (("lacks", wanted.keys() - weights.keys()), ("has unexpected", weights.keys() - wanted.keys())):
+    for problem, names in (
+        ("lacks", wanted.keys() - weights.keys()),
+        ("has unexpected", weights.keys() - wanted.keys()),
+    ):
         if names:
             shown = ", ".join(sorted(names)[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             raise CheckpointError(f"the checkpoint {problem} weights: {shown}")
     for name, value in weights.items():
         if tuple(value.shape) != tuple(wanted[name].shape):
             raise CheckpointError(
-                f"weight '{name}' has shape {tuple(value.shape)}, the config wants {tuple(wanted[name].shape)}"
+                f"weight '{name}' has shape {tuple(value.shape)}, "
+                f"the config wants {tuple(wanted[name].shape)}"
             )
     model.load_weights(list(weights.items()))
 
@@ -189,7 +201,8 @@ def quantize_modules(model: nn.Module, quantization: Quantization, only: set[str
             return False
         if module.weight.shape[-1] % own["group_size"]:
             raise ConfigError(
-                f"'{path}' has rows of {module.weight.shape[-1]} weights, not a multiple of group_size {own['group_size']}"
+                f"'{path}' has rows of {module.weight.shape[-1]} weights, "
+                f"not a multiple of group_size {own['group_size']}"
             )
         return own
 
@@ -220,12 +233,15 @@ def load(path: str | Path, ignore_fields: tuple[str, ...] = ()) -> tuple[Llama, 
     """
     directory = Path(path)
     if not directory.is_dir():
-        raise CheckpointError(f"no model at {directory}: wanted a directory with config.json and *.safetensors")
+        raise CheckpointError(
+            f"no model at {directory}: wanted a directory with config.json and *.safetensors"
+        )
     config = load_config(directory, ignore_fields)
     tokenizer = load_tokenizer(directory / "tokenizer.json", config.eos_token_id)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary {config.vocab_size}"
+            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, "
+            f"the model's vocabulary {config.vocab_size}"
         )
     model = build_model(config)
     fit_weights(model, load_weights(directory))

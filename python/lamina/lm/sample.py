@@ -1,7 +1,7 @@
 """Choosing the next token: small closures over logits, put together by :func:`make_sampler`.
 
-A *filter* maps logits (..., V) to logits of the same shape, with -inf for tokens that are ruled out. A *sampler*
-maps logits (..., V) to token ids (...).
+A *filter* maps logits (..., V) to logits of the same shape, with -inf for tokens that are ruled out. A
+*sampler* maps logits (..., V) to token ids (...).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def top_k(k: int) -> Filter:
 
 
 def top_p(p: float) -> Filter:
-    """Keep the most likely tokens until their probabilities add up to ``p`` (0 < p <= 1), and ties with the last."""
+    """Keep the most likely tokens until they add up to ``p`` (0 < p <= 1), and ties with the last."""
     if not 0 < p <= 1:
         raise LMError(f"top_p must be in (0, 1], got {p}")
 

@@ -74,6 +74,10 @@ class Tokenizer:
             return bytes(self._alphabet[c] for c in piece)
         return piece.encode("utf-8")  # an added token, stored as plain text
 
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token by its spelling; None where the vocabulary does not have it."""
+        return self.inner.token_to_id(token)
+
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental detokenizer."""
         return ByteDetokenizer(self) if self.byte_level else TextDetokenizer(self)
@@ -96,16 +100,18 @@ class Detokenizer:
 
 
 class ByteDetokenizer(Detokenizer):
-    """For byte-level tokenizers: bytes through an incremental UTF-8 decoder, exact for every sequence of ids."""
+    """For byte-level tokenizers: bytes through an incremental UTF-8 decoder, exact for any ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
+        """Take one id; return the characters that became whole."""
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def finish(self) -> str:
+        """Return an unfinished character as U+FFFD."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -119,6 +125,7 @@ class TextDetokenizer(Detokenizer):
         self._start = 0  # first id of the window: one piece of context before the new ids
 
     def add(self, token: int) -> str:
+        """Take one id; return its text unless a character is unfinished."""
         self._ids.append(token)
         piece = self._new_text()
         if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
@@ -127,6 +134,7 @@ class TextDetokenizer(Detokenizer):
         return piece
 
     def finish(self) -> str:
+        """Return the text held back."""
         return self._new_text()
 
     def _new_text(self) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lm_helpers import TEXTS, TINY, write_model_dir
-
 from lamina.lm import LlamaConfig, Tokenizer
 from lamina.lm.train.bpe import train_tokenizer
+from lm.lm_helpers import TEXTS, TINY, write_model_dir
+
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:

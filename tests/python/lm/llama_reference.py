@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
 from lamina.lm import LlamaConfig
 
 
@@ -77,7 +76,9 @@ def _rope(x: np.ndarray, config: LlamaConfig) -> np.ndarray:
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle)], -1)
 
 
-def forward(config: LlamaConfig, weights: Mapping[str, np.ndarray], tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def forward(
+    config: LlamaConfig, weights: Mapping[str, np.ndarray], tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits (B, L, V) and the final hidden states (B, L, E) of ``tokens`` (B, L)."""
     w = {k: v.astype(np.float64) for k, v in weights.items()}
     batch, length = tokens.shape
@@ -110,11 +111,14 @@ def forward(config: LlamaConfig, weights: Mapping[str, np.ndarray], tokens: np.n
     return hidden @ head.T, hidden
 
 
-def logit_tolerance(config: LlamaConfig, weights: Mapping[str, np.ndarray], hidden: np.ndarray, length: int) -> float:
+def logit_tolerance(
+    config: LlamaConfig, weights: Mapping[str, np.ndarray], hidden: np.ndarray, length: int
+) -> float:
     """Return how far float32 logits may lie from the oracle's.
 
-    A dot product of n terms errs by about eps * sqrt(n) of the product of its norms; the errors of the residual
-    stream's parts add up over the layers. The factor 8 is for the spread of a maximum over all logits.
+    A dot product of n terms errs by about eps * sqrt(n) of the product of its norms; the errors of the
+    residual stream's parts add up over the layers. The factor 8 is for the spread of a maximum over all
+    logits.
     """
     head = weights["model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"]
     terms = math.sqrt(config.hidden_size) + config.num_hidden_layers * (
@@ -125,7 +129,7 @@ def logit_tolerance(config: LlamaConfig, weights: Mapping[str, np.ndarray], hidd
 
 
 def dequantize(packed: np.ndarray, scales: np.ndarray, biases: np.ndarray, bits: int) -> np.ndarray:
-    """Unpack affine weights of 4 or 8 bits: little-endian fields of uint32 words, ``scale * q + bias`` by group."""
+    """Unpack affine weights of 4 or 8 bits: fields of uint32 words, low bits first, ``scale * q + bias``."""
     fields = 32 // bits
     shifts = bits * np.arange(fields, dtype=np.uint32)
     q = (packed[..., None] >> shifts & (2**bits - 1)).reshape(packed.shape[0], -1).astype(np.float64)

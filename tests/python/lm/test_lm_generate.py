@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import lamina.core as mx
 import numpy as np
 import pytest
-from lm_helpers import TINY
-from llama_reference import random_weights
-
-import lamina.core as mx
 from lamina.lm import (
     ContextError,
     LMError,
@@ -19,6 +16,8 @@ from lamina.lm import (
     stream_generate,
 )
 from lamina.lm.io import fit_weights
+from lm.llama_reference import random_weights
+from lm.lm_helpers import TINY
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,8 @@ def test_counts_and_rates(model, endless):
     assert [p.generated_tokens for p in got] == [1, 2, 3, 4, 5]
     assert {p.prompt_tokens for p in got} == {len(endless.encode("def add"))}
     assert all(p.prompt_tps > 0 for p in got)
-    assert got[0].generation_tps == 0 and all(p.generation_tps > 0 for p in got[1:])
+    assert got[0].generation_tps == 0
+    assert all(p.generation_tps > 0 for p in got[1:])
     assert [p.finish_reason for p in got] == [None] * 4 + ["length"]
 
 
@@ -78,7 +78,8 @@ def test_the_context_is_filled_and_no_more(model, endless):
     assert len(got) == TINY.max_position_embeddings - 60
     assert got[-1].finish_reason == "context"
     exact = list(stream_generate(model, endless, ids, max_tokens=4))
-    assert len(exact) == 4 and exact[-1].finish_reason == "length"
+    assert len(exact) == 4
+    assert exact[-1].finish_reason == "length"
 
 
 def test_sampling_is_reproducible(model, endless):
@@ -103,4 +104,3 @@ def test_errors_come_with_the_call(model, endless):
     assert (e.value.prompt_tokens, e.value.context) == (64, 64)
     assert isinstance(e.value, ValueError)
     assert len(list(stream_generate(model, endless, [1] * 63))) == 1
-

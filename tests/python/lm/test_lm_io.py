@@ -6,12 +6,9 @@ import dataclasses
 import json
 import struct
 
+import lamina.core as mx
 import numpy as np
 import pytest
-from lm_helpers import TINY, write_model_dir
-from llama_reference import random_weights, write_safetensors
-
-import lamina.core as mx
 from lamina.lm import (
     CheckpointError,
     ConfigError,
@@ -23,10 +20,15 @@ from lamina.lm import (
 )
 from lamina.lm.io import check_safetensors, load_tensors, replacing
 from lamina.utils import tree_flatten
+from lm.llama_reference import random_weights, write_safetensors
+from lm.lm_helpers import TINY, write_model_dir
 
 
 def arrays_of(model) -> dict[str, np.ndarray]:
-    return {k: np.array(v.astype(mx.float32) if v.dtype == mx.bfloat16 else v) for k, v in tree_flatten(model.parameters())}
+    return {
+        k: np.array(v.astype(mx.float32) if v.dtype == mx.bfloat16 else v)
+        for k, v in tree_flatten(model.parameters())
+    }
 
 
 def test_load_gives_the_weights_in_the_files(model_dir):
@@ -36,7 +38,8 @@ def test_load_gives_the_weights_in_the_files(model_dir):
     assert got.keys() == wanted.keys()
     for name in wanted:
         np.testing.assert_array_equal(got[name], wanted[name])
-    assert tokenizer.eos_ids == {0} and model.config == TINY
+    assert tokenizer.eos_ids == {0}
+    assert model.config == TINY
 
 
 def test_save_and_load(model_dir, tmp_path):
@@ -47,7 +50,11 @@ def test_save_and_load(model_dir, tmp_path):
         np.testing.assert_array_equal(arrays_of(again)[name], value)
     assert again.config == model.config
     assert tokenizer2.encode("def f(é):") == tokenizer.encode("def f(é):")
-    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 64), (4, 32), (8, 32)])
@@ -58,7 +65,10 @@ def test_quantized_round_trip(model_dir, tmp_path, bits, group):
     again, _ = load(tmp_path / "q")
     tokens = mx.array([[5, 9, 200, 31]])
     np.testing.assert_array_equal(np.array(again(tokens)), np.array(model(tokens)))
-    assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {"group_size": group, "bits": bits}
+    assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {
+        "group_size": group,
+        "bits": bits,
+    }
     with pytest.raises(ConfigError, match=f"quantized already \\({bits} bits, groups of {group}\\)"):
         quantize(again, Quantization(64, 4))
 
@@ -91,7 +101,7 @@ def test_shards(model_dir):
     for name in names:
         np.testing.assert_array_equal(got[name], weights[name])
     (model_dir / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot read .*model-00002-of-00002.safetensors"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*model-00002-of-00002\.safetensors"):
         load(model_dir)
     (model_dir / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not a usable index of shards"):
@@ -147,7 +157,8 @@ def test_a_good_header_passes(tmp_path):
     _with_header(tmp_path / "a.safetensors", {"__metadata__": {"k": "v"}, "a": ENTRY})
     assert check_safetensors(tmp_path / "a.safetensors") == {"a": ENTRY}
     arrays, meta = load_tensors(tmp_path / "a.safetensors")
-    assert arrays["a"].tolist() == [0, 0] and meta["k"] == "v"
+    assert arrays["a"].tolist() == [0, 0]
+    assert meta["k"] == "v"
     with pytest.raises(CheckpointError, match=r"cannot read .*b\.safetensors"):
         check_safetensors(tmp_path / "b.safetensors")
 
@@ -159,12 +170,23 @@ def test_names_and_shapes_must_fit(model_dir):
     with pytest.raises(CheckpointError, match=r"lacks weights: model\.norm\.weight"):
         load(model_dir)
     write_safetensors(file, {**weights, "model.layers.7.mlp.up_proj.weight": weights["model.norm.weight"]})
-    with pytest.raises(CheckpointError, match=r"has unexpected weights: model\.layers\.7\.mlp\.up_proj\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"has unexpected weights: model\.layers\.7\.mlp\.up_proj\.weight"
+    ):
         load(model_dir)
     write_safetensors(file, {**weights, "model.norm.weight": weights["model.norm.weight"][:32]})
-    with pytest.raises(CheckpointError, match=r"'model\.norm\.weight' has shape \(32,\), the config wants \(64,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"'model\.norm\.weight' has shape \(32,\), the config wants \(64,\)"
+    ):
         load(model_dir)
-    write_safetensors(file, {**weights, "lm_head.weight": weights["model.norm.weight"], "x.rotary_emb.inv_freq": np.zeros(8, np.float32)})
+    write_safetensors(
+        file,
+        {
+            **weights,
+            "lm_head.weight": weights["model.norm.weight"],
+            "x.rotary_emb.inv_freq": np.zeros(8, np.float32),
+        },
+    )
     load(model_dir)  # tied: the head is the embedding; old tables of rotary frequencies are of no use
 
 
@@ -180,7 +202,7 @@ def test_quantized_weights_need_a_quantized_config(model_dir, tmp_path):
 
 
 def test_missing_parts(model_dir, tmp_path):
-    with pytest.raises(CheckpointError, match="no model at .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"no model at .*nowhere"):
         load(tmp_path / "nowhere")
     (model_dir / "tokenizer.json").rename(model_dir / "t.json")
     with pytest.raises(CheckpointError, match="no tokenizer at"):
@@ -193,7 +215,9 @@ def test_missing_parts(model_dir, tmp_path):
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path, tokenizer):
     small = dataclasses.replace(TINY, vocab_size=100)
-    with pytest.raises(CheckpointError, match=f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary 100"):
+    with pytest.raises(
+        CheckpointError, match=f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary 100"
+    ):
         load(write_model_dir(tmp_path / "m", small, tokenizer))
 
 
@@ -206,7 +230,8 @@ def test_convert(model_dir, tmp_path):
         np.testing.assert_array_equal(value, wanted[name].astype(np.float16))
     convert(model_dir, tmp_path / "q", Quantization(64, 4), "bfloat16")
     quantized, _ = load(tmp_path / "q")
-    assert quantized.model.norm.weight.dtype == mx.bfloat16 and quantized.model.embed_tokens.weight.dtype == mx.uint32
+    assert quantized.model.norm.weight.dtype == mx.bfloat16
+    assert quantized.model.embed_tokens.weight.dtype == mx.uint32
     with pytest.raises(ConfigError, match="dtype must be one of float32, float16, bfloat16, got 'int8'"):
         convert(model_dir, tmp_path / "x", dtype="int8")
     with pytest.raises(CheckpointError, match="source and target are the same directory"):
@@ -223,11 +248,17 @@ def test_groups_must_divide_rows(tmp_path, tokenizer):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="broken off"), replacing(target) as tmp:
-        tmp.write_text("half of the new")
-        raise RuntimeError("broken off")
+
+    def break_off():
+        with replacing(target) as tmp:
+            tmp.write_text("half of the new")
+            raise RuntimeError("broken off")
+
+    with pytest.raises(RuntimeError, match="broken off"):
+        break_off()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     with replacing(target) as tmp:
         tmp.write_text("new")
-    assert target.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

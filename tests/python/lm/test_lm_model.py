@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import lamina.core as mx
 import numpy as np
 import pytest
-from llama_reference import dequantize, forward, logit_tolerance, random_weights
-
-import lamina.core as mx
 from lamina.lm import KVCache, LlamaConfig, LMError, Quantization, build_model, quantize
 from lamina.lm.config import RopeScaling
 from lamina.lm.generate import prefill
 from lamina.lm.io import fit_weights
 from lamina.utils import tree_flatten
+from lm.llama_reference import dequantize, forward, logit_tolerance, random_weights
 
 BASE = LlamaConfig(
     hidden_size=64,
@@ -31,7 +30,9 @@ VARIANTS = {
     "one kv head": dataclasses.replace(BASE, num_key_value_heads=1),
     "as many kv heads": dataclasses.replace(BASE, num_key_value_heads=4),
     "own head_dim": dataclasses.replace(BASE, head_dim=32),
-    "biases, other constants": dataclasses.replace(BASE, attention_bias=True, rms_norm_eps=1e-3, rope_theta=500.0),
+    "biases, other constants": dataclasses.replace(
+        BASE, attention_bias=True, rms_norm_eps=1e-3, rope_theta=500.0
+    ),
     "linear rope": dataclasses.replace(BASE, rope_scaling=RopeScaling("linear", 4.0)),
     "llama3 rope": dataclasses.replace(BASE, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 64)),
 }
@@ -65,7 +66,9 @@ def test_the_tolerance_sees_a_small_mistake():
     tokens = tokens_for(config, 1, 40)
     _, hidden = forward(config, weights, tokens)
     wrong, _ = forward(dataclasses.replace(config, rope_theta=10050.0), weights, tokens)
-    assert np.abs(np.array(model(mx.array(tokens))) - wrong).max() > logit_tolerance(config, weights, hidden, 40)
+    assert np.abs(np.array(model(mx.array(tokens))) - wrong).max() > logit_tolerance(
+        config, weights, hidden, 40
+    )
 
 
 @pytest.mark.parametrize("name", ["tied, grouped", "llama3 rope", "one kv head"])
@@ -137,7 +140,8 @@ class TestCache:
 
     def test_capacity_is_there_from_the_start(self):
         cache = KVCache(capacity=100, step=64)
-        assert cache.capacity == 0 and cache.state == []
+        assert cache.capacity == 0
+        assert cache.state == []
         for _ in range(100):
             cache.update(mx.ones((1, 1, 1, 2)), mx.ones((1, 1, 1, 2)))
             assert cache.capacity == 128

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
-from lm_helpers import TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders, models, normalizers
-
 from lamina.lm import CheckpointError, ConfigError, LMError, Tokenizer, load_tokenizer
 from lamina.lm.tokenizer import ByteDetokenizer, TextDetokenizer, byte_alphabet
 from lamina.lm.train.bpe import SEPARATOR, train_tokenizer
+from lm.lm_helpers import TEXTS
+from tokenizers import Tokenizer as HFTokenizer
+from tokenizers import decoders, models, normalizers
 
 BYTE_LEVEL = train_tokenizer(TEXTS, 300)
 
@@ -32,7 +31,8 @@ def test_the_alphabet_covers_every_byte_once():
 @given(st.text())
 def test_any_text_survives(text):
     ids = BYTE_LEVEL.encode(text)
-    assert ids[0] == 0 and BYTE_LEVEL.inner.id_to_token(0) == SEPARATOR
+    assert ids[0] == 0
+    assert BYTE_LEVEL.inner.id_to_token(0) == SEPARATOR
     if SEPARATOR not in text:
         assert BYTE_LEVEL.decode(ids) == text
         assert "".join(pieces(BYTE_LEVEL, ids)) == text
@@ -40,7 +40,7 @@ def test_any_text_survives(text):
 
 @given(st.text(alphabet="aé日🎉👩\u200d🚀 \n", min_size=1), st.integers(0, 2**32))
 def test_pieces_never_split_a_character(text, seed):
-    """The text's bytes, cut at random places and encoded part by part: every way to spell it gives whole characters."""
+    """The text's bytes cut at random places, part by part: every way to spell it gives whole characters."""
     raw = text.encode("utf-8")
     rng = random.Random(seed)
     by_bytes = {BYTE_LEVEL.token_bytes(i): i for i in range(1, BYTE_LEVEL.vocab_size)}
@@ -61,7 +61,9 @@ def test_any_ids_give_what_decode_gives(ids):
 
 
 def test_a_character_comes_with_its_last_byte():
-    ids = [BYTE_LEVEL.inner.token_to_id(c) for c, b in byte_alphabet().items() for w in "€".encode() if b == w]
+    ids = [
+        BYTE_LEVEL.inner.token_to_id(c) for c, b in byte_alphabet().items() for w in "€".encode() if b == w
+    ]
     by_byte = {BYTE_LEVEL.token_bytes(i): i for i in ids}
     assert pieces(BYTE_LEVEL, [by_byte[bytes([b])] for b in "€".encode()]) == ["", "", "€", ""]
     assert pieces(BYTE_LEVEL, [by_byte[b"\xe2"]]) == ["", "\N{REPLACEMENT CHARACTER}"]
@@ -77,7 +79,14 @@ def test_special_tokens_are_silent_and_unknown_ids_an_error():
 @pytest.fixture(scope="module")
 def sentence_like() -> Tokenizer:
     """A tokenizer of the other family: words with a mark for the blank, single bytes as <0xNN>."""
-    vocab = {"<unk>": 0, **{f"<0x{b:02X}>": b + 1 for b in range(256)}, "▁": 257, "▁the": 258, "fox": 259, "日": 260}
+    vocab = {
+        "<unk>": 0,
+        **{f"<0x{b:02X}>": b + 1 for b in range(256)},
+        "▁": 257,
+        "▁the": 258,
+        "fox": 259,
+        "日": 260,
+    }
     inner = HFTokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
     inner.normalizer = normalizers.Replace(" ", "▁")
     inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -99,17 +108,18 @@ def test_training_is_deterministic_and_has_every_byte():
     spelled = {BYTE_LEVEL.token_bytes(i) for i in range(BYTE_LEVEL.vocab_size)}
     assert {bytes([b]) for b in range(256)} <= spelled
     assert BYTE_LEVEL.vocab_size == 300
-    with pytest.raises(ConfigError, match="vocab_size must be at least 257 .* got 256"):
+    with pytest.raises(ConfigError, match=r"vocab_size must be at least 257 .* got 256"):
         train_tokenizer(TEXTS, 256)
 
 
 def test_files(tmp_path):
     BYTE_LEVEL.save(tmp_path / "tokenizer.json")
     again = load_tokenizer(tmp_path / "tokenizer.json", [0])
-    assert again.encode("naïve 日本") == BYTE_LEVEL.encode("naïve 日本") and again.eos_ids == {0}
-    with pytest.raises(CheckpointError, match="no tokenizer at .*absent.json"):
+    assert again.encode("naïve 日本") == BYTE_LEVEL.encode("naïve 日本")
+    assert again.eos_ids == {0}
+    with pytest.raises(CheckpointError, match=r"no tokenizer at .*absent\.json"):
         load_tokenizer(tmp_path / "absent.json")
     whole = (tmp_path / "tokenizer.json").read_text()
     (tmp_path / "cut.json").write_text(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="cut.json is not a usable tokenizer.json"):
+    with pytest.raises(CheckpointError, match=r"cut\.json is not a usable tokenizer\.json"):
         load_tokenizer(tmp_path / "cut.json")

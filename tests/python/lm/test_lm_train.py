@@ -6,20 +6,19 @@ import dataclasses
 import json
 import math
 
-import numpy as np
-import pytest
-from llama_reference import forward, random_weights
-from lm_helpers import TEXTS
-
 import lamina.core as mx
 import lamina.nn as nn
+import numpy as np
+import pytest
 from lamina.lm import CheckpointError, DataError, LlamaConfig, build_model
 from lamina.lm.io import fit_weights
-from lamina.lm.train import TrainConfig, Trainer, TrainingDiverged, bits_per_byte, encode_documents
+from lamina.lm.train import DivergenceError, TrainConfig, Trainer, bits_per_byte, encode_documents
 from lamina.lm.train.checkpoint import list_checkpoints
 from lamina.lm.train.evaluate import sliding_windows, total_bits
 from lamina.lm.train.step import clip_gradients, init_weights, loss_fn, make_optimizer, make_step
 from lamina.utils import tree_flatten, tree_unflatten
+from lm.llama_reference import forward, random_weights
+from lm.lm_helpers import TEXTS
 
 EPS = float(np.finfo(np.float32).eps)
 SMALL = LlamaConfig(
@@ -74,9 +73,13 @@ class TestStep:
                 assert abs(value.mean()) < 5 * wanted / math.sqrt(value.size)
             else:
                 assert (value == 1).all()
-        assert len({v[:4, :4].tobytes() for v in first.values() if v.ndim > 1}) == sum(v.ndim > 1 for v in first.values())
+        assert len({v[:4, :4].tobytes() for v in first.values() if v.ndim > 1}) == sum(
+            v.ndim > 1 for v in first.values()
+        )
         init_weights(model, 6)
-        assert not np.array_equal(flat(model.parameters())["model.embed_tokens.weight"], first["model.embed_tokens.weight"])
+        assert not np.array_equal(
+            flat(model.parameters())["model.embed_tokens.weight"], first["model.embed_tokens.weight"]
+        )
 
     @pytest.mark.parametrize("compiled", [False, True])
     def test_updates_are_adamw(self, compiled):
@@ -107,8 +110,9 @@ class TestStep:
                 wanted[k] = p - lr * hat_m / (np.sqrt(hat_v) + config.eps)
             got = flat(model.parameters())
             for k, p in wanted.items():
-                # Each step moves a weight by about lr; its direction is a quotient with a few roundings, and where the
-                # gradient nearly cancels it is known to about eps over the 1e-6 that clipping adds to the norm.
+                # Each step moves a weight by about lr; its direction is a quotient with a few roundings,
+                # and where the gradient nearly cancels it is known to about eps over the 1e-6 that clipping
+                # adds to the norm.
                 assert np.abs(got[k] - p).max() <= lr * 1e-3 + 8 * EPS * np.abs(p).max()
             model.update(tree_unflatten([(k, mx.array(p.astype(np.float32))) for k, p in wanted.items()]))
 
@@ -121,7 +125,9 @@ class TestStep:
         after = flat(model.parameters())
         assert np.abs(after["model.norm.weight"] - 1).max() <= 1.01e-3
         name = "model.layers.0.mlp.up_proj.weight"
-        assert np.linalg.norm(after[name]) < 0.9999 * np.linalg.norm(before[name]) + 1e-3 * math.sqrt(before[name].size)
+        assert np.linalg.norm(after[name]) < 0.9999 * np.linalg.norm(before[name]) + 1e-3 * math.sqrt(
+            before[name].size
+        )
 
     def test_clipping(self):
         grads = {"a": mx.array([3.0, 0.0]), "b": {"c": mx.array([[4.0]])}}
@@ -161,8 +167,10 @@ class TestRuns:
             trainer(tokenizer, tmp_path / "parts", config).run(resume=True, stop_after=stop)
         last = trainer(tokenizer, tmp_path / "parts", config)
         got = last.run(resume=True).state
-        assert got.history.losses == wanted.history.losses and len(wanted.history.losses) == 10
-        assert got.history.validations == wanted.history.validations and len(wanted.history.validations) == 2
+        assert got.history.losses == wanted.history.losses
+        assert len(wanted.history.losses) == 10
+        assert got.history.validations == wanted.history.validations
+        assert len(wanted.history.validations) == 2
         assert got.cursor == wanted.cursor
         for name, value in flat(whole.model.parameters()).items():
             np.testing.assert_array_equal(flat(last.model.parameters())[name], value)
@@ -175,7 +183,11 @@ class TestRuns:
 
     def test_compiled_and_plain_agree(self, tokenizer, tmp_path):
         compiled = trainer(tokenizer, tmp_path / "a").run().state.history.losses
-        plain = trainer(tokenizer, tmp_path / "b", dataclasses.replace(RUN, compile=False)).run().state.history.losses
+        plain = (
+            trainer(tokenizer, tmp_path / "b", dataclasses.replace(RUN, compile=False))
+            .run()
+            .state.history.losses
+        )
         np.testing.assert_allclose(compiled, plain, rtol=1e-4)
 
     def test_the_loss_falls(self, tokenizer, tmp_path):
@@ -187,7 +199,10 @@ class TestRuns:
     def test_what_a_run_leaves(self, tokenizer, tmp_path):
         config = dataclasses.replace(RUN, log_every=4)
         state = trainer(tokenizer, tmp_path, config).run().state
-        assert [p.name for p in list_checkpoints(tmp_path)] == ["checkpoint-00000008.safetensors", "checkpoint-00000010.safetensors"]
+        assert [p.name for p in list_checkpoints(tmp_path)] == [
+            "checkpoint-00000008.safetensors",
+            "checkpoint-00000010.safetensors",
+        ]
         assert not [p for p in tmp_path.iterdir() if ".tmp-" in p.name]
         lines = (tmp_path / "train.log").read_text().splitlines()
         steps = [line.split("step ")[1].split("/")[0] for line in lines if " loss " in line]
@@ -200,7 +215,10 @@ class TestRuns:
 
     def test_a_directory_in_use_is_refused(self, tokenizer, tmp_path):
         trainer(tokenizer, tmp_path).run(stop_after=2)
-        with pytest.raises(CheckpointError, match=r"holds checkpoint-00000002\.safetensors: resume that run or choose another"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"holds checkpoint-00000002\.safetensors: resume that run or choose another",
+        ):
             trainer(tokenizer, tmp_path).run()
 
     @pytest.mark.parametrize(
@@ -214,7 +232,9 @@ class TestRuns:
     )
     def test_another_runs_checkpoint_is_refused(self, tokenizer, tmp_path, change, message):
         trainer(tokenizer, tmp_path).run(stop_after=2)
-        with pytest.raises(CheckpointError, match="belongs to another run, so it cannot be resumed: " + message):
+        with pytest.raises(
+            CheckpointError, match="belongs to another run, so it cannot be resumed: " + message
+        ):
             trainer(tokenizer, tmp_path, **change).run(resume=True)
 
     def test_broken_checkpoints(self, tokenizer, tmp_path):
@@ -232,12 +252,19 @@ class TestRuns:
         arrays, meta = mx.load(str(file), return_metadata=True)
         arrays["model.model.norm.weight"] = mx.ones(3)
         mx.save_safetensors(str(file), arrays, meta)
-        with pytest.raises(CheckpointError, match=r"'model\.model\.norm\.weight' wants \(32,\) .* the file has \(3,\)"):
+        with pytest.raises(
+            CheckpointError, match=r"'model\.model\.norm\.weight' wants \(32,\) .* the file has \(3,\)"
+        ):
             trainer(tokenizer, tmp_path).run(resume=True)
 
     def test_divergence_is_an_error_and_the_checkpoint_is_from_before(self, tokenizer, tmp_path):
-        run = trainer(tokenizer, tmp_path, dataclasses.replace(RUN, lr=1e30, clip=0.0, warmup=0, checkpoint_every=1))
-        with pytest.raises(TrainingDiverged, match=r"the loss is .* the last checkpoint is of step \d+: lower the learning rate"):
+        run = trainer(
+            tokenizer, tmp_path, dataclasses.replace(RUN, lr=1e30, clip=0.0, warmup=0, checkpoint_every=1)
+        )
+        with pytest.raises(
+            DivergenceError,
+            match=r"the loss is .* the last checkpoint is of step \d+: lower the learning rate",
+        ):
             run.run()
         arrays, _ = mx.load(str(list_checkpoints(tmp_path)[-1]), return_metadata=True)
         assert "model.model.norm.weight" in arrays
@@ -256,7 +283,9 @@ class TestBits:
             bits -= log_probs(logits)[0][rows - start - 1, ids[rows]].sum() / math.log(2)
         return bits
 
-    @pytest.mark.parametrize(("count", "stride", "batch"), [(100, 16, 8), (100, 16, 1), (20, 16, 8), (97, 5, 4), (65, 32, 8)])
+    @pytest.mark.parametrize(
+        ("count", "stride", "batch"), [(100, 16, 8), (100, 16, 1), (20, 16, 8), (97, 5, 4), (65, 32, 8)]
+    )
     def test_total_bits_equal_the_reference(self, count, stride, batch):
         weights = random_weights(SMALL, 1)
         model = build_model(SMALL)

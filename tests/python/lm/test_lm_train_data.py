@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lamina.lm import ConfigError, DataError
 from lamina.lm.train import Cursor, PackedWindows, TrainConfig, encode_documents, read_documents
 from lamina.lm.train.evaluate import cut_documents, sliding_windows
@@ -21,21 +21,30 @@ def numbered(sizes: list[int]) -> list[np.ndarray]:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 17), st.integers(0, 5), st.integers(0, 3))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    st.integers(1, 17),
+    st.integers(0, 5),
+    st.integers(0, 3),
+)
 def test_every_id_is_predicted_once_a_pass(sizes, length, seed, epoch):
     documents = numbered(sizes)
     total = sum(sizes)
     if total < 2 * length + 1:
-        with pytest.raises(DataError, match=f"too short: {total} tokens, but windows of {length} want at least {2 * length + 1}"):
+        with pytest.raises(
+            DataError,
+            match=f"too short: {total} tokens, but windows of {length} want at least {2 * length + 1}",
+        ):
             PackedWindows(documents, length, seed)
         return
     windows = PackedWindows(documents, length, seed).epoch(epoch)
-    assert windows.shape[1] == length + 1 and windows.dtype == np.int32
+    assert windows.shape[1] == length + 1
+    assert windows.dtype == np.int32
     targets = Counter(windows[:, 1:].ravel().tolist())
     assert set(targets.values()) == {1}
     # At most a random start below `length`, the first id and a tail below `length` are left out.
     assert total - len(targets) <= 2 * length - 1
-    follows = {int(a): int(b) for w in windows for a, b in zip(w[:-1], w[1:], strict=True)}
+    follows = {int(a): int(b) for w in windows for a, b in pairwise(w)}
     inside = {int(d[i]): int(d[i + 1]) for d in documents for i in range(len(d) - 1)}
     for a, b in follows.items():
         assert inside.get(a, b) == b
@@ -78,7 +87,8 @@ def test_a_cursor_goes_on_anywhere():
 
 def test_documents_are_separated(tokenizer):
     got = encode_documents(tokenizer, ["ab", "", "日本"], separator=0)
-    assert [d[0] for d in got] == [0, 0, 0] and len(got[1]) == 1
+    assert [d[0] for d in got] == [0, 0, 0]
+    assert len(got[1]) == 1
     assert [tokenizer.decode(d.tolist()) for d in got] == ["ab", "", "日本"]
 
 
@@ -89,10 +99,14 @@ def test_reading(tmp_path):
     (tmp_path / "d" / "x.bin").write_bytes(b"\xff")
     (tmp_path / "one.dat").write_text("é")
     (tmp_path / "empty.txt").write_text("")
-    assert read_documents([tmp_path / "one.dat", tmp_path / "d", tmp_path / "empty.txt"]) == ["é", "ay", "bee"]
-    with pytest.raises(DataError, match="no such file or directory: .*gone"):
+    assert read_documents([tmp_path / "one.dat", tmp_path / "d", tmp_path / "empty.txt"]) == [
+        "é",
+        "ay",
+        "bee",
+    ]
+    with pytest.raises(DataError, match=r"no such file or directory: .*gone"):
         read_documents([tmp_path / "gone"])
-    with pytest.raises(DataError, match="no text found in .*empty.txt"):
+    with pytest.raises(DataError, match=r"no text found in .*empty\.txt"):
         read_documents([tmp_path / "empty.txt"])
     with pytest.raises(DataError, match=r"x\.bin is not UTF-8 text: .* at byte 0"):
         read_documents([tmp_path / "d" / "x.bin"])
@@ -103,9 +117,13 @@ def test_sliding_windows_score_every_id_once(count, context, data):
     stride = data.draw(st.integers(1, context))
     scored = Counter()
     for start, stop, first in sliding_windows(count, context, stride):
-        assert 0 <= start < stop < count and stop - start <= context and start < first <= stop
+        assert 0 <= start < stop < count
+        assert stop - start <= context
+        assert start < first <= stop
         if start:
-            assert stop - start == context and first - start > context - stride and stop - first < stride
+            assert stop - start == context
+            assert first - start > context - stride
+            assert stop - first < stride
         scored.update(range(first, stop + 1))
     assert scored == Counter(range(1, count))
 

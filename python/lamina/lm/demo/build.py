@@ -1,8 +1,8 @@
 """Builds the demo model: corpus, tokenizer, training, quantization, measurement, card.
 
-Run as ``python -m lamina.lm.demo.build --out DIR``. ``DIR/model`` receives what ships (weights, config, tokenizer, card, curve),
-``DIR/float`` the model before quantization, ``DIR/run`` checkpoints, ``train.log`` and the held-out text. Ctrl-C saves a
-checkpoint; ``--resume`` goes on from the newest one.
+Run as ``python -m lamina.lm.demo.build --out DIR``. ``DIR/model`` receives what ships (weights, config,
+tokenizer, card, curve), ``DIR/float`` the model before quantization, ``DIR/run`` checkpoints, ``train.log``
+and the held-out text. Ctrl-C saves a checkpoint; ``--resume`` goes on from the newest one.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from lamina.lm.io import load, quantize, replacing, save
 from lamina.lm.models import build_model
 from lamina.lm.sample import make_sampler
 from lamina.lm.tokenizer import Tokenizer
-from lamina.lm.train.bpe import SEPARATOR, train_tokenizer
+from lamina.lm.train.bpe import train_tokenizer
 from lamina.lm.train.data import encode_documents
 from lamina.lm.train.evaluate import bits_per_byte
 from lamina.lm.train.report import write_curve
 from lamina.lm.train.trainer import Trainer
 from lamina.utils import tree_flatten
 
+_DESCRIPTION = "Build the demo model: corpus, tokenizer, training, quantization, measurement, card."
 SHIPPED = ("config.json", "model.safetensors", "tokenizer.json")
 
 
@@ -49,13 +50,13 @@ class Material:
 
 
 def prepare(recipe: Recipe, corpus: Corpus | None = None) -> Material:
-    """Collect the text (or take ``corpus``) and train the tokenizer; the same recipe and Python give the same."""
+    """Collect the text (or take ``corpus``) and train the tokenizer; nothing here is random."""
     corpus = corpus or build_corpus()
     train = [corpus.train[name] for name in sorted(corpus.train)]
     if recipe.max_documents:
         train = train[:: max(1, len(train) // recipe.max_documents)][: recipe.max_documents]
     tokenizer = train_tokenizer(train, recipe.vocab_size)
-    separator = tokenizer.inner.token_to_id(SEPARATOR)
+    (separator,) = tokenizer.eos_ids
     held_out = [corpus.held_out[name] for name in sorted(corpus.held_out)]
     return Material(corpus, train, held_out, tokenizer, separator)
 
@@ -106,7 +107,15 @@ def build(
     shutil.copyfile(Path(__file__).with_name("LICENSE-PSF.txt"), out / "model" / "LICENSE")
     # Everything below is about what ships: the files as written, not the arrays they came from.
     model, tokenizer = load(out / "model")
-    metrics = _metrics(recipe, material, out / "model", trainer, result.state.history.seconds, bits_float, _measure(model, material))
+    metrics = _metrics(
+        recipe,
+        material,
+        out / "model",
+        trainer,
+        result.state.history.seconds,
+        bits_float,
+        _measure(model, material),
+    )
     sampler = make_sampler(temp=0.6, top_p_mass=0.95, seed=0)
     write_card(out / "model", metrics, recipe.prompt, generate(model, tokenizer, recipe.prompt, 120, sampler))
     return metrics
@@ -117,7 +126,13 @@ def _measure(model, material: Material) -> float:
 
 
 def _metrics(
-    recipe: Recipe, material: Material, directory: Path, trainer: Trainer, seconds: float, bits_float: float, bits: float
+    recipe: Recipe,
+    material: Material,
+    directory: Path,
+    trainer: Trainer,
+    seconds: float,
+    bits_float: float,
+    bits: float,
 ) -> Metrics:
     held_out = "".join(material.held_out).encode("utf-8")
     config = recipe.train
@@ -153,7 +168,7 @@ def count_parameters(recipe: Recipe, separator: int = 0) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``python -m lamina.lm.demo.build``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lamina.lm.demo.build", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m lamina.lm.demo.build", description=_DESCRIPTION)
     parser.add_argument("--out", required=True, metavar="DIR", help="where model/, float/ and run/ go")
     parser.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in DIR/run")
@@ -164,7 +179,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     changes = {"steps": args.steps, "seed": args.seed, "compile": False if args.no_compile else None}
     train = dataclasses.replace(recipe.train, **{k: v for k, v in changes.items() if v is not None})
     recipe = dataclasses.replace(recipe, train=train)
-    print(f"{count_parameters(recipe):,} parameters, {train.steps} steps of {train.tokens_per_step} tokens", file=sys.stderr)
+    print(
+        f"{count_parameters(recipe):,} parameters, {train.steps} steps of {train.tokens_per_step} tokens",
+        file=sys.stderr,
+    )
     try:
         metrics = build(recipe, args.out, args.resume)
     except LMError as e:

@@ -12,7 +12,7 @@ from lamina.lm.io import replacing
 
 @dataclass(frozen=True)
 class Metrics:
-    """What was measured when the model was built. Sizes are in bytes, bits per byte are of the held-out documents."""
+    """What was measured at the build. Sizes are in bytes, bits per byte are of the held-out documents."""
 
     bits_per_byte: float
     bits_per_byte_float: float
@@ -46,6 +46,7 @@ def write_card(directory: Path, metrics: Metrics, prompt: str, continuation: str
 
 
 def _card(m: Metrics, prompt: str, continuation: str) -> str:
+    megabytes, seen, minutes = m.train_bytes / 1e6, m.tokens_seen / 1e6, m.train_seconds / 60
     units = ", ".join(f"`{u}`" for u in m.held_out_units)
     shown = "\n".join(f"    {line}".rstrip() for line in (prompt + continuation).splitlines())
     return f"""---
@@ -57,15 +58,16 @@ tags: [python, code, demo]
 
 # The lamina demo model
 
-A language model of {m.parameters / 1e6:.1f} million parameters that continues Python code and documentation. It shows that lamina
-trains, quantizes and runs models on a plain CPU; it is not meant to write correct programs.
+A language model of {m.parameters / 1e6:.1f} million parameters that continues Python code and
+documentation. It shows that lamina trains, quantizes and runs models on a plain CPU; it is
+not meant to write correct programs.
 
 | | |
 |---|---|
 | architecture | Llama, tied embeddings, context {m.context}, byte-level BPE of {m.vocab_size} tokens |
 | weights | {m.bits} bits, groups of {m.group_size}; {m.model_bytes / 1e6:.2f} MB with tokenizer |
-| training text | {m.train_documents} documents, {m.train_bytes / 1e6:.2f} MB, {m.train_tokens / 1e6:.2f} M tokens |
-| training | {m.steps} steps, {m.tokens_seen / 1e6:.1f} M tokens seen, {m.train_seconds / 60:.0f} minutes on {m.threads} CPU threads |
+| training text | {m.train_documents} documents, {megabytes:.2f} MB, {m.train_tokens / 1e6:.2f} M tokens |
+| training | {m.steps} steps, {seen:.1f} M tokens seen, {minutes:.0f} minutes on {m.threads} CPU threads |
 | held-out text | {m.held_out_bytes} bytes |
 | **bits per byte, as shipped** | **{m.bits_per_byte:.4f}** |
 | bits per byte before quantization | {m.bits_per_byte_float:.4f} |
@@ -73,17 +75,19 @@ trains, quantizes and runs models on a plain CPU; it is not meant to write corre
 
 ## Data
 
-The sources of the standard library of Python {m.python} and the topics of its reference documentation. Left out: test suites, character
-tables (`encodings`), generated modules and bundled projects; `lamina/lm/demo/corpus.py` is exact.
+The sources of the standard library of Python {m.python} and the topics of its reference documentation.
+Left out: test suites, character tables (`encodings`), generated modules and bundled projects;
+`lamina/lm/demo/corpus.py` is exact.
 
 ## Held-out text
 
 Whole top-level modules, which neither the tokenizer nor the training saw: {units}.
-The rule: {HELD_OUT_RULE}, and the unit has at most {MAX_HELD_OUT_BYTES} bytes. Concatenated in the order of their paths the
-documents have SHA-256 `{m.held_out_sha256}`.
+The rule: {HELD_OUT_RULE}, and the unit has at most {MAX_HELD_OUT_BYTES} bytes.
+Concatenated in the order of their paths the documents have SHA-256 `{m.held_out_sha256}`.
 
-Bits per byte: the sum of `-log2 p` over all tokens, divided by the bytes of UTF-8 text. Windows of {m.context} tokens advance by half a window, so
-that every token is predicted once. The separators between documents count as bits, not as bytes.
+Bits per byte: the sum of `-log2 p` over all tokens, divided by the bytes of UTF-8 text.
+Windows of {m.context} tokens advance by half a window, so that every token is predicted once.
+The separators between documents count as bits, not as bytes.
 
 ## Training curve
 

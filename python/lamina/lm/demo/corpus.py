@@ -1,16 +1,19 @@
 """The demo model's text: what every Python carries with it.
 
-Documents are the sources of the standard library and the topics of its reference documentation (``help("lambda")`` and the
-like). Left out are:
+Documents are the sources of the standard library and the topics of its reference documentation
+(``help("lambda")`` and the like). Left out are:
 
 - ``site-packages`` and bundled wheels: other projects, other licences;
 - test suites (``test``, ``idle_test``, ``tests``, ``__phello__``): fixtures and tables more than prose;
-- the character tables of ``encodings`` (over a megabyte of numbers) and ``pydoc_data`` itself, whose topics are read as text;
-- modules generated at build time (``_sysconfigdata*``, ``config-*``), which name the machine they were built on.
+- the character tables of ``encodings`` (over a megabyte of numbers) and ``pydoc_data`` itself, whose topics
+  are read as text;
+- modules generated at build time (``_sysconfigdata*``, ``config-*``), which name the machine they were
+  built on.
 
-A *unit* is a top-level module or package. A unit is held out, whole, when the SHA-256 of its name falls below a fixed
-bound, so that the choice can be checked, and stays the same from one Python to the next. Large packages (over
-``MAX_HELD_OUT_BYTES``) always train. Nothing else looks at the held-out units: neither the tokenizer nor training.
+A *unit* is a top-level module or package. A unit is held out, whole, when the SHA-256 of its name falls
+below a fixed bound, so that the choice can be checked, and stays the same from one Python to the next.
+Large packages (over ``MAX_HELD_OUT_BYTES``) always train. Nothing else looks at the held-out units: neither
+the tokenizer nor training.
 """
 
 from __future__ import annotations
@@ -27,13 +30,28 @@ from lamina.lm.errors import DataError
 from lamina.lm.io import replacing
 
 EXCLUDED_PARTS = frozenset(
-    "site-packages dist-packages __pycache__ lib-dynload _bundled test tests idle_test __phello__ encodings pydoc_data".split()
+    [
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "lib-dynload",
+        "_bundled",
+        "test",
+        "tests",
+        "idle_test",
+        "__phello__",
+        "encodings",
+        "pydoc_data",
+    ]
 )
 EXCLUDED_PREFIXES = ("_sysconfigdata", "config-")
 HELD_OUT_RULE = 'the first 4 bytes of sha256("lamina demo held-out: " + unit), over 2**32, are below 0.05'
 HELD_OUT_SHARE = 0.05
 MAX_HELD_OUT_BYTES = 120_000
-LICENCE = "Python Software Foundation License Version 2. Copyright (c) 2001-2023 Python Software Foundation; All Rights Reserved."
+LICENCE = (
+    "Python Software Foundation License Version 2. "
+    "Copyright (c) 2001-2023 Python Software Foundation; All Rights Reserved."
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ def is_held_out(unit: str) -> bool:
 
 
 def library_sources(root: Path | None = None) -> dict[str, str]:
-    """Return the standard library's sources by path relative to ``root`` (default: the running Python's), sorted.
+    """Return the library's sources by path relative to ``root`` (default: the running Python's), sorted.
 
     Raises
     ------
@@ -104,13 +122,18 @@ def build_corpus(root: Path | None = None) -> Corpus:
 
 
 def unit_of(name: str) -> str:
-    """Return the unit of a document's name: ``"json/decoder.py"`` -> ``"json"``, ``"ast.py"`` -> ``"ast"``."""
+    """Return a document's unit: ``"json/decoder.py"`` belongs to ``"json"``, ``"ast.py"`` to ``"ast"``."""
     return name.split("/")[0].removesuffix(".py")
 
 
 def save_held_out(path: str | Path, corpus: Corpus) -> None:
     """Write the held-out documents as xz-compressed JSON with their licence."""
-    data = {"licence": LICENCE, "rule": HELD_OUT_RULE, "units": corpus.held_out_units, "documents": corpus.held_out}
+    data = {
+        "licence": LICENCE,
+        "rule": HELD_OUT_RULE,
+        "units": corpus.held_out_units,
+        "documents": corpus.held_out,
+    }
     raw = json.dumps(data, ensure_ascii=False, indent=0, sort_keys=True).encode("utf-8")
     with replacing(path) as tmp:
         tmp.write_bytes(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME))

@@ -1,7 +1,7 @@
 """Blocks that decoder-only architectures are put together from.
 
-Shape letters: B batch, L new positions, S all positions, H query heads, K key-value heads, D head dim, E embedding.
-Parameter names follow Hugging Face, so that published checkpoints load as they are.
+Shape letters: B batch, L new positions, S all positions, H query heads, K key-value heads, D head dim, E
+embedding. Parameter names follow Hugging Face, so that published checkpoints load as they are.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lamina.lm.config import LlamaConfig, RopeScaling
 def llama3_periods(dims: int, theta: float, scaling: RopeScaling) -> list[float]:
     """Return the ``dims // 2`` rotary periods (positions per radian) of Llama 3's stretched rotary embedding.
 
-    Wavelengths shorter than ``original / high_freq_factor`` stay, those longer than ``original / low_freq_factor``
-    are multiplied by ``factor``, and those between are interpolated in frequency.
+    Wavelengths shorter than ``original / high_freq_factor`` stay, those longer than ``original /
+    low_freq_factor`` are multiplied by ``factor``, and those between are interpolated in frequency.
     """
     periods = []
     original = scaling.original_max_position_embeddings
@@ -37,7 +37,8 @@ def llama3_periods(dims: int, theta: float, scaling: RopeScaling) -> list[float]
 class Rope:
     """Rotary position embedding of (B, H, L, D), halves rotated against each other, as a config describes it.
 
-    No module: it has nothing to train, and an empty branch in the tree of parameters would not survive a save.
+    No module: it has nothing to train, and an empty branch in the tree of parameters would not survive a
+    save.
     """
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -51,8 +52,15 @@ class Rope:
             self._periods = mx.array(llama3_periods(self.dims, config.rope_theta, scaling), dtype=mx.float32)
 
     def __call__(self, x: mx.array, offset: int) -> mx.array:
+        """Rotate (B, H, L, D), whose first position is number ``offset``."""
         return mx.fast.rope(
-            x, self.dims, traditional=False, base=self.base, scale=self.scale, offset=offset, freqs=self._periods
+            x,
+            self.dims,
+            traditional=False,
+            base=self.base,
+            scale=self.scale,
+            offset=offset,
+            freqs=self._periods,
         )
 
 
@@ -102,6 +110,7 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(hidden, width, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., E) to (..., E)."""
         return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -116,5 +125,6 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def __call__(self, x: mx.array, cache: KVCache | None = None) -> mx.array:
+        """Map (B, L, E) to (B, L, E); ``cache`` holds the positions before."""
         x = x + self.self_attn(self.input_layernorm(x), cache)
         return x + self.mlp(self.post_attention_layernorm(x))

@@ -21,6 +21,7 @@ class LlamaBody(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def __call__(self, tokens: mx.array, cache: Sequence[KVCache] | None = None) -> mx.array:
+        """Return the hidden states (B, L, E) of ``tokens`` (B, L)."""
         x = self.embed_tokens(tokens)
         for i, layer in enumerate(self.layers):
             x = layer(x, None if cache is None else cache[i])
@@ -42,10 +43,11 @@ class Llama(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def __call__(self, tokens: mx.array, cache: Sequence[KVCache] | None = None) -> mx.array:
+        """Return the logits (B, L, V) of ``tokens`` (B, L)."""
         return self.head(self.hidden(tokens, cache))
 
     def hidden(self, tokens: mx.array, cache: Sequence[KVCache] | None = None) -> mx.array:
-        """Return the normed hidden states (B, L, E) of ``tokens`` (B, L), positions following those cached."""
+        """Return the normed hidden states (B, L, E) of ``tokens`` (B, L), which follow those cached."""
         return self.model(tokens, cache)
 
     def head(self, hidden: mx.array) -> mx.array:

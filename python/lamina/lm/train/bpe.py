@@ -12,16 +12,16 @@ from lamina.lm.tokenizer import Tokenizer, byte_alphabet
 
 SEPARATOR = "<|endoftext|>"
 
-# Words take one leading blank or sign along (" def", "_name"), digits come singly, runs of line ends stay together, and a run of
-# blanks leaves its last one to the word that follows.
+# Words take one leading blank or sign along (" def", "_name"), digits come singly, runs of line ends stay
+# together, and a run of blanks leaves its last one to the word that follows.
 _PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train byte-level BPE on ``documents``.
 
-    All 256 bytes are tokens, so that any text can be encoded and nothing is unknown. Id 0 is ``<|endoftext|>``, which begins
-    every encoded text, separates documents and ends a generation.
+    All 256 bytes are tokens, so that any text can be encoded and nothing is unknown. Id 0 is
+    ``<|endoftext|>``, which begins every encoded text, separates documents and ends a generation.
 
     Parameters
     ----------
@@ -57,8 +57,10 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     inner.train_from_iterator(documents, trainer)
-    separator = inner.token_to_id(SEPARATOR)
+    separator = 0  # special tokens are numbered first
     inner.post_processor = processors.TemplateProcessing(
-        single=f"{SEPARATOR} $A", pair=f"{SEPARATOR} $A {SEPARATOR} $B", special_tokens=[(SEPARATOR, separator)]
+        single=f"{SEPARATOR} $A",
+        pair=f"{SEPARATOR} $A {SEPARATOR} $B",
+        special_tokens=[(SEPARATOR, separator)],
     )
     return Tokenizer(inner, [separator])

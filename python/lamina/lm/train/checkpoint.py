@@ -1,7 +1,7 @@
 """Training checkpoints: one file with everything that a run needs to go on exactly.
 
-Initial weights come from the seed, and every data order from the seed and the pass; so the state of all randomness is
-the seed (in the settings) and the data cursor.
+Initial weights come from the seed, and every data order from the seed and the pass; so the state of all
+randomness is the seed (in the settings) and the data cursor.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ class RunState:
 
 
 def save_checkpoint(
-    directory: Path, model: Llama, optimizer: optim.Optimizer, state: RunState, fingerprint: dict[str, Any], keep: int = 2
+    directory: Path,
+    model: Llama,
+    optimizer: optim.Optimizer,
+    state: RunState,
+    fingerprint: dict[str, Any],
+    keep: int = 2,
 ) -> Path:
     """Write ``checkpoint-<step>.safetensors`` whole or not at all; drop all but the ``keep`` newest."""
     arrays = {f"model.{k}": v for k, v in tree_flatten(model.parameters())}
@@ -62,19 +67,24 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted(p for p in directory.glob("checkpoint-*.safetensors") if _NAME.fullmatch(p.name))
 
 
-def load_checkpoint(path: Path, model: Llama, optimizer: optim.Optimizer, fingerprint: dict[str, Any]) -> RunState:
+def load_checkpoint(
+    path: Path, model: Llama, optimizer: optim.Optimizer, fingerprint: dict[str, Any]
+) -> RunState:
     """Put the checkpoint at ``path`` into ``model`` and ``optimizer`` and return where the run stood.
 
     Raises
     ------
     CheckpointError
-        The file is corrupt, is no training checkpoint, or belongs to a run with other settings, model or text.
+        The file is corrupt, is no training checkpoint, or belongs to a run with other settings, model or
+        text.
     """
     arrays, meta = load_tensors(path)
     try:
         saved = json.loads(meta["state"])
         theirs = json.loads(meta["fingerprint"])
-        history = History(**{**saved["history"], "validations": [tuple(v) for v in saved["history"]["validations"]]})
+        history = History(
+            **{**saved["history"], "validations": [tuple(v) for v in saved["history"]["validations"]]}
+        )
         state = RunState(saved["step"], Cursor(**saved["cursor"]), history)
     except (KeyError, TypeError, ValueError) as e:
         raise CheckpointError(f"{path} is not a training checkpoint: {e!r}") from e
@@ -92,5 +102,7 @@ def _restore(path: Path, arrays: dict[str, mx.array], prefix: str, wanted: Any, 
     for name, old in tree_flatten(wanted):
         if name not in own or tuple(own[name].shape) != tuple(old.shape) or own[name].dtype != old.dtype:
             got = f"{tuple(own[name].shape)} {own[name].dtype}" if name in own else "nothing"
-            raise CheckpointError(f"{path}: '{prefix}{name}' wants {tuple(old.shape)} {old.dtype}, the file has {got}")
+            raise CheckpointError(
+                f"{path}: '{prefix}{name}' wants {tuple(old.shape)} {old.dtype}, the file has {got}"
+            )
     put(tree_unflatten(list(own.items())))

@@ -69,7 +69,9 @@ class TrainConfig:
         for name in ("warmup", "validate_every", "validate_chars", "weight_decay", "clip", "min_lr", "seed"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("lr", "eps"):
-            self._check(name, getattr(self, name) > 0 and math.isfinite(getattr(self, name)), "positive and finite")
+            self._check(
+                name, getattr(self, name) > 0 and math.isfinite(getattr(self, name)), "positive and finite"
+            )
         for name in ("beta1", "beta2"):
             self._check(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._check("min_lr", self.min_lr <= self.lr, f"no larger than lr {self.lr}")
@@ -89,7 +91,7 @@ class TrainConfig:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of step ``step`` (from 0): linear warm-up, then a cosine down to ``min_lr``.
+        """Return the learning rate of step ``step`` (from 0): linear warm-up, then a cosine to ``min_lr``.
 
         Examples
         --------

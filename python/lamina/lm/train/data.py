@@ -12,7 +12,22 @@ import numpy as np
 from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
 
-TEXT_SUFFIXES = (".txt", ".md", ".rst", ".py", ".json", ".csv", ".html", ".c", ".h", ".cc", ".cpp", ".js", ".ts", ".tex")
+TEXT_SUFFIXES = (
+    ".txt",
+    ".md",
+    ".rst",
+    ".py",
+    ".json",
+    ".csv",
+    ".html",
+    ".c",
+    ".h",
+    ".cc",
+    ".cpp",
+    ".js",
+    ".ts",
+    ".tex",
+)
 
 
 def read_documents(paths: Iterable[str | Path]) -> list[str]:
@@ -60,9 +75,9 @@ class Cursor:
 class PackedWindows:
     """Documents packed end to end and cut into windows, in a new order and at a new cut on every pass.
 
-    On pass ``e`` the documents are shuffled, concatenated, cut from a random start into windows of ``length + 1`` ids that
-    overlap by one (so that every id is predicted once), and the windows are shuffled: all by ``(seed, e)`` alone.
-    The ids beyond the last whole window wait for the next pass.
+    On pass ``e`` the documents are shuffled, concatenated, cut from a random start into windows of ``length
+    + 1`` ids that overlap by one (so that every id is predicted once), and the windows are shuffled: all by
+    ``(seed, e)`` alone. The ids beyond the last whole window wait for the next pass.
 
     Parameters
     ----------
@@ -88,7 +103,8 @@ class PackedWindows:
         self.tokens = sum(len(d) for d in self.documents)
         if self.tokens < 2 * length + 1:
             raise DataError(
-                f"the text is too short: {self.tokens} tokens, but windows of {length} want at least {2 * length + 1}"
+                f"the text is too short: {self.tokens} tokens, "
+                f"but windows of {length} want at least {2 * length + 1}"
             )
         self._epoch = -1
         self._windows = np.empty((0, length + 1), dtype=np.int32)

@@ -21,9 +21,9 @@ def sliding_windows(count: int, context: int, stride: int) -> Iterator[tuple[int
     Yields
     ------
     tuple of int
-        ``(start, stop, first)``: feed ids ``start..stop-1``, score the predictions of ids ``first..stop``. Windows hold
-        ``context`` ids (one shorter window where ``count`` is small); after the first each scores at most
-        ``stride`` new ids, with at least ``context - stride`` ids before them.
+        ``(start, stop, first)``: feed ids ``start..stop-1``, score the predictions of ids ``first..stop``.
+        Windows hold ``context`` ids (one shorter window where ``count`` is small); after the first each
+        scores at most ``stride`` new ids, with at least ``context - stride`` ids before them.
 
     Examples
     --------
@@ -43,9 +43,13 @@ def sliding_windows(count: int, context: int, stride: int) -> Iterator[tuple[int
 
 
 def total_bits(
-    model: Llama, ids: np.ndarray, stride: int | None = None, batch: int = 8, advance: Callable[[int], None] | None = None
+    model: Llama,
+    ids: np.ndarray,
+    stride: int | None = None,
+    batch: int = 8,
+    advance: Callable[[int], None] | None = None,
 ) -> float:
-    """Return the sum of ``-log2 p`` over ``ids[1:]``, each predicted from a sliding window of the ids before it.
+    """Return the sum of ``-log2 p`` over ``ids[1:]``, each predicted from a window of the ids before it.
 
     Parameters
     ----------
@@ -73,7 +77,9 @@ def total_bits(
         inputs = np.stack([ids[start:stop] for start, stop, _ in group])
         targets = np.stack([ids[start + 1 : stop + 1] for start, stop, _ in group])
         logits = model(mx.array(inputs)).astype(mx.float32)
-        nats = np.array(nn.losses.cross_entropy(logits, mx.array(targets), reduction="none"), dtype=np.float64)
+        nats = np.array(
+            nn.losses.cross_entropy(logits, mx.array(targets), reduction="none"), dtype=np.float64
+        )
         scored = 0
         for row, (start, stop, first) in enumerate(group):
             bits += float(nats[row, first - start - 1 :].sum()) / math.log(2)
@@ -84,7 +90,7 @@ def total_bits(
 
 
 def cut_documents(documents: Sequence[str], limit: int) -> list[str]:
-    """Return the leading documents with at most ``limit`` characters in all, the last one cut; all where limit is 0."""
+    """Return the first ``limit`` characters of the documents, as documents; all of them where limit is 0."""
     if not limit:
         return list(documents)
     kept: list[str] = []

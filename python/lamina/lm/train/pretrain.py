@@ -64,7 +64,8 @@ def pretrain(
     data : sequence of path
         Text files, or directories with them.
     out : path
-        Receives ``model/`` at the end, and checkpoints, ``train.log``, ``tokenizer.json``, ``curve.json`` and ``curve.png``.
+        Receives ``model/`` at the end, and checkpoints, ``train.log``, ``tokenizer.json``, ``curve.json``
+        and ``curve.png``.
     size : ModelSize
         The model.
     train : TrainConfig
@@ -72,7 +73,8 @@ def pretrain(
     held_out : sequence of path
         Text to validate on.
     tokenizer_file : path, optional
-        A ``tokenizer.json`` that has ``<|endoftext|>``; by default one of ``vocab_size`` is trained on ``data``.
+        A ``tokenizer.json`` that has ``<|endoftext|>``; by default one of ``vocab_size`` is trained on
+        ``data``.
     vocab_size : int
         Vocabulary of the tokenizer to train.
     resume, quiet : bool
@@ -99,7 +101,7 @@ def pretrain(
     out = Path(out)
     documents = read_documents(data)
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file else train_tokenizer(documents, vocab_size)
-    separator = tokenizer.inner.token_to_id(SEPARATOR)
+    separator = tokenizer.token_id(SEPARATOR)
     if separator is None:
         raise ConfigError(f"{tokenizer_file} has no {SEPARATOR} token to separate documents with")
     tokenizer.eos_ids = frozenset([separator])
@@ -115,5 +117,3 @@ def pretrain(
     if not result.interrupted:
         save(out / "model", model, tokenizer)
     return result
-
-

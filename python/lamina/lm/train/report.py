@@ -14,7 +14,7 @@ from lamina.lm.train.config import TrainConfig
 
 
 class Progress:
-    """A live bar on a terminal, and a line every ``log_every`` steps in ``train.log`` (and on stderr without a terminal).
+    """A live bar on a terminal; a line every ``log_every`` steps in ``train.log``, and on other stderrs.
 
     Parameters
     ----------
@@ -37,7 +37,9 @@ class Progress:
         if self._echo and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=config.steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr)
+            self._bar = tqdm(
+                total=config.steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr
+            )
 
     def step(self, step: int, loss: float, norm: float, lr: float) -> None:
         """Note that ``step`` steps are done, the last one with this loss, gradient norm and learning rate."""
@@ -49,7 +51,8 @@ class Progress:
             self._bar.update(1)
         if step % self._config.log_every == 0 or step == self._config.steps:
             self.line(
-                f"step {step}/{self._config.steps} loss {loss:.4f} grad {norm:.3f} lr {lr:.3e} tokens/s {rate:.0f}"
+                f"step {step}/{self._config.steps} loss {loss:.4f} grad {norm:.3f} "
+                f"lr {lr:.3e} tokens/s {rate:.0f}"
             )
             self._since = (now, step)
 
@@ -61,7 +64,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """Log ``text`` and show it in any case but quiet, above the bar where there is one; restart the speed count."""
+        """Log ``text`` and show it in any case but quiet, above the bar where there is one."""
         self.line(text)
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
@@ -77,7 +80,7 @@ class Progress:
 
 
 def write_curve(directory: Path, history: History, config: TrainConfig, png: bool = True) -> None:
-    """Write ``curve.json`` and, with ``png``, ``curve.png`` of the training loss and the held-out bits per byte."""
+    """Write losses and held-out bits per byte as ``curve.json`` and, with ``png``, ``curve.png``."""
     curve = {
         "tokens_per_step": config.tokens_per_step,
         "loss_nats_per_token": history.losses,
@@ -99,7 +102,9 @@ def _draw(path: Path, history: History) -> None:
 
     losses = history.losses
     window = max(1, len(losses) // 100)
-    smooth = [sum(losses[i : i + window]) / len(losses[i : i + window]) for i in range(0, len(losses), window)]
+    smooth = [
+        sum(losses[i : i + window]) / len(losses[i : i + window]) for i in range(0, len(losses), window)
+    ]
     fig, axis = plt.subplots(figsize=(7, 4), dpi=110)
     axis.plot(range(1, len(losses) + 1), losses, color="#b8c4d6", linewidth=0.6, label="training loss")
     middle = [min(i * window + window / 2, len(losses)) for i in range(len(smooth))]
@@ -110,9 +115,11 @@ def _draw(path: Path, history: History) -> None:
     if history.validations:
         right = axis.twinx()
         steps, bits = zip(*history.validations, strict=True)
-        right.plot(steps, bits, "o-", color="#c4512d", markersize=3, linewidth=1, label="held-out bits per byte")
+        right.plot(
+            steps, bits, "o-", color="#c4512d", markersize=3, linewidth=1, label="held-out bits per byte"
+        )
         right.set_ylabel("bits per byte")
-        handles, labels = handles + right.get_lines(), labels + ["held-out bits per byte"]
+        handles, labels = handles + right.get_lines(), [*labels, "held-out bits per byte"]
     axis.legend(handles, labels, loc="upper right", frameon=False)
     fig.tight_layout()
     fig.savefig(path, format="png")

@@ -19,8 +19,8 @@ Step = Callable[[list[mx.array], float], tuple[mx.array, mx.array]]
 def init_weights(model: Llama, seed: int) -> None:
     """Set fresh weights: normal with deviation 0.02, less for layers that add to the residual stream.
 
-    ``o_proj`` and ``down_proj`` get ``0.02 / sqrt(2 * layers)``; norm weights stay 1, biases become 0. Every array has its
-    own key, split from ``seed`` in the order of the names.
+    ``o_proj`` and ``down_proj`` get ``0.02 / sqrt(2 * layers)``; norm weights stay 1, biases become 0.
+    Every array has its own key, split from ``seed`` in the order of the names.
     """
     residual = 0.02 / math.sqrt(2 * model.config.num_hidden_layers)
     named = sorted(tree_flatten(model.parameters()))
@@ -36,13 +36,13 @@ def init_weights(model: Llama, seed: int) -> None:
 
 
 def loss_fn(model: Llama, windows: mx.array) -> mx.array:
-    """Return the mean cross entropy (nats per token, f32) of windows (B, L + 1), each id predicted from those before it."""
+    """Return the mean cross entropy (nats per token, f32) of predicting windows (B, L + 1) id by id."""
     logits = model(windows[:, :-1]).astype(mx.float32)
     return nn.losses.cross_entropy(logits, windows[:, 1:], reduction="mean")
 
 
 def clip_gradients(grads: Any, limit: float) -> tuple[Any, mx.array]:
-    """Scale a tree of gradients to a global norm of at most ``limit`` (0: leave it); return it and the norm before."""
+    """Scale gradients to a norm of at most ``limit`` (0: leave them); return them and the norm before."""
     leaves = [g for _, g in tree_flatten(grads)]
     norm = mx.sqrt(sum(mx.sum(mx.square(g.astype(mx.float32))) for g in leaves))
     if limit == 0:
@@ -53,15 +53,18 @@ def clip_gradients(grads: Any, limit: float) -> tuple[Any, mx.array]:
 
 def make_optimizer(model: Llama, config: TrainConfig) -> optim.Optimizer:
     """Return AdamW's moment part with its state laid out for ``model``; the decay is applied by the step."""
-    optimizer = optim.Adam(config.lr, betas=[config.beta1, config.beta2], eps=config.eps, bias_correction=True)
+    optimizer = optim.Adam(
+        config.lr, betas=[config.beta1, config.beta2], eps=config.eps, bias_correction=True
+    )
     optimizer.init(model.trainable_parameters())
     return optimizer
 
 
 def make_step(model: Llama, optimizer: optim.Optimizer, config: TrainConfig) -> Step:
-    """Return ``step(batches, lr) -> (loss, gradient norm)``, which updates ``model`` and ``optimizer`` in place.
+    """Return ``step(batches, lr) -> (loss, gradient norm)``; it updates ``model`` and ``optimizer`` in place.
 
-    ``batches`` holds ``config.accumulate`` arrays of windows (B, L + 1). The results are lazy when there is one batch.
+    ``batches`` holds ``config.accumulate`` arrays of windows (B, L + 1). The results are lazy when there is
+    one batch.
     """
     state = [model.state, optimizer.state]
     value_and_grad = nn.value_and_grad(model, loss_fn)

@@ -26,7 +26,7 @@ from lamina.lm.train.report import Progress, write_curve
 from lamina.lm.train.step import init_weights, make_optimizer, make_step
 
 
-class TrainingDiverged(LMError, ArithmeticError):
+class DivergenceError(LMError, ArithmeticError):
     """The loss or the gradient is no longer finite; the last checkpoint is from before that."""
 
 
@@ -83,7 +83,11 @@ class Trainer:
         digest = hashlib.sha256()
         for document in documents:
             digest.update(np.int64(len(document)).tobytes() + document.tobytes())
-        self.fingerprint = {**config.fingerprint(), "model": model.config.to_dict(), "data": digest.hexdigest()}
+        self.fingerprint = {
+            **config.fingerprint(),
+            "model": model.config.to_dict(),
+            "data": digest.hexdigest(),
+        }
 
     def run(self, resume: bool = False, stop_after: int | None = None) -> Result:
         """Train to ``config.steps``, or until ``stop_after`` steps are done, or Ctrl-C.
@@ -99,7 +103,7 @@ class Trainer:
         ------
         CheckpointError
             The directory holds another run's checkpoints, or, without ``resume``, any.
-        TrainingDiverged
+        DivergenceError
             The loss or gradient norm is not finite.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -107,7 +111,9 @@ class Trainer:
         existing = list_checkpoints(self.directory)
         state = RunState()
         if existing and not resume:
-            raise CheckpointError(f"{self.directory} holds {existing[-1].name}: resume that run or choose another directory")
+            raise CheckpointError(
+                f"{self.directory} holds {existing[-1].name}: resume that run or choose another directory"
+            )
         init_weights(self.model, self.config.seed)
         if existing:
             state = load_checkpoint(existing[-1], self.model, optimizer, self.fingerprint)
@@ -124,7 +130,9 @@ class Trainer:
         write_curve(self.directory, state.history, self.config, png=False)
         return Result(state, interrupted.is_set() and state.step < target)
 
-    def _loop(self, state: RunState, optimizer, progress: Progress, target: int, interrupted: threading.Event) -> None:
+    def _loop(
+        self, state: RunState, optimizer, progress: Progress, target: int, interrupted: threading.Event
+    ) -> None:
         config, history = self.config, state.history
         step = make_step(self.model, optimizer, config)
         began, before = time.perf_counter(), history.seconds
@@ -138,7 +146,7 @@ class Trainer:
             loss, norm = step(batches, lr)
             mx.eval(loss, norm, self.model.parameters(), optimizer.state)
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-                raise TrainingDiverged(
+                raise DivergenceError(
                     f"step {state.step + 1}: the loss is {loss.item()} and the gradient norm {norm.item()}; "
                     f"the last checkpoint is of step {saved}: lower the learning rate from {config.lr}"
                 )
