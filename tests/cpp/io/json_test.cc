@@ -49,7 +49,7 @@ TEST(Json, BadStringsAreRefused) {
 }
 
 TEST(Json, QuoteIsUndoneByReading) {
-  const std::string text = std::string("a\"b\\c/\n\t\x01\x1f\u00e9\U0001F600", 17) + '\0';
+  const std::string text = std::string("a\"b\\c/\n\t\x01\x1f\u00e9\U0001F600") + '\0';
   EXPECT_EQ(read_string(json_quote(text)), text);
   EXPECT_EQ(json_quote("a\"\n"), "\"a\\\"\\u000a\"");
 }

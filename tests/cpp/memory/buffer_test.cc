@@ -57,6 +57,11 @@ class Memory : public testing::Test {
   size_t active_before_ = 0;
 };
 
+TEST_F(Memory, LimitsAtTheStart) {
+  EXPECT_EQ(get_memory_limit(), physical_memory_bytes() / 10 * 9);
+  EXPECT_EQ(set_cache_limit(0), get_memory_limit() / 2);
+}
+
 TEST_F(Memory, BlocksAreAlignedUsableAndLargeEnough) {
   for (size_t bytes : {size_t{0}, size_t{1}, size_t{63}, size_t{64}, size_t{65}, size_t{1000}, size_t{65536},
                        size_t{65537}, kMiB, 2 * kMiB - 1, 2 * kMiB, 3 * kMiB + 5}) {
