@@ -8,3 +8,7 @@
 #if !defined(LAMINA_WITHOUT_AVX3_DL) && !defined(HWY_WANT_AVX3_DL)
 #define HWY_WANT_AVX3_DL
 #endif
+// False where only the baseline is compiled: vectors are emulated there.
+#ifndef LAMINA_SIMD_TARGET
+#define LAMINA_SIMD_TARGET (HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128)
+#endif
