@@ -14,9 +14,10 @@
 namespace lamina::cpu::radix {
 
 inline constexpr int64_t kInsertion = 40;         // items up to which insertion sort wins
-inline constexpr int64_t kCachedBytes = 1 << 17;  // items up to which digits are sorted in the cache
+inline constexpr int64_t kCachedBytes = 1 << 18;  // size up to which digits are sorted in the cache
 inline constexpr int64_t kGrain = 1 << 14;        // items worth a thread
-inline constexpr int kBucketBits = 11;
+inline constexpr int kBucketBits = 12;
+inline constexpr int kDigitBits = 11;
 inline constexpr int64_t kBuckets = 1 << kBucketBits;
 
 template <class Item>
@@ -60,10 +61,10 @@ void sort_cached(Item* data, Item* other, int64_t n, bool want_other) {
       any |= key_of(data[i]);
     }
     const Key differ = all ^ any;
-    const int top = std::bit_width(differ), widest = n < 1024 ? 8 : kBucketBits;
+    const int top = std::bit_width(differ), widest = n < 1024 ? 8 : kDigitBits;
     int shift = differ == 0 ? 0 : std::countr_zero(differ);
     const int passes = (top - shift + widest - 1) / widest;
-    uint32_t counts[kBuckets];
+    uint32_t counts[1 << kDigitBits];
     for (int pass = passes; pass > 0; --pass) {
       const int width = (top - shift + pass - 1) / pass;
       scatter_digit(from, to, n, shift, (1u << width) - 1, counts);
