@@ -121,7 +121,8 @@ Arrays Trace::replay(const Arrays& inputs) const {
     }
     Array fresh = make_node(n.op, n.dtype, n.shape, in, std::move(params));
     if (n.results) {
-      Ref<Results> results(new Results(*n.results));
+      Ref<Results> results(new Results);
+      results->items = n.results->items;
       fresh.node()->results = std::move(results);
     }
     values.push_back(std::move(fresh));

@@ -5,6 +5,7 @@
 #include "backend/reference/arg_reduce.h"
 #include "backend/reference/concat.h"
 #include "backend/reference/copy.h"
+#include "backend/reference/elementwise.h"
 #include "backend/reference/fill.h"
 #include "backend/reference/gather.h"
 #include "backend/reference/kernels.h"

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "backend/reference/copy.h"
+#include "backend/reference/elementwise.h"
 #include "backend/reference/kernels.h"
 #include "backend/reference/matmul.h"
 #include "backend/reference/reduce.h"
