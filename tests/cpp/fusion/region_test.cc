@@ -1,0 +1,235 @@
+#include "fusion/region.h"
+
+#include <gtest/gtest.h>
+
+#include "fusion/tape.h"
+#include "lamina/error.h"
+
+namespace lamina::fusion {
+namespace {
+
+// Builds graphs by hand: leaves are declared first and renumbered behind the nodes.
+class Builder {
+ public:
+  uint32_t shape(const Shape& s) {
+    for (uint32_t i = 0; i < shapes_.size(); ++i) {
+      if (shapes_[i] == s) return i;
+    }
+    shapes_.push_back(s);
+    return static_cast<uint32_t>(shapes_.size()) - 1;
+  }
+  int leaf(const Shape& s, Dtype t = Dtype::kFloat32) {
+    leaves_.push_back({OpId::Data, t, shape(s), {}, {}, false});
+    return -static_cast<int>(leaves_.size());
+  }
+  int node(OpId op, const Shape& s, std::vector<int> in, Dtype t = Dtype::kFloat32, Axes axes = {}) {
+    nodes_.push_back({op, t, shape(s), {}, axes, false});
+    inputs_.push_back(std::move(in));
+    return static_cast<int>(nodes_.size()) - 1;
+  }
+  void want(int i) { nodes_[static_cast<size_t>(i)].wanted = true; }
+
+  Graph graph() const {
+    Graph g;
+    g.nodes = nodes_.size();
+    g.values = nodes_;
+    g.shapes = shapes_;
+    g.values.insert(g.values.end(), leaves_.begin(), leaves_.end());
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      for (int in : inputs_[i]) {
+        const int id = in >= 0 ? in : static_cast<int>(nodes_.size()) - in - 1;
+        g.values[i].inputs.push_back(static_cast<uint32_t>(id));
+      }
+    }
+    return g;
+  }
+
+ private:
+  std::vector<Shape> shapes_;
+  std::vector<Value> nodes_, leaves_;
+  std::vector<std::vector<int>> inputs_;
+};
+
+const Shape kFull{5, 7}, kRow{5, 1};
+
+// max, subtract, exp, sum, divide: softmax as its formula is written.
+Builder softmax() {
+  Builder b;
+  const int x = b.leaf(kFull);
+  const int top = b.node(OpId::Max, kRow, {x}, Dtype::kFloat32, {1});
+  const int e = b.node(OpId::Exp, kFull, {b.node(OpId::Subtract, kFull, {x, top})});
+  const int total = b.node(OpId::Sum, kRow, {e}, Dtype::kFloat32, {1});
+  b.want(b.node(OpId::Divide, kFull, {e, total}));
+  return b;
+}
+
+TEST(Regions, SoftmaxIsOneRegion) {
+  const Graph g = softmax().graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(print(g, p), "region full=(5, 7) row_axes=1: max subtract exp sum divide\n");
+}
+
+TEST(Regions, SoftmaxHasThreePhasesAndFewSlots) {
+  const Graph g = softmax().graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  EXPECT_EQ(t.phases, 3);
+  EXPECT_EQ(t.inputs.size(), 1u);
+  EXPECT_EQ(t.outputs.size(), 1u);
+  EXPECT_LE(t.slots, 3);
+  // Long rows: the exponentials are made again where they are needed, and nothing else is stored.
+  ASSERT_EQ(t.phase_code.size(), 3u);
+  auto ops = [&](size_t phase) {
+    std::string names;
+    for (int32_t i : t.phase_code[phase]) {
+      const Instr& c = t.code[static_cast<size_t>(i)];
+      if (c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce) names += std::string(op_info(c.op).name) + " ";
+    }
+    return names;
+  };
+  EXPECT_EQ(ops(0), "max ");
+  EXPECT_EQ(ops(1), "subtract exp sum ");
+  EXPECT_EQ(ops(2), "subtract exp divide ");
+}
+
+TEST(Regions, RowWorkBetweenReductionAndFullJoins) {
+  // x * rsqrt(sum(x * x) * c): the row ops are seen before the reduction that explains them.
+  Builder b;
+  const int x = b.leaf(kFull), c = b.leaf({});
+  const int sum = b.node(OpId::Sum, kRow, {b.node(OpId::Multiply, kFull, {x, x})}, Dtype::kFloat32, {1});
+  const int scale = b.node(OpId::Rsqrt, kRow, {b.node(OpId::Multiply, kRow, {sum, c})});
+  b.want(b.node(OpId::Multiply, kFull, {x, scale}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(print(g, p), "region full=(5, 7) row_axes=1: multiply sum multiply rsqrt multiply\n");
+}
+
+TEST(Regions, ReductionOverLeadingAxisStaysAlone) {
+  Builder b;
+  const int x = b.leaf(kFull);
+  const int e = b.node(OpId::Exp, kFull, {x});
+  b.want(b.node(OpId::Sum, {1, 7}, {e}, Dtype::kFloat32, {0}));
+  const Partition p = form_regions(b.graph());
+  ASSERT_EQ(p.regions.size(), 1u);
+  EXPECT_EQ(p.region_of[1], -1);
+}
+
+TEST(Regions, ValueOfTwoRegionsIsStored) {
+  // exp feeds a matrix product and an addition: it cannot be inside the addition's region.
+  Builder b;
+  const Shape square{6, 6};
+  const int e = b.node(OpId::Exp, square, {b.leaf(square)});
+  const int m = b.node(OpId::Matmul, square, {e, e});
+  b.want(b.node(OpId::Add, square, {m, e}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(p.regions.size(), 2u);
+  EXPECT_NE(p.region_of[0], p.region_of[2]);
+}
+
+TEST(Regions, PathThroughAnotherOpIsNotEnclosed) {
+  // a -> matmul -> c and a -> c: a must be finished before the product, so it cannot join c.
+  Builder b;
+  const Shape square{6, 6};
+  const int a = b.node(OpId::Exp, square, {b.leaf(square)});
+  const int d = b.node(OpId::Sin, square, {a});
+  const int m = b.node(OpId::Matmul, square, {d, d});
+  b.want(b.node(OpId::Multiply, square, {a, m}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_NE(p.region_of[static_cast<size_t>(a)], p.region_of[3]);
+}
+
+TEST(Regions, WantedInsideIsAnOutput) {
+  Builder b;
+  const int e = b.node(OpId::Exp, kFull, {b.leaf(kFull)});
+  b.want(e);
+  b.want(b.node(OpId::Sin, kFull, {e}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  ASSERT_EQ(p.regions.size(), 1u);
+  const Tape t = lower(g, p.regions[0]);
+  ASSERT_EQ(t.outputs.size(), 2u);
+  EXPECT_EQ(t.outputs[0].node, 0u);
+  EXPECT_EQ(t.outputs[1].node, 1u);
+}
+
+TEST(Regions, NodeLimitSplits) {
+  Builder b;
+  int x = b.leaf(kFull);
+  for (int i = 0; i < 1000; ++i) x = b.node(OpId::Exp, kFull, {x});
+  b.want(x);
+  Options o;
+  o.max_nodes = 64;
+  const Graph g = b.graph();
+  const Partition p = form_regions(g, o);
+  verify(g, p);
+  for (const Region& r : p.regions) EXPECT_LE(r.nodes.size(), 64u);
+  EXPECT_EQ(p.regions.size(), 16u);
+}
+
+TEST(Regions, WithoutFusionEveryNodeIsItsOwn) {
+  const Graph g = softmax().graph();
+  Options o;
+  o.fuse = false;
+  const Partition p = form_regions(g, o);
+  verify(g, p);
+  EXPECT_EQ(p.regions.size(), g.nodes);
+}
+
+TEST(Tapes, HalfPrecisionIsWidenedAtLoadsAndRoundedAtTheOutput) {
+  Builder b;
+  const int x = b.leaf(kFull, Dtype::kBFloat16);
+  const int y = b.node(OpId::Multiply, kFull, {x, x}, Dtype::kBFloat16);
+  b.want(b.node(OpId::Exp, kFull, {y}, Dtype::kBFloat16));
+  const Graph g = b.graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  EXPECT_EQ(print(t),
+            "  0 p0 full   load - bfloat16 s0\n"
+            "  1 p0 full   cast - float32 %0 s1\n"
+            "  2 p0 full   op multiply float32 %1 %1 s1\n"
+            "  3 p0 full   op exp float32 %2 s1\n"
+            "  4 p0 full   cast - bfloat16 %3 s0 -> out0\n");
+}
+
+TEST(Tapes, DonorIsNotReadAfterTheOutputIsWritten) {
+  // out = x + y may overwrite either operand; with exp(x) read later, only y.
+  Builder b;
+  const int x = b.leaf(kFull), y = b.leaf(kFull);
+  const int s = b.node(OpId::Add, kFull, {x, y});
+  b.want(s);
+  b.want(b.node(OpId::Multiply, kFull, {s, b.node(OpId::Exp, kFull, {x})}));
+  const Graph g = b.graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  for (size_t o = 0; o < t.outputs.size(); ++o) {
+    for (int32_t donor : t.donors[o]) {
+      int32_t load = -1, last = -1;
+      for (size_t i = 0; i < t.code.size(); ++i) {
+        if (t.code[i].kind == InstrKind::kLoad && t.code[i].source == donor) load = static_cast<int32_t>(i);
+        for (int32_t in : t.code[i].in) {
+          if (in == load) last = static_cast<int32_t>(i);
+        }
+      }
+      EXPECT_LE(last, t.outputs[o].value);
+    }
+  }
+}
+
+TEST(Verify, RejectsARegionThatLeaks) {
+  Builder b;
+  const Shape square{6, 6};
+  const int e = b.node(OpId::Exp, square, {b.leaf(square)});
+  const int s = b.node(OpId::Sin, square, {e});
+  b.want(b.node(OpId::Matmul, square, {e, s}));
+  const Graph g = b.graph();
+  Partition bad;
+  bad.regions.push_back({{0, 1}, g.values[0].shape, g.values[0].shape, 0});
+  bad.region_of = {0, 0, -1};
+  EXPECT_THROW(verify(g, bad), Error);
+}
+
+}  // namespace
+}  // namespace lamina::fusion
