@@ -185,4 +185,50 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
                                    const std::optional<Array>& sinks = std::nullopt);
 }  // namespace fast
 
+// Functions composed of those above.
+Array linspace(double start, double stop, int64_t num, bool endpoint, Dtype dtype);
+enum class Window : uint8_t { kBartlett, kBlackman, kHamming, kHanning };
+Array window(Window kind, int64_t length);
+Array round(const Array& a, int64_t decimals);
+Array degrees(const Array& a);
+Array radians(const Array& a);
+// NaN and infinities replaced; without posinf and neginf by the dtype's largest and smallest finite number.
+Array nan_to_num(const Array& a, double nan = 0, std::optional<double> posinf = std::nullopt,
+                 std::optional<double> neginf = std::nullopt);
+Array diff(const Array& a, int64_t n = 1, int64_t axis = -1);
+Array trace(const Array& a, int64_t offset = 0, int64_t axis1 = 0, int64_t axis2 = 1,
+            std::optional<Dtype> dtype = std::nullopt);
+Array kron(const Array& a, const Array& b);
+Array vecdot(const Array& a, const Array& b, int64_t axis = -1);
+Array median(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
+Array count_nonzero(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
+// The array with axes of length 1 added until it has n; for n = 3 as NumPy's atleast_3d places them.
+Array at_least(const Array& a, int n);
+std::vector<Array> meshgrid(std::span<const Array> arrays, bool sparse = false, bool matrix_order = false);
+enum class PadMode : uint8_t { kEdge, kReflect, kSymmetric };
+Array pad(const Array& a, std::span<const std::pair<int64_t, int64_t>> widths, PadMode mode);
+// A box of `sizes` that begins at `start` (one integer for each of `axes`, as an array) on those axes.
+Array slice(const Array& a, const Array& start, const Axes& axes, const Shape& sizes);
+Array slice_update(const Array& a, const Array& update, const Array& start, const Axes& axes);
+// For each value the first (last, where right) place in the sorted 1-d sequence that keeps it sorted; uint32.
+Array searchsorted(const Array& sorted, const Array& values, bool right = false);
+// The indices of elements that are not zero, one int64 array for each axis. Evaluates: values decide the shape.
+std::vector<Array> nonzero(const Array& a);
+// matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
+Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
+                const std::optional<Array>& b_indices);
+Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                 const std::optional<Array>& x_indices, const std::optional<Array>& w_indices, bool transpose = true,
+                 int group_size = 64, int bits = 4);
+
+namespace random {
+Array laplace(const Shape& shape, Dtype dtype = Dtype::kFloat32, double loc = 0, double scale = 1,
+              const std::optional<Array>& key = std::nullopt);
+}  // namespace random
+
+namespace fast {
+// -log softmax(logits)[..., target], one number for each row of logits.
+Array cross_entropy(const Array& logits, const Array& targets);
+}  // namespace fast
+
 }  // namespace lamina
