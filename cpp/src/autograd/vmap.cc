@@ -9,8 +9,8 @@ namespace lamina {
 namespace autograd {
 namespace {
 
-// What a function is run on under vmap: placeholders with the shape of one example, each standing for an array with
-// the mapped axis in front.
+// What a function is run on under vmap: placeholders with the shape of one example, each standing for an
+// array with the mapped axis in front.
 struct Examples {
   Arrays placeholders, mapped;
   int64_t size = 0;
@@ -184,7 +184,8 @@ Arrays all_mapped(const Examples& examples, const Arrays& outs) {
   return mapped;
 }
 
-// A custom call's function over all examples. It may have captured placeholders of `around`, which then are mapped too.
+// A custom call's function over all examples. It may have captured placeholders of `around`, which then are
+// mapped too.
 Function over_examples(const Function& fun, const std::vector<bool>& flags, const Examples& around) {
   return [fun, flags, around](const Arrays& primals) {
     Examples inside = around;
@@ -212,8 +213,8 @@ CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags,
 // The function's arguments for one example.
 Arrays open(const Arrays& args, const std::vector<int>& in_axes, Examples& examples) {
   if (args.size() != in_axes.size()) {
-    fail<ValueError>("vmap", "wants one entry of in_axes for each argument, got {} for {} arguments", in_axes.size(),
-                     args.size());
+    fail<ValueError>("vmap", "wants one entry of in_axes for each argument, got {} for {} arguments",
+                     in_axes.size(), args.size());
   }
   constexpr size_t kNone = SIZE_MAX;
   size_t first = kNone;
@@ -227,10 +228,11 @@ Arrays open(const Arrays& args, const std::vector<int>& in_axes, Examples& examp
     if (first == kNone) first = i;
     const int64_t size = args[i].shape(axis), wanted = args[first].shape(in_axes[first]);
     if (size != wanted) {
-      fail<ValueError>("vmap",
-                       "mapped axes must have one length: argument {} of shape {} has {} along axis {}, argument {} of "
-                       "shape {} has {} along axis {}",
-                       first, args[first].shape(), wanted, in_axes[first], i, args[i].shape(), size, axis);
+      fail<ValueError>(
+          "vmap",
+          "mapped axes must have one length: argument {} of shape {} has {} along axis {}, argument {} of "
+          "shape {} has {} along axis {}",
+          first, args[first].shape(), wanted, in_axes[first], i, args[i].shape(), size, axis);
     }
   }
   if (first == kNone) fail<ValueError>("vmap", "wants at least one mapped argument, in_axes has none");
@@ -245,12 +247,15 @@ Arrays open(const Arrays& args, const std::vector<int>& in_axes, Examples& examp
 // Output i with the mapped axis where `axis` wants it; `mapped` is empty where all examples share `one`.
 Array place(size_t i, const Array& one, const Array& mapped, int axis, int64_t size) {
   if (axis < -1 || axis > one.ndim()) {
-    fail<ValueError>("vmap", "out_axes[{}] must be -1 or an axis of the output of shape {} and the mapped axis, got {}",
-                     i, one.shape(), axis);
+    fail<ValueError>(
+        "vmap", "out_axes[{}] must be -1 or an axis of the output of shape {} and the mapped axis, got {}", i,
+        one.shape(), axis);
   }
-  if (axis >= 0) return moveaxis(mapped.valid() ? mapped : broadcast_to(one, in_front(size, one.shape())), 0, axis);
+  if (axis >= 0)
+    return moveaxis(mapped.valid() ? mapped : broadcast_to(one, in_front(size, one.shape())), 0, axis);
   if (mapped.valid()) {
-    fail<ValueError>("vmap", "output {} depends on a mapped argument: out_axes[{}] must be an axis, got -1", i, i);
+    fail<ValueError>("vmap", "output {} depends on a mapped argument: out_axes[{}] must be an axis, got -1",
+                     i, i);
   }
   return one;
 }
@@ -267,8 +272,8 @@ Function vmap_with(const Function& fun, const std::vector<int>& in_axes, const O
     }
     const std::vector<int> axes = out_axes(outs);
     if (axes.size() != outs.size()) {
-      fail<ValueError>("vmap", "wants one entry of out_axes for each output, got {} for {} outputs", axes.size(),
-                       outs.size());
+      fail<ValueError>("vmap", "wants one entry of out_axes for each output, got {} for {} outputs",
+                       axes.size(), outs.size());
     }
     const Arrays mapped = autograd::Batcher(examples).run(outs);
     Arrays placed;

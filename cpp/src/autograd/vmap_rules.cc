@@ -181,8 +181,6 @@ Arrays batch_by_loop(const BatchCall& b) {
   return out;
 }
 
-Arrays batch(const BatchCall& b) {
-  return b.size == 0 ? empty_outputs(b.call.node) : rule_of(b.call.op)(b);
-}
+Arrays batch(const BatchCall& b) { return b.size == 0 ? empty_outputs(b.call.node) : rule_of(b.call.op)(b); }
 
 }  // namespace lamina::autograd

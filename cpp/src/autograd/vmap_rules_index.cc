@@ -2,8 +2,8 @@
 
 #include "autograd/vmap.h"
 
-// Gather and scatter. A mapped array indexed by unmapped indices keeps its mapped axis as one more whole axis of the
-// slices; mapped indices of a mapped array are joined by an index that counts the examples.
+// Gather and scatter. A mapped array indexed by unmapped indices keeps its mapped axis as one more whole axis
+// of the slices; mapped indices of a mapped array are joined by an index that counts the examples.
 namespace lamina::autograd {
 namespace {
 
