@@ -43,6 +43,10 @@ void fill_module(py::module_& m) {
   add_printing(core);
   add_conversions(core);
   add_table_ops(core, type);
+  add_evaluation(core);
+  add_transforms(core);
+  add_compile(core);
+  add_io(core);
   def(core, "_list_functions() -> list",
       "Every function and method with its signature: what the stub file is made from.",
       [] { return list_functions(); });

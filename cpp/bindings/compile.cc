@@ -1,0 +1,120 @@
+#include <atomic>
+
+#include "autograd/trace.h"
+#include "bindings/callable.h"
+#include "bindings/ops.h"
+#include "bindings/tree.h"
+
+namespace lamina::bind {
+namespace {
+
+std::atomic<bool> compile_enabled{true};
+
+constexpr const char* kCapsule = "lamina.trace";
+
+py::capsule keep_trace(Trace trace) {
+  return py::capsule(new Trace(std::move(trace)), kCapsule, [](PyObject* o) {
+    delete static_cast<Trace*>(PyCapsule_GetPointer(o, kCapsule));
+  });
+}
+const Trace& trace_of(const py::object& capsule) {
+  return *static_cast<Trace*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
+}
+
+// Shapes and dtypes, as part of a cache key.
+py::bytes signature_of(const std::vector<Array>& arrays) {
+  std::string text;
+  auto put = [&text](int64_t v) { text.append(reinterpret_cast<const char*>(&v), sizeof v); };
+  for (const Array& a : arrays) {
+    put(static_cast<int64_t>(a.dtype()));
+    put(a.ndim());
+    for (int64_t d : a.shape()) put(d);
+  }
+  return py::bytes(text);
+}
+
+// A function traced once for each structure, constants, shapes and dtypes of its arguments and captured state.
+class CompiledCall final : public TransformCall {
+ public:
+  // extra: (inputs, outputs), trees of captured arrays or None.
+  py::object call(PyTransform* self, PyObject* args_in, PyObject* kwargs_in) override {
+    const py::object fun = self->wrapped_function();
+    const py::object args = borrowed(args_in);
+    const py::dict kwargs = kwargs_in ? py::reinterpret_borrow<py::dict>(kwargs_in) : py::dict();
+    if (!compile_enabled) return owned(PyObject_Call(fun.ptr(), args_in, kwargs.ptr()));
+    const py::tuple extra = py::reinterpret_borrow<py::tuple>(self->extra);
+    const py::object captured = extra[0], changed = extra[1];
+    const py::tuple call = py::make_tuple(args, kwargs);
+    std::vector<Array> inputs = arrays_of(call.ptr());
+    collect_arrays(captured.ptr(), inputs);
+    const py::object key =
+        py::make_tuple(structure_key(call.ptr(), "compile"), structure_key_of_state(captured), signature_of(inputs));
+    py::dict cache = py::reinterpret_borrow<py::dict>(self->cache);
+    if (!cache.contains(key)) cache[key] = record(fun, call, captured, changed, inputs);
+    const py::tuple entry = py::reinterpret_borrow<py::tuple>(py::object(cache[key]));
+    const std::vector<Array> outs = trace_of(entry[0]).replay(inputs);
+    size_t next = 0;
+    const py::object result = replace_arrays(py::object(entry[1]).ptr(), outs, next);
+    write_back(changed.ptr(), py::object(entry[2]).ptr(), outs, next);
+    return result;
+  }
+
+ private:
+  // Captured state may hold anything; what is neither a container nor an array does not take part.
+  static py::object structure_key_of_state(const py::object& state) {
+    const py::object bare = map_leaves(state.ptr(), [](PyObject* leaf) {
+      return is_array(leaf) ? borrowed(leaf) : py::object(py::none());
+    });
+    return structure_key(bare.ptr(), "compile");
+  }
+
+  static py::tuple record(const py::object& fun, const py::tuple& call, const py::object& captured,
+                          const py::object& changed, const std::vector<Array>& inputs) {
+    py::object result, state;
+    auto traced = [&](const std::vector<Array>& placeholders) {
+      size_t next = 0;
+      const py::tuple replaced =
+          py::reinterpret_borrow<py::tuple>(replace_arrays(call.ptr(), placeholders, next));
+      write_back(captured.ptr(), captured.ptr(), placeholders, next);
+      result = owned(PyObject_Call(fun.ptr(), py::object(replaced[0]).ptr(), py::object(replaced[1]).ptr()));
+      std::vector<Array> outs = arrays_of(result.ptr());
+      collect_arrays(changed.ptr(), outs);
+      // A copy of the containers: the live ones go back to what they were.
+      state = map_leaves(changed.ptr(), [](PyObject* leaf) { return borrowed(leaf); });
+      return outs;
+    };
+    const TreeSnapshot before_inputs(captured.ptr()), before_outputs(changed.ptr());
+    py::capsule trace = keep_trace(Trace(traced, inputs));
+    return py::make_tuple(trace, result, state);
+  }
+};
+
+}  // namespace
+
+void add_compile(const Scope& core) {
+  def(core,
+      "compile(fun: Callable[P, R], inputs: object | None = None, outputs: object | None = None, shapeless: bool = "
+      "False) -> Callable[P, R]",
+      "A function that runs `fun` once for each structure, shape and dtype of its arguments and afterwards builds the "
+      "recorded graph without running Python.\n\n"
+      "Results are those of plain evaluation bit for bit. Arguments that are not arrays are constants: another value "
+      "means another trace. Evaluating an array inside `fun` while it is traced raises ValueError.\n"
+      "@inputs Lists, dicts or modules whose arrays `fun` reads and that change between calls.\n"
+      "@outputs Containers that `fun` updates; each call updates them too.\n"
+      "@shapeless Accepted for compatibility: a new shape is traced again, and no kernel is ever compiled.\n"
+      "@raises TypeError An argument cannot be hashed.\n"
+      ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
+      [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool) {
+        py::object out = make_transform("compile", fun, py::make_tuple(borrowed(inputs), borrowed(outputs)),
+                                        std::make_unique<CompiledCall>());
+        give_cache(out.ptr());
+        return out;
+      });
+  def(core, "disable_compile() -> None",
+      "Makes all compiled functions run as plain Python, for debugging.\n>>> mx.disable_compile()\n>>> mx.enable_compile()\n",
+      [] { compile_enabled = false; });
+  def(core, "enable_compile() -> None", "Undoes `disable_compile`.\n>>> mx.enable_compile()\n",
+      [] { compile_enabled = true; });
+}
+
+}  // namespace lamina::bind

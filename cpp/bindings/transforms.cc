@@ -1,0 +1,439 @@
+#include "lamina/transforms.h"
+
+#include <algorithm>
+#include <set>
+
+#include "autograd/vmap.h"
+#include "bindings/callable.h"
+#include "bindings/ops.h"
+#include "bindings/tree.h"
+
+namespace lamina::bind {
+namespace {
+
+py::tuple args_of(PyObject* args) { return py::reinterpret_borrow<py::tuple>(args); }
+py::dict kwargs_of(PyObject* kwargs) {
+  return kwargs ? py::reinterpret_borrow<py::dict>(kwargs) : py::dict();
+}
+py::object call_python(PyObject* f, const py::tuple& args, const py::dict& kwargs) {
+  return owned(PyObject_Call(f, args.ptr(), kwargs.ptr()));
+}
+
+// The arrays of what a function returned: an array, or a list or tuple of arrays.
+std::vector<Array> outputs_of(const py::object& result, const char* name) {
+  if (is_array(result.ptr())) return {value_of(result.ptr())};
+  const auto items = as_items(result.ptr());
+  std::vector<Array> out;
+  for (size_t i = 0; items && i < items->size(); ++i) {
+    if (!is_array((*items)[i].ptr())) break;
+    out.push_back(value_of((*items)[i].ptr()));
+  }
+  if (!items || out.size() != items->size()) {
+    throw ValueError(std::string("[") + name + "] the function must return an array or a sequence of arrays, got " +
+                     type_name(result.ptr()));
+  }
+  return out;
+}
+
+// ---- grad and value_and_grad ----
+
+struct Wanted {
+  std::vector<int64_t> positions;
+  std::vector<std::string> names;
+  bool one_position = false;  // argnums was an int: its gradient comes without a tuple
+  bool one_name = false;
+};
+
+Wanted wanted_of(const char* function, PyObject* argnums, PyObject* argnames) {
+  Wanted w;
+  if (PyUnicode_Check(argnames)) {
+    w.names.push_back(py::cast<std::string>(borrowed(argnames)));
+    w.one_name = true;
+  } else if (const auto items = as_items(argnames)) {
+    for (const py::object& item : *items) {
+      if (!PyUnicode_Check(item.ptr())) {
+        throw TypeError(std::string(function) + "(): argument 'argnames' wants str | Sequence[str]");
+      }
+      w.names.push_back(py::cast<std::string>(item));
+    }
+  } else {
+    throw TypeError(std::string(function) + "(): argument 'argnames' wants str | Sequence[str], got " +
+                    type_name(argnames));
+  }
+  if (argnums == Py_None) {
+    if (w.names.empty()) {
+      w.positions = {0};
+      w.one_position = true;
+    }
+  } else if (const auto one = as_integer(argnums)) {
+    w.positions = {*one};
+    w.one_position = true;
+  } else if (const auto many = as_integers(argnums)) {
+    w.positions.assign(many->begin(), many->end());
+  } else {
+    throw TypeError(std::string(function) + "(): argument 'argnums' wants int | Sequence[int] | None, got " +
+                    type_name(argnums));
+  }
+  const std::set<int64_t> distinct(w.positions.begin(), w.positions.end());
+  if (distinct.size() != w.positions.size()) {
+    throw ValueError(std::string("[") + function + "] argnums names an argument twice");
+  }
+  for (int64_t p : w.positions) {
+    if (p < 0) throw ValueError(std::string("[") + function + "] argnums must not be negative, got " + std::to_string(p));
+  }
+  return w;
+}
+
+class GradCall final : public TransformCall {
+ public:
+  GradCall(const char* name, Wanted wanted, bool with_value)
+      : name_(name), wanted_(std::move(wanted)), with_value_(with_value) {}
+
+  py::object call(PyTransform* self, PyObject* args_in, PyObject* kwargs_in) override {
+    const py::object keep = self->wrapped_function();
+    const py::tuple args = args_of(args_in);
+    const py::dict kwargs = kwargs_of(kwargs_in);
+    check_arguments(args, kwargs);
+    std::vector<Array> primals;
+    for (int64_t p : wanted_.positions) collect_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), primals);
+    for (const std::string& n : wanted_.names) collect_arrays(py::object(kwargs[n.c_str()]).ptr(), primals);
+    for (const Array& p : primals) {
+      if (!is_inexact(p.dtype())) {
+        throw ValueError(std::string("[") + name_ + "] gradients are taken with respect to floating arrays, got dtype " +
+                         std::string(dtype_name(p.dtype())));
+      }
+    }
+    py::object result;
+    auto fun = [&](const std::vector<Array>& tracers) {
+      result = with_tracers(keep, args, kwargs, tracers);
+      return std::vector<Array>{loss_of(result)};
+    };
+    std::vector<int> all(primals.size());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
+    const auto [outs, grads] = lamina::value_and_grad(fun, all)(primals);
+    const py::object gradients = shaped(args, kwargs, grads);
+    return with_value_ ? py::object(py::make_tuple(result, gradients)) : gradients;
+  }
+
+ private:
+  void check_arguments(const py::tuple& args, const py::dict& kwargs) const {
+    for (int64_t p : wanted_.positions) {
+      if (static_cast<size_t>(p) >= args.size()) {
+        throw ValueError(std::string("[") + name_ + "] argnums names argument " + std::to_string(p) + ", but only " +
+                         std::to_string(args.size()) + " positional arguments came");
+      }
+    }
+    for (const std::string& n : wanted_.names) {
+      if (!kwargs.contains(n)) {
+        throw ValueError(std::string("[") + name_ + "] argnames names '" + n + "', which is no keyword argument of the call");
+      }
+    }
+  }
+
+  py::object with_tracers(const py::object& f, const py::tuple& args, const py::dict& kwargs,
+                          const std::vector<Array>& tracers) const {
+    size_t next = 0;
+    py::list positional(args);
+    py::dict named = kwargs.attr("copy")();
+    for (int64_t p : wanted_.positions) {
+      positional[static_cast<size_t>(p)] = replace_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), tracers, next);
+    }
+    for (const std::string& n : wanted_.names) {
+      named[n.c_str()] = replace_arrays(py::object(kwargs[n.c_str()]).ptr(), tracers, next);
+    }
+    return call_python(f.ptr(), py::tuple(positional), named);
+  }
+
+  Array loss_of(const py::object& result) const {
+    py::object first = result;
+    if (PyTuple_Check(result.ptr()) || PyList_Check(result.ptr())) {
+      const auto items = as_items(result.ptr());
+      if (!items->empty()) first = items->front();
+    }
+    if (!is_array(first.ptr())) {
+      throw ValueError(std::string("[") + name_ +
+                       "] the function must return a scalar array, or a tuple that begins with one, got " +
+                       type_name(first.ptr()));
+    }
+    return value_of(first.ptr());
+  }
+
+  py::object shaped(const py::tuple& args, const py::dict& kwargs, const std::vector<Array>& grads) const {
+    size_t next = 0;
+    py::list positional;
+    py::dict named;
+    for (int64_t p : wanted_.positions) {
+      positional.append(replace_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), grads, next));
+    }
+    for (const std::string& n : wanted_.names) {
+      named[n.c_str()] = replace_arrays(py::object(kwargs[n.c_str()]).ptr(), grads, next);
+    }
+    const py::object by_position = wanted_.one_position ? py::object(positional[0]) : py::object(py::tuple(positional));
+    if (wanted_.names.empty()) return by_position;
+    return py::make_tuple(wanted_.positions.empty() ? py::none() : by_position, named);
+  }
+
+  const char* name_;
+  Wanted wanted_;
+  bool with_value_;
+};
+
+// ---- vjp and jvp ----
+
+lamina::Function list_function(PyObject* fun, const char* name) {
+  return [fun, name](const std::vector<Array>& primals) {
+    py::list args;
+    for (const Array& p : primals) args.append(wrapped(p));
+    return outputs_of(call_python(fun, py::tuple(args), py::dict()), name);
+  };
+}
+
+// ---- vmap ----
+
+// One axis for each array of `tree`: the prefix tree `axes` holds ints or None.
+void spread_axes(PyObject* tree, PyObject* axes, std::vector<int64_t>& out, const char* what) {
+  auto fail_at = [&](PyObject* got) {
+    throw ValueError(std::string("[vmap] ") + what + " must be an int, None, or a tree that fits the values, got " +
+                     type_name(got));
+  };
+  if (is_array(tree)) {
+    if (axes == Py_None) {
+      out.push_back(INT64_MIN);
+    } else if (const auto axis = as_integer(axes)) {
+      out.push_back(*axis);
+    } else {
+      fail_at(axes);
+    }
+    return;
+  }
+  const bool prefix = axes == Py_None || as_integer(axes).has_value();
+  if (PyDict_Check(tree)) {
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(tree, &at, &key, &value)) {
+      PyObject* part = prefix ? axes : PyDict_Check(axes) ? PyDict_GetItem(axes, key) : nullptr;
+      if (!part) fail_at(axes);
+      spread_axes(value, part, out, what);
+    }
+  } else if (PyList_Check(tree) || PyTuple_Check(tree)) {
+    const auto items = as_items(tree);
+    const auto parts = prefix ? std::nullopt : as_items(axes);
+    if (!prefix && (!parts || parts->size() != items->size())) fail_at(axes);
+    for (size_t i = 0; i < items->size(); ++i) {
+      spread_axes((*items)[i].ptr(), prefix ? axes : (*parts)[i].ptr(), out, what);
+    }
+  }
+}
+
+// Negative axes count from the end of an array with `ndim` axes; INT64_MIN says not mapped.
+std::vector<int> resolve_axes(const std::vector<int64_t>& axes, const std::vector<int64_t>& ndims, const char* what) {
+  std::vector<int> out;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    if (axes[i] == INT64_MIN) {
+      out.push_back(-1);
+      continue;
+    }
+    if (axes[i] < -ndims[i] || axes[i] >= ndims[i]) {
+      throw ValueError(std::string("[vmap] ") + what + " " + std::to_string(axes[i]) + " is out of bounds for an array with " +
+                       std::to_string(ndims[i]) + " axes");
+    }
+    out.push_back(static_cast<int>(axes[i] < 0 ? axes[i] + ndims[i] : axes[i]));
+  }
+  return out;
+}
+
+class VmapCall final : public TransformCall {
+ public:
+  // extra: (in_axes, out_axes)
+  py::object call(PyTransform* self, PyObject* args_in, PyObject* kwargs_in) override {
+    const py::object fun = self->wrapped_function();
+    const py::tuple extra = py::reinterpret_borrow<py::tuple>(self->extra);
+    const py::object in_axes = extra[0], out_axes = extra[1];
+    const py::tuple args = args_of(args_in);
+    const py::dict kwargs = kwargs_of(kwargs_in);
+    const std::vector<Array> inputs = arrays_of(args.ptr());
+    std::vector<int64_t> axes, ndims;
+    spread_axes(args.ptr(), in_axes.ptr(), axes, "in_axes");
+    for (const Array& a : inputs) ndims.push_back(a.ndim());
+    const std::vector<int> in = resolve_axes(axes, ndims, "in_axes");
+    py::object result;
+    auto body = [&](const std::vector<Array>& x) {
+      size_t next = 0;
+      const py::object traced = replace_arrays(args.ptr(), x, next);
+      result = call_python(fun.ptr(), py::reinterpret_borrow<py::tuple>(traced), kwargs);
+      return arrays_of(result.ptr());
+    };
+    auto late = [&](const std::vector<Array>& outs) {
+      std::vector<int64_t> spread, ranks;
+      spread_axes(result.ptr(), out_axes.ptr(), spread, "out_axes");
+      for (const Array& a : outs) ranks.push_back(a.ndim() + 1);
+      return resolve_axes(spread, ranks, "out_axes");
+    };
+    const std::vector<Array> mapped = vmap_with(body, in, late)(inputs);
+    size_t next = 0;
+    return replace_arrays(result.ptr(), mapped, next);
+  }
+};
+
+// ---- checkpoint and custom functions ----
+
+// A Python function over trees as one over arrays; remembers the tree of its last result.
+struct TreeFunction {
+  Held fun;
+  Held args;
+  std::shared_ptr<Held> result = std::make_shared<Held>();
+
+  std::vector<Array> operator()(const std::vector<Array>& arrays) const {
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    struct Release {
+      PyGILState_STATE state;
+      ~Release() { PyGILState_Release(state); }
+    } release{gil};
+    size_t next = 0;
+    const py::object traced = replace_arrays(args.get(), arrays, next);
+    const py::object out = call_python(fun.get(), py::reinterpret_borrow<py::tuple>(traced), py::dict());
+    *result = hold(out.ptr());
+    return arrays_of(out.ptr());
+  }
+};
+
+class CheckpointCall final : public TransformCall {
+ public:
+  py::object call(PyTransform* self, PyObject* args, PyObject* kwargs_in) override {
+    py::object fun = self->wrapped_function();
+    if (kwargs_in && PyDict_Size(kwargs_in) > 0) {
+      fun = py::module_::import("functools").attr("partial")(fun, **kwargs_of(kwargs_in));
+    }
+    const TreeFunction f{hold(fun.ptr()), hold(args)};
+    const std::vector<Array> outs = lamina::checkpoint(f)(arrays_of(args));
+    size_t next = 0;
+    return replace_arrays(f.result->get(), outs, next);
+  }
+};
+
+// What a custom rule gets and gives: one array stays bare.
+py::object bare_or_tuple(const std::vector<Array>& arrays) {
+  if (arrays.size() == 1) return wrapped(arrays[0]);
+  return owned(wrap_tuple(arrays));
+}
+
+class CustomCall final : public TransformCall {
+ public:
+  // extra: a dict with "vjp" and "jvp" where they were given.
+  py::object call(PyTransform* self, PyObject* args, PyObject* kwargs) override {
+    const py::object fun = self->wrapped_function();
+    if (kwargs && PyDict_Size(kwargs) > 0) {
+      throw TypeError("a custom_function takes positional arguments only");
+    }
+    const py::dict rules = py::reinterpret_borrow<py::dict>(self->extra);
+    if (!rules.contains("vjp")) return call_python(fun.ptr(), args_of(args), py::dict());
+    const TreeFunction f{hold(fun.ptr()), hold(args)};
+    const Held rule = hold(py::object(rules["vjp"]).ptr());
+    auto vjp_rule = [rule, f](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+      size_t next = 0;
+      const py::object tree = replace_arrays(f.args.get(), primals, next);
+      const py::tuple all = py::reinterpret_borrow<py::tuple>(tree);
+      const py::object arg = all.size() == 1 ? py::object(all[0]) : py::object(all);
+      const py::object given = call_python(
+          rule.get(), py::make_tuple(arg, bare_or_tuple(cotangents), bare_or_tuple(outputs)), py::dict());
+      std::vector<Array> grads = arrays_of(given.ptr());
+      if (grads.size() != primals.size()) {
+        throw ValueError("[custom_function] the vjp must return one gradient for each of " +
+                         std::to_string(primals.size()) + " arrays, returned " + std::to_string(grads.size()));
+      }
+      return grads;
+    };
+    const std::vector<Array> outs = lamina::custom_vjp(f, vjp_rule)(arrays_of(args));
+    size_t next = 0;
+    return replace_arrays(f.result->get(), outs, next);
+  }
+};
+
+std::vector<Array> list_argument(const Any& a) {
+  const auto items = as_items(a.object);
+  if (!items) a.wrong();
+  std::vector<Array> out;
+  for (const py::object& item : *items) {
+    auto array = as_array(item.ptr());
+    if (!array) a.wrong();
+    out.push_back(*std::move(array));
+  }
+  return out;
+}
+
+}  // namespace
+
+void add_transforms(const Scope& core) {
+  py::module_ m = py::reinterpret_borrow<py::module_>(core.object);
+  add_transform_type(m);
+  def(core,
+      "grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = []) -> "
+      "Callable[P, Any]",
+      "A function that returns the gradient of `fun`, whose result is a scalar array or a tuple beginning with one.\n"
+      "@argnums Positions of the arguments (arrays or trees of arrays) to differentiate; 0 unless argnames are given.\n"
+      "@argnames Names of keyword arguments to differentiate.\n"
+      "@returns Gradients like the argument; a tuple for several; with argnames a pair (by position, by name).\n"
+      "@raises ValueError The result is no scalar, or an argument is not floating.\n"
+      ">>> mx.grad(lambda x: (x * x).sum())(mx.array([1.0, 2.0]))\narray([2, 4], dtype=float32)\n",
+      [](PyObject* fun, PyObject* argnums, PyObject* argnames) {
+        return make_transform("grad", fun, py::object(),
+                              std::make_unique<GradCall>("grad", wanted_of("grad", argnums, argnames), false));
+      });
+  def(core,
+      "value_and_grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = "
+      "[]) -> Callable[P, tuple[R, Any]]",
+      "A function that returns the result of `fun` and its gradient, computed together.\n"
+      "@argnums As for `grad`.\n@argnames As for `grad`.\n"
+      "@returns (value, gradients); where fun returns a tuple, all of it is the value.\n"
+      "@raises ValueError The result is no scalar, or an argument is not floating.\n"
+      ">>> value, gradient = mx.value_and_grad(lambda x: (x * x).sum())(mx.array([1.0, 2.0]))\n"
+      ">>> value.item(), gradient.tolist()\n(5.0, [2.0, 4.0])\n",
+      [](PyObject* fun, PyObject* argnums, PyObject* argnames) {
+        return make_transform(
+            "value_and_grad", fun, py::object(),
+            std::make_unique<GradCall>("value_and_grad", wanted_of("value_and_grad", argnums, argnames), true));
+      });
+  def(core, "vjp(fun: Callable, primals: list[array], cotangents: list[array]) -> tuple[list[array], list[array]]",
+      "The outputs of `fun` and the products of the cotangents with its Jacobian.\n"
+      "@primals Arguments of fun.\n@cotangents One for each output, of its shape.\n"
+      "@returns (outputs, one product for each primal).\n"
+      "@raises ValueError Numbers or shapes of cotangents and outputs differ.\n"
+      ">>> outs, grads = mx.vjp(mx.sin, (mx.array(0.0),), (mx.array(2.0),))\n>>> grads[0].item()\n2.0\n",
+      [](PyObject* fun, Any primals, Any cotangents) {
+        auto [outs, grads] = vjp(list_function(fun, "vjp"), list_argument(primals), list_argument(cotangents));
+        return py::object(py::make_tuple(owned(wrap_list(outs)), owned(wrap_list(grads))));
+      });
+  def(core, "jvp(fun: Callable, primals: list[array], tangents: list[array]) -> tuple[list[array], list[array]]",
+      "The outputs of `fun` and the products of its Jacobian with the tangents.\n"
+      "@primals Arguments of fun.\n@tangents One for each primal, of its shape.\n"
+      "@returns (outputs, one product for each output).\n"
+      "@raises ValueError Numbers or shapes of tangents and primals differ.\n"
+      ">>> outs, tangents = mx.jvp(mx.sin, (mx.array(0.0),), (mx.array(2.0),))\n>>> tangents[0].item()\n2.0\n",
+      [](PyObject* fun, Any primals, Any tangents) {
+        auto [outs, products] = jvp(list_function(fun, "jvp"), list_argument(primals), list_argument(tangents));
+        return py::object(py::make_tuple(owned(wrap_list(outs)), owned(wrap_list(products))));
+      });
+  def(core, "vmap(fun: Callable[P, R], in_axes: object = 0, out_axes: object = 0) -> Callable[P, R]",
+      "A function that maps `fun` over an axis of its arguments and stacks the results, without a loop.\n"
+      "@in_axes The mapped axis of each array: an int or None (not mapped) for all, or a tree of them like the arguments.\n"
+      "@out_axes Where the mapped axis goes in each result; None for results that do not depend on it.\n"
+      "@raises ValueError Axes out of bounds, or mapped axes of different lengths.\n"
+      ">>> mx.vmap(lambda x, y: (x * y).sum(), in_axes=(0, None))(mx.ones((3, 2)), mx.array([1.0, 2.0]))\n"
+      "array([3, 3, 3], dtype=float32)\n",
+      [](PyObject* fun, PyObject* in_axes, PyObject* out_axes) {
+        return make_transform("vmap", fun, py::make_tuple(borrowed(in_axes), borrowed(out_axes)),
+                              std::make_unique<VmapCall>());
+      });
+  def(core, "checkpoint(fun: Callable[P, R]) -> Callable[P, R]",
+      "A function like `fun` whose intermediate results are computed again for the gradient instead of kept.\n"
+      "@fun Gradients flow to the arrays among its positional arguments.\n"
+      ">>> f = mx.checkpoint(lambda x: mx.sin(mx.sin(x)))\n>>> mx.grad(f)(mx.array(0.0)).item()\n1.0\n",
+      [](PyObject* fun) { return make_transform("checkpoint", fun, py::object(), std::make_unique<CheckpointCall>()); });
+  def(core, "_make_custom_function(fun: Callable, rules: dict) -> Callable",
+      "What `custom_function` objects call.",
+      [](PyObject* fun, PyObject* rules) {
+        return make_transform("custom_function", fun, borrowed(rules), std::make_unique<CustomCall>());
+      });
+}
+
+}  // namespace lamina::bind
