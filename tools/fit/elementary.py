@@ -1,7 +1,7 @@
 """Print the coefficients used by cpp/src/backend/cpu/math*-inl.h, as C++ hexadecimal literals.
 
-Run ``python elementary.py [name ...]``; needs mpmath and NumPy. Each line ends with log2 of the largest relative
-error that the model leaves before any rounding of its evaluation.
+Run ``python elementary.py [name ...]``; needs mpmath and NumPy. Each line ends with log2 of the largest
+relative error that the model leaves before any rounding of its evaluation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 
 import mpmath as mp
-
 from minimax import Function, fit, round_float32, round_float64
 
 
@@ -72,9 +71,17 @@ FITS: dict[str, Callable[[], None]] = {
     ),
     # For float32 power, evaluated in double.
     "log2": lambda: relative(
-        "log2", lambda s: 2 * mp.atanh(s) / mp.log(2), lambda s: mp.mpf(0), powers(1, 6, 2), 1e-3, 0.1716, double=True
+        "log2",
+        lambda s: 2 * mp.atanh(s) / mp.log(2),
+        lambda s: mp.mpf(0),
+        powers(1, 6, 2),
+        1e-3,
+        0.1716,
+        double=True,
     ),
-    "exp2": lambda: relative("exp2", lambda f: mp.mpf(2) ** f, lambda f: mp.mpf(0), powers(0, 8), -0.5, 0.5, double=True),
+    "exp2": lambda: relative(
+        "exp2", lambda f: mp.mpf(2) ** f, lambda f: mp.mpf(0), powers(0, 8), -0.5, 0.5, double=True
+    ),
     "erfinv_mid": lambda: erfinv_fit("erfinv_mid", lambda t: t + mp.mpf(2.5), -2.5, 2.5, 10),
     "erfinv_tail": lambda: erfinv_fit("erfinv_tail", lambda t: (t + 3) ** 2, float(mp.sqrt(5)) - 3, 1.0, 9),
 }

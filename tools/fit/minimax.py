@@ -1,7 +1,7 @@
 """Minimax fits of linear models, with coefficients rounded to the working format.
 
-A linear model is ``sum(c[j] * basis[j](x))``; its fit minimises the largest ``weight(x) * |model(x) - target(x)|``
-on an interval by Remez exchange in extended precision.
+A linear model is ``sum(c[j] * basis[j](x))``; its fit minimises the largest weighted distance
+``weight(x) * |model(x) - target(x)|`` on an interval by Remez exchange in extended precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def chebyshev_grid(lo: mp.mpf, hi: mp.mpf, points: int) -> list[mp.mpf]:
 def remez(
     target: Sequence[mp.mpf], basis: Sequence[Sequence[mp.mpf]], weight: Sequence[mp.mpf], rounds: int = 60
 ) -> tuple[list[mp.mpf], mp.mpf]:
-    """Fit `basis` (one list of grid values per function) to `target`; return coefficients and largest error."""
+    """Fit `basis`, grid values of each function, to `target`; return coefficients and largest error."""
     n, points = len(basis), len(target)
     chosen = [round((points - 1) * (1 - np.cos(np.pi * k / n)) / 2) for k in range(n + 1)]
     coefficients: list[mp.mpf] = []
@@ -41,7 +41,8 @@ def remez(
         solution = mp.lu_solve(system, right)
         coefficients, level = [solution[j] for j in range(n)], abs(solution[n])
         errors = [
-            weight[k] * (sum(coefficients[j] * basis[j][k] for j in range(n)) - target[k]) for k in range(points)
+            weight[k] * (sum(coefficients[j] * basis[j][k] for j in range(n)) - target[k])
+            for k in range(points)
         ]
         largest = max(abs(e) for e in errors)
         if largest <= level * (1 + mp.mpf(10) ** -6):
@@ -94,6 +95,7 @@ def fit(
     exact, _ = remez(rest, values, weights)
     rounded = [rounding(c) for c in exact]
     errors = [
-        weights[k] * (sum(c * v[k] for c, v in zip(rounded, values)) - rest[k]) for k in range(points)
+        weights[k] * (sum(c * v[k] for c, v in zip(rounded, values, strict=True)) - rest[k])
+        for k in range(points)
     ]
     return [float(c) for c in rounded], float(max(abs(e) for e in errors))

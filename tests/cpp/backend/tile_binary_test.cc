@@ -56,7 +56,8 @@ void check(T x, T y, ResultOf<R, T> got) {
     // The sum cancels where the operands are negative: the error is measured against 1 there.
     if (scalar::isfinite(static_cast<Out>(truth))) {
       auto eps = std::numeric_limits<decltype(std::abs(got))>::epsilon();
-      auto bound = (R::kRow.ulp + (scalar::kIsComplex<T> ? 8 : 1)) * eps * std::max<double>(1, std::abs(Out(truth)));
+      auto bound =
+          (R::kRow.ulp + (scalar::kIsComplex<T> ? 8 : 1)) * eps * std::max<double>(1, std::abs(Out(truth)));
       ASSERT_LE(std::abs(W(got) - truth), bound) << where << " of " << x << ", " << y << " is " << got;
       return;
     }
@@ -69,7 +70,8 @@ void check(T x, T y, ResultOf<R, T> got) {
         << where << " of " << x << ", " << y << " is " << got << ", not " << want;
     constexpr bool kEitherZero = R::kRow.id == OpId::Maximum || R::kRow.id == OpId::Minimum;
     if (want == 0 && !kEitherZero) {
-      ASSERT_EQ(std::signbit(got), std::signbit(want)) << where << " of " << x << ", " << y << ": sign of zero";
+      ASSERT_EQ(std::signbit(got), std::signbit(want))
+          << where << " of " << x << ", " << y << ": sign of zero";
     }
   } else {
     ASSERT_EQ(+got, +static_cast<Out>(truth)) << where << " of " << +x << ", " << +y;
@@ -83,7 +85,8 @@ TEST_P(TileBinary, KeepsEachRowsErrorBound) {
     for_each_type(row, []<class T>(TypeTag<T>) {
       TileFn fn = simd_tile(R::kRow.id, kDtypeOf<T>);
       ASSERT_NE(fn, nullptr);
-      std::vector<T> xs = testing::draws<T>(20000, R::kRow.range, 3), ys = testing::draws<T>(20000, R::kRow.range, 5);
+      std::vector<T> xs = testing::draws<T>(20000, R::kRow.range, 3),
+                     ys = testing::draws<T>(20000, R::kRow.range, 5);
       for (T x : testing::special_values<T>()) {
         for (T y : testing::special_values<T>()) {
           xs.push_back(x);
@@ -107,12 +110,14 @@ TEST_P(TileBinary, EveryLengthWritesItsElementsAndNoOthers) {
       using Out = ResultOf<R, T>;
       constexpr size_t kMost = 130;
       TileFn fn = simd_tile(R::kRow.id, kDtypeOf<T>);
-      Buffer<T> xs(testing::draws<T>(kMost, R::kRow.range, 11)), ys(testing::draws<T>(kMost, R::kRow.range, 13));
+      Buffer<T> xs(testing::draws<T>(kMost, R::kRow.range, 11)),
+          ys(testing::draws<T>(kMost, R::kRow.range, 13));
       Buffer<Out> whole(kMost);
       const void* operands[] = {xs.data(), ys.data()};
       fn(operands, whole.data(), kMost);
       for (size_t n = 0; n <= kMost; ++n) {
-        Guarded x(n * sizeof(T), sizeof(T)), y(n * sizeof(T), 2 * sizeof(T)), out(n * sizeof(Out), sizeof(Out));
+        Guarded x(n * sizeof(T), sizeof(T)), y(n * sizeof(T), 2 * sizeof(T)),
+            out(n * sizeof(Out), sizeof(Out));
         std::memcpy(x.data(), xs.data(), n * sizeof(T));
         std::memcpy(y.data(), ys.data(), n * sizeof(T));
         const void* guarded[] = {x.data(), y.data()};
@@ -124,7 +129,8 @@ TEST_P(TileBinary, EveryLengthWritesItsElementsAndNoOthers) {
             std::memcpy(x.data(), xs.data(), n * sizeof(T));
             std::memcpy(y.data(), ys.data(), n * sizeof(T));
             fn(guarded, target->data(), n);
-            ASSERT_EQ(std::memcmp(target->data(), whole.data(), n * sizeof(Out)), 0) << R::kRow.name << " in place";
+            ASSERT_EQ(std::memcmp(target->data(), whole.data(), n * sizeof(Out)), 0)
+                << R::kRow.name << " in place";
             ASSERT_TRUE(x.intact() && y.intact()) << R::kRow.name << " in place, n = " << n;
           }
         }

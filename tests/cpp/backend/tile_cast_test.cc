@@ -90,7 +90,8 @@ TEST_P(TileCast, AgreesWithTheDefinition) {
     const void* operands[] = {in.data()};
     cast_tile(kDtypeOf<From>, kDtypeOf<To>)(operands, got.data(), in.size());
     reference_cast(kDtypeOf<From>, kDtypeOf<To>)(operands, want.data(), in.size());
-    for (size_t i = 0; i < in.size(); ++i) ASSERT_TRUE(same(got[i], want[i])) << pair_name<From, To>() << ", input " << i;
+    for (size_t i = 0; i < in.size(); ++i)
+      ASSERT_TRUE(same(got[i], want[i])) << pair_name<From, To>() << ", input " << i;
   });
 }
 
@@ -109,11 +110,13 @@ TEST_P(TileCast, EveryLengthWritesItsElementsAndNoOthers) {
       if (n != 0) std::memcpy(in.data(), values.data(), n * sizeof(From));
       const void* guarded[] = {in.data()};
       fn(guarded, out.data(), n);
-      ASSERT_EQ(std::memcmp(out.data(), whole.data(), n * sizeof(To)), 0) << pair_name<From, To>() << ", n = " << n;
+      ASSERT_EQ(std::memcmp(out.data(), whole.data(), n * sizeof(To)), 0)
+          << pair_name<From, To>() << ", n = " << n;
       ASSERT_TRUE(out.intact() && in.intact()) << pair_name<From, To>() << ", n = " << n;
       if constexpr (sizeof(To) == sizeof(From)) {
         fn(guarded, in.data(), n);
-        ASSERT_EQ(std::memcmp(in.data(), whole.data(), n * sizeof(To)), 0) << pair_name<From, To>() << " in place";
+        ASSERT_EQ(std::memcmp(in.data(), whole.data(), n * sizeof(To)), 0)
+            << pair_name<From, To>() << " in place";
         ASSERT_TRUE(in.intact()) << pair_name<From, To>() << " in place, n = " << n;
       }
     }
@@ -207,7 +210,8 @@ TEST(CastDefinition, SixteenBitFloatsSurviveARoundTrip) {
 
 TEST(CastDefinition, TruncatesFloatsAsNumPyDoes) {
   using scalar::convert;
-  constexpr float kInf = std::numeric_limits<float>::infinity(), kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity(),
+                  kNan = std::numeric_limits<float>::quiet_NaN();
   constexpr int32_t kSmallest = std::numeric_limits<int32_t>::min();
   EXPECT_EQ(convert<int32_t>(-1.9f), -1);
   EXPECT_EQ(convert<int32_t>(1.9f), 1);

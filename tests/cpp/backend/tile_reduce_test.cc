@@ -15,7 +15,8 @@ constexpr OpId kReductions[] = {
 constexpr DtypeSet allowed(OpId id) {
   switch (id) {
 #define REDUCE(id, name, dtypes, ...) \
-  case OpId::id: return dtypes;
+  case OpId::id:                      \
+    return dtypes;
 #include "lamina/table/reduce.def"
 #undef REDUCE
     default: return 0;
@@ -58,14 +59,16 @@ TEST_P(TileReduce, SumsWithLogarithmicError) {
           size += std::abs(x[i]);
         }
         double bound = growth(n) * std::numeric_limits<T>::epsilon() / 2 * static_cast<double>(size);
-        ASSERT_LE(std::abs(reduced<T>(OpId::Sum, x, 0, n) - exact), bound) << dtype_name(kDtypeOf<T>) << " n = " << n;
+        ASSERT_LE(std::abs(reduced<T>(OpId::Sum, x, 0, n) - exact), bound)
+            << dtype_name(kDtypeOf<T>) << " n = " << n;
       }
     }
   });
   // One rounding a step would drift by far more here.
   Buffer<float> tenths(std::vector<float>(1 << 22, 0.1f));
   double exact = static_cast<double>(0.1f) * (1 << 22);
-  EXPECT_LE(std::abs(reduced<float>(OpId::Sum, tenths, 0, 1 << 22) - exact), growth(1 << 22) * 0x1p-24 * exact);
+  EXPECT_LE(std::abs(reduced<float>(OpId::Sum, tenths, 0, 1 << 22) - exact),
+            growth(1 << 22) * 0x1p-24 * exact);
 }
 
 TEST_P(TileReduce, MultipliesFloats) {
@@ -88,13 +91,15 @@ TEST_P(TileReduce, ComplexSumsAndProducts) {
       sum += std::complex<double>(x[i]);
       size += std::abs(x[i]);
     }
-    EXPECT_LE(std::abs(std::complex<double>(reduced<C>(OpId::Sum, x, 0, n)) - sum), growth(n) * 0x1p-23 * size);
+    EXPECT_LE(std::abs(std::complex<double>(reduced<C>(OpId::Sum, x, 0, n)) - sum),
+              growth(n) * 0x1p-23 * size);
   }
   Buffer<C> turns(std::vector<C>(6, C(0, 1)));
   EXPECT_EQ(reduced<C>(OpId::Prod, turns, 0, 6), C(-1, 0));
 }
 
-// Integers are exact, so every length must agree with one element after the other; so must max, min, all and any.
+// Integers are exact, so every length must agree with one element after the other; so must max, min, all and
+// any.
 TEST_P(TileReduce, EveryLengthAgreesWithTheDefinition) {
   for (OpId id : kReductions) {
     for_each_type(allowed(id), [id]<class T>(TypeTag<T>) {
@@ -129,7 +134,8 @@ TEST_P(TileReduce, BitsDoNotDependOnAlignment) {
     std::vector<float> shifted(n + 40, 1e30f);
     float first = reduced<float>(OpId::Sum, Buffer<float>(values), 0, n);
     for (size_t offset = 0; offset < 33; ++offset) {
-      std::copy(values.begin(), values.begin() + static_cast<ptrdiff_t>(n), shifted.begin() + static_cast<ptrdiff_t>(offset));
+      std::copy(values.begin(), values.begin() + static_cast<ptrdiff_t>(n),
+                shifted.begin() + static_cast<ptrdiff_t>(offset));
       ASSERT_EQ(reduced<float>(OpId::Sum, Buffer<float>(shifted), offset, n), first) << "n = " << n;
     }
   }
@@ -158,7 +164,8 @@ TEST_P(TileReduce, NanPropagatesFromEveryPlace) {
           values[at] = std::numeric_limits<T>::quiet_NaN();
           Buffer<T> x(values);
           for (OpId id : {OpId::Sum, OpId::Prod, OpId::Max, OpId::Min}) {
-            ASSERT_TRUE(std::isnan(reduced<T>(id, x, 0, n))) << static_cast<int>(id) << " n = " << n << " at " << at;
+            ASSERT_TRUE(std::isnan(reduced<T>(id, x, 0, n)))
+                << static_cast<int>(id) << " n = " << n << " at " << at;
           }
           ASSERT_EQ(argmax_tile(kDtypeOf<T>)(x.data(), n), static_cast<int64_t>(at));
           ASSERT_EQ(argmin_tile(kDtypeOf<T>)(x.data(), n), static_cast<int64_t>(at));
@@ -175,12 +182,16 @@ TEST_P(TileReduce, AllAndAnySeeEveryElement) {
         std::vector<T> ones(n, T(1)), zeros(n, T(0));
         ones[at] = T(0);
         zeros[at] = T(1);
-        ASSERT_FALSE(reduced<bool>(OpId::All, Buffer<T>(ones), 0, n)) << dtype_name(kDtypeOf<T>) << " n = " << n;
-        ASSERT_TRUE(reduced<bool>(OpId::Any, Buffer<T>(zeros), 0, n)) << dtype_name(kDtypeOf<T>) << " n = " << n;
+        ASSERT_FALSE(reduced<bool>(OpId::All, Buffer<T>(ones), 0, n))
+            << dtype_name(kDtypeOf<T>) << " n = " << n;
+        ASSERT_TRUE(reduced<bool>(OpId::Any, Buffer<T>(zeros), 0, n))
+            << dtype_name(kDtypeOf<T>) << " n = " << n;
         ones[at] = T(1);
         zeros[at] = T(0);
-        ASSERT_TRUE(reduced<bool>(OpId::All, Buffer<T>(ones), 0, n)) << dtype_name(kDtypeOf<T>) << " n = " << n;
-        ASSERT_FALSE(reduced<bool>(OpId::Any, Buffer<T>(zeros), 0, n)) << dtype_name(kDtypeOf<T>) << " n = " << n;
+        ASSERT_TRUE(reduced<bool>(OpId::All, Buffer<T>(ones), 0, n))
+            << dtype_name(kDtypeOf<T>) << " n = " << n;
+        ASSERT_FALSE(reduced<bool>(OpId::Any, Buffer<T>(zeros), 0, n))
+            << dtype_name(kDtypeOf<T>) << " n = " << n;
       }
     }
   });

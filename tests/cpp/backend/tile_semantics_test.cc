@@ -1,4 +1,5 @@
-// What the rows say at the corners, as NumPy has it, spelled out by hand: the other tests take the rows for granted.
+// What the rows say at the corners, as NumPy has it, spelled out by hand: the other tests take the rows for
+// granted.
 #include "tile_testing.h"
 
 namespace lamina {
@@ -40,21 +41,39 @@ TEST_P(TileSemantics, FloorDivideAndRemainderFollowPython) {
   struct Case {
     float x, y, quotient, rest;
   };
-  for (auto [x, y, quotient, rest] : std::vector<Case>{
-           {5, 3, 1, 2},           {-5, 3, -2, 1},        {5, -3, -2, -1},        {-5, -3, 1, -2},
-           {5, 0, kInf, kNan},     {0, 0, kNan, kNan},    {5, kInf, 0, 5},        {-5, kInf, -1, kInf},
-           {kInf, 2, kNan, kNan},  {kNan, 1, kNan, kNan}, {1, kNan, kNan, kNan},  {-0.0f, 3, -0.0f, 0.0f},
-           {6, -3, -2, -0.0f},     {-6, 3, -2, 0.0f},     {-1e-30f, 1, -1, 1},    {1e30f, 1e-30f, kInf, 8.166816e-31f},
-           {1, 0.1f, 9, 0x1.999996p-4f}, {-1, 0.1f, -10, 0x1p-26f}}) {
+  for (auto [x, y, quotient, rest] : std::vector<Case>{{5, 3, 1, 2},
+                                                       {-5, 3, -2, 1},
+                                                       {5, -3, -2, -1},
+                                                       {-5, -3, 1, -2},
+                                                       {5, 0, kInf, kNan},
+                                                       {0, 0, kNan, kNan},
+                                                       {5, kInf, 0, 5},
+                                                       {-5, kInf, -1, kInf},
+                                                       {kInf, 2, kNan, kNan},
+                                                       {kNan, 1, kNan, kNan},
+                                                       {1, kNan, kNan, kNan},
+                                                       {-0.0f, 3, -0.0f, 0.0f},
+                                                       {6, -3, -2, -0.0f},
+                                                       {-6, 3, -2, 0.0f},
+                                                       {-1e-30f, 1, -1, 1},
+                                                       {1e30f, 1e-30f, kInf, 8.166816e-31f},
+                                                       {1, 0.1f, 9, 0x1.999996p-4f},
+                                                       {-1, 0.1f, -10, 0x1p-26f}}) {
     expect_same(binary(OpId::FloorDivide, x, y), quotient);
     expect_same(binary(OpId::Remainder, x, y), rest);
   }
   struct Whole {
     int32_t x, y, quotient, rest;
   };
-  for (auto [x, y, quotient, rest] :
-       std::vector<Whole>{{5, 3, 1, 2}, {-5, 3, -2, 1}, {5, -3, -2, -1}, {-5, -3, 1, -2}, {5, 0, 0, 0}, {kLow, -1, kLow, 0},
-                          {kLow, 0, 0, 0}, {kLow, 1, kLow, 0}, {7, kLow, -1, kLow + 7}}) {
+  for (auto [x, y, quotient, rest] : std::vector<Whole>{{5, 3, 1, 2},
+                                                        {-5, 3, -2, 1},
+                                                        {5, -3, -2, -1},
+                                                        {-5, -3, 1, -2},
+                                                        {5, 0, 0, 0},
+                                                        {kLow, -1, kLow, 0},
+                                                        {kLow, 0, 0, 0},
+                                                        {kLow, 1, kLow, 0},
+                                                        {7, kLow, -1, kLow + 7}}) {
     EXPECT_EQ(binary(OpId::FloorDivide, x, y), quotient) << x << " " << y;
     EXPECT_EQ(binary(OpId::Remainder, x, y), rest) << x << " " << y;
   }
@@ -89,13 +108,13 @@ TEST_P(TileSemantics, Powers) {
   struct Case {
     float x, y, want;
   };
-  for (auto [x, y, want] : std::vector<Case>{{-5, 3, -125},       {-5, 0.5f, kNan},     {0, 0, 1},
-                                             {kNan, 0, 1},        {1, kNan, 1},         {kNan, 1, kNan},
-                                             {-1, kInf, 1},       {-1, -kInf, 1},       {0.5f, kInf, 0},
-                                             {0.5f, -kInf, kInf}, {-0.0f, 3, -0.0f},    {-0.0f, -3, -kInf},
-                                             {-0.0f, 2, 0},       {-kInf, 3, -kInf},    {-kInf, 0.5f, kInf},
+  for (auto [x, y, want] : std::vector<Case>{{-5, 3, -125},       {-5, 0.5f, kNan},      {0, 0, 1},
+                                             {kNan, 0, 1},        {1, kNan, 1},          {kNan, 1, kNan},
+                                             {-1, kInf, 1},       {-1, -kInf, 1},        {0.5f, kInf, 0},
+                                             {0.5f, -kInf, kInf}, {-0.0f, 3, -0.0f},     {-0.0f, -3, -kInf},
+                                             {-0.0f, 2, 0},       {-kInf, 3, -kInf},     {-kInf, 0.5f, kInf},
                                              {-kInf, -3, -0.0f},  {-2, 16777215, -kInf}, {2, -149, 0x1p-149f},
-                                             {2, 128, kInf},      {10, 10, 1e10f},      {3, 4, 81}}) {
+                                             {2, 128, kInf},      {10, 10, 1e10f},       {3, 4, 81}}) {
     expect_same(binary(OpId::Power, x, y), want);
   }
   EXPECT_EQ(binary(OpId::Power, C(1, 5), C(2, 0)), C(-24, 10));
@@ -168,15 +187,18 @@ TEST_P(TileSemantics, EdgesOfElementaryFunctions) {
     float x, want;
   };
   for (auto [id, x, want] : std::vector<Case>{
-           {OpId::Log, 0, -kInf},       {OpId::Log, -1, kNan},     {OpId::Log, kInf, kInf},      {OpId::Log1p, -1, -kInf},
-           {OpId::Log1p, -0.0f, -0.0f}, {OpId::Log1p, -2, kNan},   {OpId::Exp, -kInf, 0},        {OpId::Exp, 1000, kInf},
-           {OpId::Expm1, -kInf, -1},    {OpId::Expm1, kInf, kInf}, {OpId::Sqrt, -1, kNan},       {OpId::Rsqrt, 0, kInf},
-           {OpId::Rsqrt, kInf, 0},      {OpId::Sin, kInf, kNan},   {OpId::Cos, -kInf, kNan},     {OpId::Sin, -0.0f, -0.0f},
-           {OpId::Tanh, kInf, 1},       {OpId::Tanh, -kInf, -1},   {OpId::Erf, kInf, 1},         {OpId::Erf, -10, -1},
-           {OpId::Erfinv, 1, kInf},     {OpId::Erfinv, -1, -kInf}, {OpId::Erfinv, 1.5f, kNan},   {OpId::Arcsin, 1.5f, kNan},
-           {OpId::Arctanh, 1, kInf},    {OpId::Arctanh, -1, -kInf}, {OpId::Arctanh, 2, kNan},    {OpId::Arccosh, 0.5f, kNan},
-           {OpId::Arccosh, 1, 0},       {OpId::Sigmoid, -kInf, 0}, {OpId::Sigmoid, kInf, 1},     {OpId::Cosh, -kInf, kInf},
-           {OpId::Log2, 8, 3},          {OpId::Log2, 0x1p-140f, -140}, {OpId::Log10, 1000, 3},   {OpId::Log10, 1e10f, 10}}) {
+           {OpId::Log, 0, -kInf},         {OpId::Log, -1, kNan},       {OpId::Log, kInf, kInf},
+           {OpId::Log1p, -1, -kInf},      {OpId::Log1p, -0.0f, -0.0f}, {OpId::Log1p, -2, kNan},
+           {OpId::Exp, -kInf, 0},         {OpId::Exp, 1000, kInf},     {OpId::Expm1, -kInf, -1},
+           {OpId::Expm1, kInf, kInf},     {OpId::Sqrt, -1, kNan},      {OpId::Rsqrt, 0, kInf},
+           {OpId::Rsqrt, kInf, 0},        {OpId::Sin, kInf, kNan},     {OpId::Cos, -kInf, kNan},
+           {OpId::Sin, -0.0f, -0.0f},     {OpId::Tanh, kInf, 1},       {OpId::Tanh, -kInf, -1},
+           {OpId::Erf, kInf, 1},          {OpId::Erf, -10, -1},        {OpId::Erfinv, 1, kInf},
+           {OpId::Erfinv, -1, -kInf},     {OpId::Erfinv, 1.5f, kNan},  {OpId::Arcsin, 1.5f, kNan},
+           {OpId::Arctanh, 1, kInf},      {OpId::Arctanh, -1, -kInf},  {OpId::Arctanh, 2, kNan},
+           {OpId::Arccosh, 0.5f, kNan},   {OpId::Arccosh, 1, 0},       {OpId::Sigmoid, -kInf, 0},
+           {OpId::Sigmoid, kInf, 1},      {OpId::Cosh, -kInf, kInf},   {OpId::Log2, 8, 3},
+           {OpId::Log2, 0x1p-140f, -140}, {OpId::Log10, 1000, 3},      {OpId::Log10, 1e10f, 10}}) {
     expect_same(unary(id, x), want);
     expect_same(static_cast<float>(unary(id, static_cast<double>(x))), want);
   }
@@ -204,8 +226,10 @@ TEST_P(TileSemantics, SelectMovesBitsOfEveryDtype) {
       }
       const void* operands[] = {c.data(), x.data(), y.data()};
       simd_tile(OpId::Select, dtype)(operands, out.data(), n);
-      ASSERT_EQ(n ? std::memcmp(out.data(), want.data(), n * size) : 0, 0) << dtype_name(dtype) << " n = " << n;
-      ASSERT_TRUE(out.intact() && x.intact() && y.intact() && c.intact()) << dtype_name(dtype) << " n = " << n;
+      ASSERT_EQ(n ? std::memcmp(out.data(), want.data(), n * size) : 0, 0)
+          << dtype_name(dtype) << " n = " << n;
+      ASSERT_TRUE(out.intact() && x.intact() && y.intact() && c.intact())
+          << dtype_name(dtype) << " n = " << n;
     }
   }
 }

@@ -9,9 +9,7 @@ namespace {
 std::string message_of(void (*f)()) {
   try {
     f();
-  } catch (const ValueError& e) {
-    return e.what();
-  }
+  } catch (const ValueError& e) { return e.what(); }
   return "nothing thrown";
 }
 

@@ -29,8 +29,9 @@ struct Range {
 };
 constexpr Range range(double lo, double hi) { return {lo, hi}; }
 
-// The type in which a row's scalar expression gives the truth for operands of type T: the next wider one. Rows with a
-// bound of 0 are exact arithmetic, whose double value would be rounded twice on its way through long double.
+// The type in which a row's scalar expression gives the truth for operands of type T: the next wider one.
+// Rows with a bound of 0 are exact arithmetic, whose double value would be rounded twice on its way through
+// long double.
 template <class T, int kUlp>
 struct WiderOf {
   using type = T;
@@ -55,7 +56,8 @@ using Wider = typename WiderOf<T, kUlp>::type;
 // Steps between two floats of one type; 0 for two NaNs, huge for a NaN beside a number.
 template <class T>
 int64_t steps_between(T a, T b) {
-  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b) ? 0 : std::numeric_limits<int64_t>::max();
+  if (std::isnan(a) || std::isnan(b))
+    return std::isnan(a) && std::isnan(b) ? 0 : std::numeric_limits<int64_t>::max();
   auto rank = [](T x) {
     using I = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
     I bits = std::bit_cast<I>(std::abs(x));
@@ -66,8 +68,8 @@ int64_t steps_between(T a, T b) {
   return static_cast<int64_t>(std::min<uint64_t>(gap, std::numeric_limits<int64_t>::max()));
 }
 
-// Largest distance of a complex64 result from the truth: rounding is small against the whole number, not against each
-// part, and a row's components may each be off by `ulp` and their combination by a few more.
+// Largest distance of a complex64 result from the truth: rounding is small against the whole number, not
+// against each part, and a row's components may each be off by `ulp` and their combination by a few more.
 inline ::testing::AssertionResult close(std::complex<float> got, std::complex<double> truth, int ulp) {
   using L = std::numeric_limits<float>;
   bool near;
@@ -89,9 +91,10 @@ std::vector<T> special_values() {
     return {false, true};
   } else if constexpr (scalar::kIsFloat<T>) {
     std::vector<T> v;
-    for (T x : {T(0), L::denorm_min(), L::min(), T(1e-30), L::epsilon(), T(0.25), T(0.5), T(0.75), T(1), T(1.25), T(1.5),
-                T(2), T(2.5), T(3), T(3.5), T(7), T(10), T(31), T(88.5), T(100), T(1e5), T(131073), T(1e7), T(1e10),
-                T(1e30), L::max(), L::infinity()}) {
+    for (T x : {T(0),    L::denorm_min(), L::min(),     T(1e-30), L::epsilon(), T(0.25),   T(0.5), T(0.75),
+                T(1),    T(1.25),         T(1.5),       T(2),     T(2.5),       T(3),      T(3.5), T(7),
+                T(10),   T(31),           T(88.5),      T(100),   T(1e5),       T(131073), T(1e7), T(1e10),
+                T(1e30), L::max(),        L::infinity()}) {
       v.push_back(x);
       v.push_back(-x);
     }
@@ -106,7 +109,8 @@ std::vector<T> special_values() {
     }
     return v;
   } else {
-    std::vector<T> v = {T(0), T(1), T(2), T(3), T(5), T(7), T(8), T(16), T(31), T(32), T(63), T(64), T(100), L::max()};
+    std::vector<T> v = {T(0),  T(1),  T(2),  T(3),  T(5),  T(7),   T(8),
+                        T(16), T(31), T(32), T(63), T(64), T(100), L::max()};
     v.push_back(static_cast<T>(L::max() - 1));
     v.push_back(L::lowest());
     v.push_back(static_cast<T>(-1));
@@ -152,7 +156,8 @@ std::vector<T> draws(size_t n, Range r, uint64_t seed) {
 // n elements of T at an odd element offset, between two stretches of known bytes.
 class Guarded {
  public:
-  Guarded(size_t bytes, size_t item) : bytes_(bytes), start_(kGuard + item), memory_(bytes + 2 * kGuard + item, kFill) {}
+  Guarded(size_t bytes, size_t item)
+      : bytes_(bytes), start_(kGuard + item), memory_(bytes + 2 * kGuard + item, kFill) {}
   void* data() { return memory_.data() + start_; }
   bool intact() const {
     for (size_t i = 0; i < memory_.size(); ++i) {
@@ -198,6 +203,6 @@ inline std::string target_name(const ::testing::TestParamInfo<std::string>& info
 
 }  // namespace lamina::testing
 
-#define LAMINA_INSTANTIATE_TARGETS(suite)                                                                         \
+#define LAMINA_INSTANTIATE_TARGETS(suite)                                                        \
   INSTANTIATE_TEST_SUITE_P(Simd, suite, ::testing::ValuesIn(::lamina::supported_simd_targets()), \
                            ::lamina::testing::target_name)

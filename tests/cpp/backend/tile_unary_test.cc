@@ -85,13 +85,14 @@ TEST_P(TileUnary, KeepsEachRowsErrorBound) {
   });
 }
 
-// Whole ranges of floats around zero, one and the ends of the exponential, in steps a uniform draw would miss.
+// Whole ranges of floats around zero, one and the ends of the exponential, in steps a uniform draw would
+// miss.
 TEST_P(TileUnary, KeepsFloat32BoundsOnDenseStretches) {
   for_each_row([]<class R>(R) {
     if constexpr (contains(R::kDtypes, Dtype::kFloat32) && R::kRow.ulp > 0) {
       TileFn fn = simd_tile(R::kRow.id, Dtype::kFloat32);
-      for (uint32_t start : {0x00000000u, 0x007fff00u, 0x34000000u, 0x3effff00u, 0x3f34ff00u, 0x3f7fff00u, 0x3fc90f00u,
-                             0x40490f00u, 0x42b17200u, 0x42cff000u, 0x47ffff00u, 0x7f7fff00u}) {
+      for (uint32_t start : {0x00000000u, 0x007fff00u, 0x34000000u, 0x3effff00u, 0x3f34ff00u, 0x3f7fff00u,
+                             0x3fc90f00u, 0x40490f00u, 0x42b17200u, 0x42cff000u, 0x47ffff00u, 0x7f7fff00u}) {
         Buffer<float> in(512), out(512);
         for (uint32_t sign : {0u, 0x80000000u}) {
           for (uint32_t i = 0; i < 512; ++i) in.data()[i] = std::bit_cast<float>(sign | (start + i));

@@ -1,5 +1,5 @@
-// Functors of the binary rows; power, logaddexp and arctan2 are in math*-inl.h. A function carries its row's name,
-// takes (descriptor, vector, vector), and exists for exactly the lane types that have SIMD code.
+// Functors of the binary rows; power, logaddexp and arctan2 are in math*-inl.h. A function carries its row's
+// name, takes (descriptor, vector, vector), and exists for exactly the lane types that have SIMD code.
 #if defined(LAMINA_BACKEND_CPU_BINARY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_BACKEND_CPU_BINARY_INL_H_
 #undef LAMINA_BACKEND_CPU_BINARY_INL_H_
@@ -27,13 +27,11 @@ HWY_INLINE V subtract(D, V x, V y) {
   return Sub(x, y);
 }
 template <class D, class V = Vec<D>>
-  requires(Real<D> || sizeof(TFromD<D>) == 2 || sizeof(TFromD<D>) == 4)
-HWY_INLINE V multiply(D, V x, V y) {
+requires(Real<D> || sizeof(TFromD<D>) == 2 || sizeof(TFromD<D>) == 4) HWY_INLINE V multiply(D, V x, V y) {
   return Mul(x, y);
 }
 template <Int D, class V = Vec<D>>
-  requires(sizeof(TFromD<D>) == 1)
-HWY_INLINE V multiply(D d, V x, V y) {
+requires(sizeof(TFromD<D>) == 1) HWY_INLINE V multiply(D d, V x, V y) {
   const Repartition<uint16_t, D> dw;
   auto xw = BitCast(dw, x), yw = BitCast(dw, y);
   auto even = And(Mul(xw, yw), Set(dw, 0xff));
@@ -41,8 +39,7 @@ HWY_INLINE V multiply(D d, V x, V y) {
   return BitCast(d, Or(even, odd));
 }
 template <Int D, class V = Vec<D>>
-  requires(sizeof(TFromD<D>) == 8)
-HWY_INLINE V multiply(D d, V x, V y) {
+requires(sizeof(TFromD<D>) == 8) HWY_INLINE V multiply(D d, V x, V y) {
   const RebindToUnsigned<D> du;
   const Repartition<uint32_t, D> dn;
   auto xn = BitCast(dn, x), yn = BitCast(dn, y);
@@ -59,7 +56,8 @@ template <class V>
 struct FloorParts {
   V quotient, rest;
 };
-// Exact floor(x / y) and x - floor(x / y) y where |x / y| is below half the whole numbers' range and y is finite.
+// Exact floor(x / y) and x - floor(x / y) y where |x / y| is below half the whole numbers' range and y is
+// finite.
 template <Real D, class V = Vec<D>>
 HWY_INLINE FloorParts<V> floor_parts(D d, V x, V y) {
   V q = Floor(Div(x, y));
@@ -81,7 +79,8 @@ HWY_INLINE V floor_divide(D d, V x, V y) {
   V q = floor_parts(d, x, y).quotient;
   q = IfThenElse(Eq(q, Zero(d)), CopySign(q, Xor(x, y)), q);
   auto hard = hard_to_divide(d, x, y);
-  if (HWY_UNLIKELY(!AllFalse(d, hard))) return lanes_by_scalar(d, hard, q, x, y, &scalar::floor_divide<TFromD<D>>);
+  if (HWY_UNLIKELY(!AllFalse(d, hard)))
+    return lanes_by_scalar(d, hard, q, x, y, &scalar::floor_divide<TFromD<D>>);
   return q;
 }
 template <Real D, class V = Vec<D>>
@@ -89,7 +88,8 @@ HWY_INLINE V remainder(D d, V x, V y) {
   V r = floor_parts(d, x, y).rest;
   r = IfThenElse(Eq(r, Zero(d)), CopySign(r, y), r);
   auto hard = hard_to_divide(d, x, y);
-  if (HWY_UNLIKELY(!AllFalse(d, hard))) return lanes_by_scalar(d, hard, r, x, y, &scalar::remainder<TFromD<D>>);
+  if (HWY_UNLIKELY(!AllFalse(d, hard)))
+    return lanes_by_scalar(d, hard, r, x, y, &scalar::remainder<TFromD<D>>);
   return r;
 }
 
@@ -181,13 +181,11 @@ HWY_INLINE Mask<D> shift_in_width(D d, V y) {
   return RebindMask(d, Lt(BitCast(du, y), width));
 }
 template <Int D, class V = Vec<D>>
-  requires(sizeof(TFromD<D>) >= 4)
-HWY_INLINE V left_shift(D d, V x, V y) {
+requires(sizeof(TFromD<D>) >= 4) HWY_INLINE V left_shift(D d, V x, V y) {
   return IfThenElseZero(shift_in_width(d, y), Shl(x, y));
 }
 template <Int D, class V = Vec<D>>
-  requires(sizeof(TFromD<D>) >= 4)
-HWY_INLINE V right_shift(D d, V x, V y) {
+requires(sizeof(TFromD<D>) >= 4) HWY_INLINE V right_shift(D d, V x, V y) {
   if constexpr (SignedInt<D>) {
     V last = Set(d, static_cast<TFromD<D>>(8 * sizeof(TFromD<D>) - 1));
     return Shr(x, IfThenElse(shift_in_width(d, y), y, last));

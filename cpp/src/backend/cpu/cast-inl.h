@@ -175,7 +175,8 @@ HWY_INLINE Vec<D> load_as(D d, const void* memory, size_t i, size_t n) {
   if constexpr (sizeof(T) == sizeof(TFromD<D>)) {
     return BitCast(d, v);
   } else {
-    using Wide = std::conditional_t<std::is_signed_v<T>, std::make_signed_t<TFromD<D>>, std::make_unsigned_t<TFromD<D>>>;
+    using Wide = std::conditional_t<std::is_signed_v<T>, std::make_signed_t<TFromD<D>>,
+                                    std::make_unsigned_t<TFromD<D>>>;
     const Rebind<Wide, D> dw;
     if constexpr (sizeof(TFromD<D>) == 8 && sizeof(T) < 4) {
       const Rebind<std::conditional_t<std::is_signed_v<T>, int32_t, uint32_t>, D> d32;
@@ -204,7 +205,8 @@ template <class From, class To, class Work>
 void convert(const void* const* in, void* out, size_t n) {
   const ScalableTag<Work> d;
   size_t i = 0;
-  for (; i + Lanes(d) <= n; i += Lanes(d)) store_as<To>(d, load_as<From>(d, in[0], i, Lanes(d)), out, i, Lanes(d));
+  for (; i + Lanes(d) <= n; i += Lanes(d))
+    store_as<To>(d, load_as<From>(d, in[0], i, Lanes(d)), out, i, Lanes(d));
   if (i < n) store_as<To>(d, load_as<From>(d, in[0], i, n - i), out, i, n - i);
 }
 
@@ -231,7 +233,8 @@ constexpr auto work_lanes() {
     // int32 is exact only as far as float32's own rounding is the one asked for.
     constexpr bool kIn = kSmallInt<From> || kIsHalf<From> || std::is_same_v<From, float> ||
                          (std::is_same_v<From, int32_t> && std::is_same_v<To, float>);
-    constexpr bool kOut = kSmallInt<To> || kIsHalf<To> || std::is_same_v<To, float> || std::is_same_v<To, int32_t>;
+    constexpr bool kOut =
+        kSmallInt<To> || kIsHalf<To> || std::is_same_v<To, float> || std::is_same_v<To, int32_t>;
     if constexpr (kIn && kOut) return float();
   }
 }

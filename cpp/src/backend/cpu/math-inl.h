@@ -1,5 +1,5 @@
-// Exponentials and logarithms of float32 and float64 lanes. Coefficients come from tools/fit/elementary.py; every
-// target compiled here has fused multiply-add, which the argument reductions rely on.
+// Exponentials and logarithms of float32 and float64 lanes. Coefficients come from tools/fit/elementary.py;
+// every target compiled here has fused multiply-add, which the argument reductions rely on.
 #if defined(LAMINA_BACKEND_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_BACKEND_CPU_MATH_INL_H_
 #undef LAMINA_BACKEND_CPU_MATH_INL_H_
@@ -245,7 +245,8 @@ HWY_INLINE V log1p(D d, V x) {
   const RebindToSigned<D> di;
   V one = Set(d, T{1}), u = Add(x, one);
   auto a = reduce_log(d, u);
-  // f = (1 + x) 2^-k - 1 from x itself, which 1 + x may have rounded; pointless, and out of range, for large x.
+  // f = (1 + x) 2^-k - 1 from x itself, which 1 + x may have rounded; pointless, and out of range, for large
+  // x.
   auto k = ShiftRight<C::kMantissaBits>(Sub(BitCast(di, u), Set(di, C::kSqrtHalfBits)));
   V scale = BitCast(d, Sub(BitCast(di, one), ShiftLeft<C::kMantissaBits>(k)));
   auto large = Gt(x, Set(d, T(0x1p60)));

@@ -21,9 +21,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // What the lanes of a descriptor D hold.
 template <class D>
-concept F32 = std::is_same_v<hn::TFromD<D>, float>;
+concept F32 = std::is_same_v < hn::TFromD<D>,
+float > ;
 template <class D>
-concept F64 = std::is_same_v<hn::TFromD<D>, double>;
+concept F64 = std::is_same_v < hn::TFromD<D>,
+double > ;
 template <class D>
 concept Real = std::is_floating_point_v<hn::TFromD<D>>;
 template <class D>

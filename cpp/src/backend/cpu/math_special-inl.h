@@ -1,4 +1,5 @@
-// Hyperbolic functions and their inverses, erf and its inverse, powers. Coefficients: tools/fit/elementary.py.
+// Hyperbolic functions and their inverses, erf and its inverse, powers. Coefficients:
+// tools/fit/elementary.py.
 #if defined(LAMINA_BACKEND_CPU_MATH_SPECIAL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_BACKEND_CPU_MATH_SPECIAL_INL_H_
 #undef LAMINA_BACKEND_CPU_MATH_SPECIAL_INL_H_
@@ -120,16 +121,17 @@ template <F64 D, class V = Vec<D>>
 HWY_INLINE V power_of_abs(D d, V x, V y) {
   auto a = reduce_log(d, Abs(x));
   V s = Div(a.f, Add(Set(d, 2.0), a.f));
-  V p = poly(d, Mul(s, s), 0x1.71547652b825p+1, 0x1.ec709dc53d15p-1, 0x1.2776c292863c3p-1, 0x1.a61a2f5bbdf2bp-2,
-             0x1.47953e4842253p-2, 0x1.21b24a483570fp-2);
+  V p = poly(d, Mul(s, s), 0x1.71547652b825p+1, 0x1.ec709dc53d15p-1, 0x1.2776c292863c3p-1,
+             0x1.a61a2f5bbdf2bp-2, 0x1.47953e4842253p-2, 0x1.21b24a483570fp-2);
   V log = MulAdd(s, p, a.k);
   constexpr double kInf = std::numeric_limits<double>::infinity();
   log = IfThenElse(Eq(x, Zero(d)), Set(d, -kInf), log);
   log = IfThenElse(Eq(Abs(x), Set(d, kInf)), Set(d, kInf), log);
   V e = clamp(d, Mul(y, log), -200.0, 200.0), rounder = Set(d, Consts<double>::kRounder);
   V t = Add(e, rounder), n = Sub(t, rounder);
-  V m = poly(d, Sub(e, n), 0x1.ffffffffabb9ep-1, 0x1.62e42ff116297p-1, 0x1.ebfbe0a4bd14ap-3, 0x1.c6b08aaf28627p-5,
-             0x1.3b29dc42db9a4p-7, 0x1.5d8a7096eb3c4p-10, 0x1.446a1e1fe0552p-13, 0x1.fe176c29b6228p-17);
+  V m = poly(d, Sub(e, n), 0x1.ffffffffabb9ep-1, 0x1.62e42ff116297p-1, 0x1.ebfbe0a4bd14ap-3,
+             0x1.c6b08aaf28627p-5, 0x1.3b29dc42db9a4p-7, 0x1.5d8a7096eb3c4p-10, 0x1.446a1e1fe0552p-13,
+             0x1.fe176c29b6228p-17);
   return scale_by_pow2(d, m, t, n);
 }
 // x^y, <= 1 ULP, with C's special cases.
@@ -137,8 +139,10 @@ template <F32 D, class V = Vec<D>>
 HWY_INLINE V power(D d, V x, V y) {
   const Repartition<double, D> dd;
   const Half<D> dh;
-  auto lower = DemoteTo(dh, power_of_abs(dd, PromoteTo(dd, LowerHalf(dh, x)), PromoteTo(dd, LowerHalf(dh, y))));
-  auto upper = DemoteTo(dh, power_of_abs(dd, PromoteTo(dd, UpperHalf(dh, x)), PromoteTo(dd, UpperHalf(dh, y))));
+  auto lower =
+      DemoteTo(dh, power_of_abs(dd, PromoteTo(dd, LowerHalf(dh, x)), PromoteTo(dd, LowerHalf(dh, y))));
+  auto upper =
+      DemoteTo(dh, power_of_abs(dd, PromoteTo(dd, UpperHalf(dh, x)), PromoteTo(dd, UpperHalf(dh, y))));
   V r = Combine(d, upper, lower);
   V one = Set(d, 1.0f), inf = Set(d, std::numeric_limits<float>::infinity());
   V half = Mul(y, Set(d, 0.5f));

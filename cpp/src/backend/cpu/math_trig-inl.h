@@ -46,8 +46,9 @@ HWY_INLINE V sin_reduced(D d, V r) {
   if constexpr (F32<D>) {
     p = poly(d, r2, -0x1.55554cp-3f, 0x1.110ecap-7f, -0x1.9f6e3ep-13f, 0x1.5da3ccp-19f);
   } else {
-    p = poly(d, r2, -0x1.5555555555555p-3, 0x1.11111111110c1p-7, -0x1.a01a01a0148c1p-13, 0x1.71de3a5287e38p-19,
-             -0x1.ae6454cb63a94p-26, 0x1.6123cb2c01306p-33, -0x1.ae431e589c173p-41, 0x1.8829b677c610dp-49);
+    p = poly(d, r2, -0x1.5555555555555p-3, 0x1.11111111110c1p-7, -0x1.a01a01a0148c1p-13,
+             0x1.71de3a5287e38p-19, -0x1.ae6454cb63a94p-26, 0x1.6123cb2c01306p-33, -0x1.ae431e589c173p-41,
+             0x1.8829b677c610dp-49);
   }
   return MulAdd(Mul(r, r2), p, r);
 }
@@ -110,7 +111,8 @@ HWY_INLINE V tan(D d, V x) {
   V a = Abs(x), rounder = Set(d, Consts<float>::kRounder);
   V t = MulAdd(a, Set(d, 2 * C::kInvPi), rounder);
   V r = minus_pi_multiple(d, a, Sub(t, rounder), 0.5f), r2 = Mul(r, r);
-  V p = poly(d, r2, 0x1.5554dep-2f, 0x1.112dc6p-3f, 0x1.b589fap-5f, 0x1.904f1p-6f, 0x1.985736p-9f, 0x1.33a14ep-7f);
+  V p = poly(d, r2, 0x1.5554dep-2f, 0x1.112dc6p-3f, 0x1.b589fap-5f, 0x1.904f1p-6f, 0x1.985736p-9f,
+             0x1.33a14ep-7f);
   V y = MulAdd(Mul(r, r2), p, r);
   auto odd = negative_sign(d, parity_as_sign(d, t));
   y = IfThenElse(odd, Div(Set(d, -1.0f), y), y);
@@ -146,7 +148,8 @@ HWY_INLINE V arccos(D d, V x) {
   auto steep = Gt(a, half), negative = Lt(x, Zero(d));
   V z = IfThenElse(steep, NegMulAdd(a, half, half), Mul(a, a));
   V p = arcsin_reduced(d, IfThenElse(steep, Sqrt(z), a), z);
-  // pi/2 - arcsin(x) inside; 2 p, or pi - 2 p for negative x, outside. The low parts of pi matter near x = 1/2.
+  // pi/2 - arcsin(x) inside; 2 p, or pi - 2 p for negative x, outside. The low parts of pi matter near x =
+  // 1/2.
   V inner = Sub(Set(d, C::kPi1 / 2), Xor(Sub(p, Xor(Set(d, C::kPi2 / 2), sign_bit(d, x))), sign_bit(d, x)));
   V outer = Add(p, p);
   outer = IfThenElse(negative, Sub(Set(d, C::kPi1), Sub(outer, Set(d, C::kPi2))), outer);

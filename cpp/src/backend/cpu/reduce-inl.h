@@ -1,5 +1,5 @@
-// Folds of contiguous rows. The order is a function of the length and the vector width alone: four accumulators of
-// whole vectors inside a block, a balanced tree over blocks and over lanes.
+// Folds of contiguous rows. The order is a function of the length and the vector width alone: four
+// accumulators of whole vectors inside a block, a balanced tree over blocks and over lanes.
 #if defined(LAMINA_BACKEND_CPU_REDUCE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_BACKEND_CPU_REDUCE_INL_H_
 #undef LAMINA_BACKEND_CPU_REDUCE_INL_H_

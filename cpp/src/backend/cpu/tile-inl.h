@@ -20,8 +20,8 @@ using namespace hn;
 
 // True where masked memory access cannot touch bytes of the lanes it masks off.
 template <class D>
-inline constexpr bool kMaskedAccess =
-    sizeof(TFromD<D>) >= 4 ? MaxLanes(D()) * sizeof(TFromD<D>) >= 16 : HWY_TARGET <= HWY_AVX3;
+inline constexpr bool kMaskedAccess = sizeof(TFromD<D>) >= 4 ? MaxLanes(D()) * sizeof(TFromD<D>) >= 16
+                                                             : HWY_TARGET <= HWY_AVX3;
 
 // The first n < Lanes(d) elements at p; zero in the other lanes.
 template <class D, class T = TFromD<D>>
@@ -116,9 +116,13 @@ void binary(const void* const* in, void* out, size_t n) {
 
 // Whether functor F has code for lanes of type T.
 template <class F, class T>
-concept Unary = requires(F f, ScalableTag<T> d, Vec<ScalableTag<T>> v) { f(d, v); };
+concept Unary = requires(F f, ScalableTag<T> d, Vec<ScalableTag<T>> v) {
+  f(d, v);
+};
 template <class F, class T>
-concept Binary = requires(F f, ScalableTag<T> d, Vec<ScalableTag<T>> v) { f(d, v, v); };
+concept Binary = requires(F f, ScalableTag<T> d, Vec<ScalableTag<T>> v) {
+  f(d, v, v);
+};
 
 }  // namespace tile
 #endif  // LAMINA_SIMD_TARGET

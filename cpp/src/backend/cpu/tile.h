@@ -5,16 +5,16 @@
 namespace lamina {
 
 // SIMD kernels over one tile (a few KB in L1), for the target in use (simd_target.h). Contracts as in
-// backend/reference/elementwise.h; a pair without SIMD code gives the reference loop, an impossible one nullptr.
-// 16-bit floats: cast_tile to float32, compute, cast_tile back.
+// backend/reference/elementwise.h; a pair without SIMD code gives the reference loop, an impossible one
+// nullptr. 16-bit floats: cast_tile to float32, compute, cast_tile back.
 TileFn simd_tile(OpId id, Dtype compute);
 // Any dtype to any other; float16 and bfloat16 round to nearest even and keep NaN.
 TileFn cast_tile(Dtype from, Dtype to);
 
 // Fold of one row into one accumulator.
 ReduceFn reduce_tile(OpId id, Dtype compute);
-// acc[i] = combine(acc[i], in[i]): fold of a row into a row of accumulators; in[0] the accumulators, in[1] the row,
-// out = in[0]. All and any take bool rows only: cast_tile first.
+// acc[i] = combine(acc[i], in[i]): fold of a row into a row of accumulators; in[0] the accumulators, in[1]
+// the row, out = in[0]. All and any take bool rows only: cast_tile first.
 TileFn reduce_cols_tile(OpId id, Dtype compute);
 ArgReduceFn argmax_tile(Dtype dtype);
 ArgReduceFn argmin_tile(Dtype dtype);

@@ -19,12 +19,12 @@ namespace HWY_NAMESPACE {
 #if LAMINA_SIMD_TARGET
 namespace {
 
-#define BINARY(id, name, ...)                                                 \
-  struct id##Lanes {                                                         \
-    template <class D, class V>                                              \
+#define BINARY(id, name, ...)                                                            \
+  struct id##Lanes {                                                                     \
+    template <class D, class V>                                                          \
     HWY_INLINE auto operator()(D d, V x, V y) const -> decltype(kernel::name(d, x, y)) { \
-      return kernel::name(d, x, y); \
-    }                                                                        \
+      return kernel::name(d, x, y);                                                      \
+    }                                                                                    \
   };
 #include "lamina/table/binary.def"
 #undef BINARY
@@ -44,7 +44,8 @@ template <class T>
 TileFn table(OpId id) {
   switch (id) {
 #define BINARY(id, name, dtypes, ...) \
-  case OpId::id: return entry<id##Lanes, T, dtypes>();
+  case OpId::id:                      \
+    return entry<id##Lanes, T, dtypes>();
 #include "lamina/table/binary.def"
 #undef BINARY
     default: return nullptr;
@@ -54,7 +55,9 @@ TileFn table(OpId id) {
 }  // namespace
 
 TileFn find_binary_float(OpId id, Dtype compute) {
-  return compute == Dtype::kFloat32 ? table<float>(id) : compute == Dtype::kFloat64 ? table<double>(id) : nullptr;
+  return compute == Dtype::kFloat32   ? table<float>(id)
+         : compute == Dtype::kFloat64 ? table<double>(id)
+                                      : nullptr;
 }
 #else
 TileFn find_binary_float(OpId, Dtype) { return nullptr; }
@@ -66,6 +69,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina {
 HWY_EXPORT(find_binary_float);
-TileFn binary_float_tile(OpId id, Dtype compute) { return HWY_DYNAMIC_DISPATCH(find_binary_float)(id, compute); }
+TileFn binary_float_tile(OpId id, Dtype compute) {
+  return HWY_DYNAMIC_DISPATCH(find_binary_float)(id, compute);
+}
 }  // namespace lamina
 #endif

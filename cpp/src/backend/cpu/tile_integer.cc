@@ -59,11 +59,13 @@ template <class T>
 TileFn table(OpId id) {
   switch (id) {
 #define UNARY(id, name, dtypes, ...) \
-  case OpId::id: return entry<id##Lanes, T, dtypes, true>();
+  case OpId::id:                     \
+    return entry<id##Lanes, T, dtypes, true>();
 #include "lamina/table/unary.def"
 #undef UNARY
 #define BINARY(id, name, dtypes, ...) \
-  case OpId::id: return entry<id##Lanes, T, dtypes, false>();
+  case OpId::id:                      \
+    return entry<id##Lanes, T, dtypes, false>();
 #include "lamina/table/binary.def"
 #undef BINARY
     default: return nullptr;

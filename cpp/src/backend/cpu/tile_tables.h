@@ -2,7 +2,8 @@
 
 #include "backend/cpu/tile.h"
 
-// Lookups of one file of kernels each, for the target in use; nullptr where the file has no SIMD code for the pair.
+// Lookups of one file of kernels each, for the target in use; nullptr where the file has no SIMD code for the
+// pair.
 namespace lamina {
 
 TileFn unary_float_tile(OpId id, Dtype compute);

@@ -20,12 +20,12 @@ namespace HWY_NAMESPACE {
 #if LAMINA_SIMD_TARGET
 namespace {
 
-#define UNARY(id, name, ...)                                                 \
-  struct id##Lanes {                                                         \
-    template <class D, class V>                                              \
+#define UNARY(id, name, ...)                                                     \
+  struct id##Lanes {                                                             \
+    template <class D, class V>                                                  \
     HWY_INLINE auto operator()(D d, V x) const -> decltype(kernel::name(d, x)) { \
-      return kernel::name(d, x);                                             \
-    }                                                                        \
+      return kernel::name(d, x);                                                 \
+    }                                                                            \
   };
 #include "lamina/table/unary.def"
 #undef UNARY
@@ -45,7 +45,8 @@ template <class T>
 TileFn table(OpId id) {
   switch (id) {
 #define UNARY(id, name, dtypes, ...) \
-  case OpId::id: return entry<id##Lanes, T, dtypes>();
+  case OpId::id:                     \
+    return entry<id##Lanes, T, dtypes>();
 #include "lamina/table/unary.def"
 #undef UNARY
     default: return nullptr;
@@ -55,7 +56,9 @@ TileFn table(OpId id) {
 }  // namespace
 
 TileFn find_unary_float(OpId id, Dtype compute) {
-  return compute == Dtype::kFloat32 ? table<float>(id) : compute == Dtype::kFloat64 ? table<double>(id) : nullptr;
+  return compute == Dtype::kFloat32   ? table<float>(id)
+         : compute == Dtype::kFloat64 ? table<double>(id)
+                                      : nullptr;
 }
 #else
 TileFn find_unary_float(OpId, Dtype) { return nullptr; }
@@ -67,6 +70,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina {
 HWY_EXPORT(find_unary_float);
-TileFn unary_float_tile(OpId id, Dtype compute) { return HWY_DYNAMIC_DISPATCH(find_unary_float)(id, compute); }
+TileFn unary_float_tile(OpId id, Dtype compute) {
+  return HWY_DYNAMIC_DISPATCH(find_unary_float)(id, compute);
+}
 }  // namespace lamina
 #endif

@@ -1,5 +1,5 @@
-// Functors of the simple unary rows; the elementary functions are in math*-inl.h. A function carries its row's name,
-// takes (descriptor, vector), and exists for exactly the lane types that have SIMD code.
+// Functors of the simple unary rows; the elementary functions are in math*-inl.h. A function carries its
+// row's name, takes (descriptor, vector), and exists for exactly the lane types that have SIMD code.
 #if defined(LAMINA_BACKEND_CPU_UNARY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LAMINA_BACKEND_CPU_UNARY_INL_H_
 #undef LAMINA_BACKEND_CPU_UNARY_INL_H_
@@ -46,8 +46,7 @@ HWY_INLINE V sign(D d, V x) {
 }
 
 template <class D, class V = Vec<D>>
-  requires(Real<D> || sizeof(TFromD<D>) == 2 || sizeof(TFromD<D>) == 4)
-HWY_INLINE V square(D, V x) {
+requires(Real<D> || sizeof(TFromD<D>) == 2 || sizeof(TFromD<D>) == 4) HWY_INLINE V square(D, V x) {
   return Mul(x, x);
 }
 

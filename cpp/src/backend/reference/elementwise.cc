@@ -12,14 +12,14 @@ namespace {
 using enum RowResult;
 
 // One functor per row: the scalar expression of the table.
-#define UNARY(id, name, dtypes, result, expression, ...)  \
-  struct id##Row {                                        \
-    static constexpr DtypeSet kDtypes = dtypes;           \
-    static constexpr RowResult kResult = result;          \
-    template <class T>                                    \
-    auto operator()([[maybe_unused]] T x) const {         \
-      return expression;                                  \
-    }                                                     \
+#define UNARY(id, name, dtypes, result, expression, ...) \
+  struct id##Row {                                       \
+    static constexpr DtypeSet kDtypes = dtypes;          \
+    static constexpr RowResult kResult = result;         \
+    template <class T>                                   \
+    auto operator()([[maybe_unused]] T x) const {        \
+      return expression;                                 \
+    }                                                    \
   };
 #include "lamina/table/unary.def"
 #undef UNARY
@@ -99,12 +99,13 @@ Dtype result_dtype(RowResult result, Dtype compute) {
 
 TileFn reference_tile(OpId id, Dtype compute) {
   switch (id) {
-#define UNARY(id, ...) \
-  case OpId::id: return row_loop<id##Row, 1>(compute);
-#define BINARY(id, ...) \
-  case OpId::id: return row_loop<id##Row, 2>(compute);
-#define TERNARY(id, ...) \
-  case OpId::id: return row_loop<id##Row, 3>(compute);
+#define UNARY(id, ...)                                 \
+  case OpId::id: return row_loop<id##Row, 1>(compute); \
+      #define BINARY(id, ...)                          \
+  case OpId::id: return row_loop<id##Row, 2>(compute); \
+      #define TERNARY(id, ...)                         \
+  case OpId::id:                                       \
+    return row_loop<id##Row, 3>(compute);
 #include "lamina/table/binary.def"
 #include "lamina/table/ternary.def"
 #include "lamina/table/unary.def"
@@ -117,12 +118,13 @@ TileFn reference_tile(OpId id, Dtype compute) {
 
 Dtype elementwise_result(OpId id, Dtype compute) {
   switch (id) {
-#define UNARY(id, ...) \
-  case OpId::id: return result_dtype(id##Row::kResult, compute);
-#define BINARY(id, ...) \
-  case OpId::id: return result_dtype(id##Row::kResult, compute);
-#define TERNARY(id, ...) \
-  case OpId::id: return result_dtype(id##Row::kResult, compute);
+#define UNARY(id, ...)                                           \
+  case OpId::id: return result_dtype(id##Row::kResult, compute); \
+      #define BINARY(id, ...)                                    \
+  case OpId::id: return result_dtype(id##Row::kResult, compute); \
+      #define TERNARY(id, ...)                                   \
+  case OpId::id:                                                 \
+    return result_dtype(id##Row::kResult, compute);
 #include "lamina/table/binary.def"
 #include "lamina/table/ternary.def"
 #include "lamina/table/unary.def"

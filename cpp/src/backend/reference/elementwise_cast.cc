@@ -16,7 +16,8 @@ void cast_loop(const void* const* in, void* out, size_t n) {
 TileFn reference_cast(Dtype from, Dtype to) {
   return visit_dtype(from, [to](auto from_tag) -> TileFn {
     using From = typename decltype(from_tag)::type;
-    return visit_dtype(to, [](auto to_tag) -> TileFn { return &cast_loop<typename decltype(to_tag)::type, From>; });
+    return visit_dtype(
+        to, [](auto to_tag) -> TileFn { return &cast_loop<typename decltype(to_tag)::type, From>; });
   });
 }
 

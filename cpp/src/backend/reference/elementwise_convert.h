@@ -11,7 +11,8 @@
 
 namespace lamina::scalar {
 
-// Nearest below in magnitude, with the last bit set if anything was cut: a later rounding to fewer bits is then exact.
+// Nearest below in magnitude, with the last bit set if anything was cut: a later rounding to fewer bits is
+// then exact.
 inline float round_to_odd(double x) {
   float f = static_cast<float>(x);
   if (!std::isfinite(x) || static_cast<double>(f) == x) return f;
@@ -63,7 +64,8 @@ To convert(From x) {
     if constexpr (std::is_same_v<To, uint64_t>) {
       if (wide >= 0x1p63 && wide < 0x1p64) return static_cast<uint64_t>(wide);
     }
-    if constexpr (sizeof(To) == 8 || std::is_same_v<To, uint32_t>) return static_cast<To>(truncate<int64_t>(wide));
+    if constexpr (sizeof(To) == 8 || std::is_same_v<To, uint32_t>)
+      return static_cast<To>(truncate<int64_t>(wide));
     return static_cast<To>(truncate<int32_t>(wide));
   } else {
     return static_cast<To>(x);

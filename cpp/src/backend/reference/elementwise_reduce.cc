@@ -8,18 +8,18 @@ namespace {
 
 using enum RowResult;
 
-#define REDUCE(id, name, dtypes, result, identity, combine, ...)                     \
-  struct id##Row {                                                                   \
-    static constexpr DtypeSet kDtypes = dtypes;                                      \
-    static constexpr RowResult kResult = result;                                     \
-    template <class T>                                                               \
-    static auto start() {                                                            \
-      return identity;                                                               \
-    }                                                                                \
-    template <class A, class T>                                                      \
-    static A fold(A a, T x) {                                                        \
-      return static_cast<A>(combine);                                                \
-    }                                                                                \
+#define REDUCE(id, name, dtypes, result, identity, combine, ...) \
+  struct id##Row {                                               \
+    static constexpr DtypeSet kDtypes = dtypes;                  \
+    static constexpr RowResult kResult = result;                 \
+    template <class T>                                           \
+    static auto start() {                                        \
+      return identity;                                           \
+    }                                                            \
+    template <class A, class T>                                  \
+    static A fold(A a, T x) {                                    \
+      return static_cast<A>(combine);                            \
+    }                                                            \
   };
 #include "lamina/table/reduce.def"
 #undef REDUCE
@@ -44,7 +44,8 @@ void fold_loop(const void* in, size_t n, void* acc) {
   *a = Row::fold(*a, fold_tree<Row, T>(static_cast<const T*>(in), n));
 }
 
-// Calls f(TypeTag<row>, TypeTag<T>) for the row and element type; nothing where the row does not take that dtype.
+// Calls f(TypeTag<row>, TypeTag<T>) for the row and element type; nothing where the row does not take that
+// dtype.
 template <class F>
 void visit_row(OpId id, Dtype compute, F&& f) {
   auto typed = [&]<class Row>(TypeTag<Row> row) {
@@ -54,7 +55,8 @@ void visit_row(OpId id, Dtype compute, F&& f) {
   };
   switch (id) {
 #define REDUCE(id, ...) \
-  case OpId::id: return typed(TypeTag<id##Row>());
+  case OpId::id:        \
+    return typed(TypeTag<id##Row>());
 #include "lamina/table/reduce.def"
 #undef REDUCE
     default: return;
@@ -66,7 +68,8 @@ int64_t arg_loop(const void* in, size_t n) {
   const T* x = static_cast<const T*>(in);
   size_t best = 0;
   for (size_t i = 0; i < n && !scalar::isnan(x[best]); ++i) {
-    if (scalar::isnan(x[i]) || (kLargest ? scalar::less(x[best], x[i]) : scalar::less(x[i], x[best]))) best = i;
+    if (scalar::isnan(x[i]) || (kLargest ? scalar::less(x[best], x[i]) : scalar::less(x[i], x[best])))
+      best = i;
   }
   return static_cast<int64_t>(best);
 }
@@ -93,7 +96,8 @@ ReduceFn reference_reduce(OpId id, Dtype compute) {
 
 Dtype reduce_dtype(OpId id, Dtype compute) {
   Dtype acc = compute;
-  visit_row(id, compute, [&]<class Row, class T>(TypeTag<Row>, TypeTag<T>) { acc = kDtypeOf<AccOf<Row, T>>; });
+  visit_row(id, compute,
+            [&]<class Row, class T>(TypeTag<Row>, TypeTag<T>) { acc = kDtypeOf<AccOf<Row, T>>; });
   return acc;
 }
 

@@ -7,8 +7,8 @@
 #include <numbers>
 #include <type_traits>
 
-// One-element definitions that the rows of ops/*.def are written in, for T = bool, (u)int8..64, float, double and
-// complex. Integers wrap around modulo 2^bits; nothing here is undefined behaviour for any operand.
+// One-element definitions that the rows of ops/*.def are written in, for T = bool, (u)int8..64, float, double
+// and complex. Integers wrap around modulo 2^bits; nothing here is undefined behaviour for any operand.
 namespace lamina::scalar {
 
 template <class T>
@@ -20,7 +20,7 @@ inline constexpr bool kIsBool = std::is_same_v<T, bool>;
 template <class T>
 inline constexpr bool kIsInt = std::is_integral_v<T> && !kIsBool<T>;
 template <class T>
-inline constexpr bool kIsSigned = kIsInt<T> && std::is_signed_v<T>;
+inline constexpr bool kIsSigned = kIsInt<T>&& std::is_signed_v<T>;
 template <class T>
 inline constexpr bool kIsFloat = std::is_floating_point_v<T>;
 
@@ -45,15 +45,21 @@ T highest() {
 
 template <class T>
 T add(T x, T y) {
-  if constexpr (kIsBool<T>) return x || y;
-  else if constexpr (kIsInt<T>) return static_cast<T>(static_cast<uint64_t>(x) + static_cast<uint64_t>(y));
-  else return x + y;
+  if constexpr (kIsBool<T>)
+    return x || y;
+  else if constexpr (kIsInt<T>)
+    return static_cast<T>(static_cast<uint64_t>(x) + static_cast<uint64_t>(y));
+  else
+    return x + y;
 }
 template <class T>
 T subtract(T x, T y) {
-  if constexpr (kIsBool<T>) return x != y;
-  else if constexpr (kIsInt<T>) return static_cast<T>(static_cast<uint64_t>(x) - static_cast<uint64_t>(y));
-  else return x - y;
+  if constexpr (kIsBool<T>)
+    return x != y;
+  else if constexpr (kIsInt<T>)
+    return static_cast<T>(static_cast<uint64_t>(x) - static_cast<uint64_t>(y));
+  else
+    return x - y;
 }
 template <class T>
 T multiply(T x, T y) {
@@ -70,27 +76,38 @@ T multiply(T x, T y) {
 }
 template <class T>
 T negative(T x) {
-  if constexpr (kIsInt<T>) return static_cast<T>(0 - static_cast<uint64_t>(x));
-  else return -x;
+  if constexpr (kIsInt<T>)
+    return static_cast<T>(0 - static_cast<uint64_t>(x));
+  else
+    return -x;
 }
 template <class T>
 auto abs(T x) {
-  if constexpr (kIsComplex<T> || kIsFloat<T>) return std::abs(x);
-  else if constexpr (kIsSigned<T>) return x < 0 ? negative(x) : x;
-  else return x;
+  if constexpr (kIsComplex<T> || kIsFloat<T>)
+    return std::abs(x);
+  else if constexpr (kIsSigned<T>)
+    return x < 0 ? negative(x) : x;
+  else
+    return x;
 }
 
 template <class T>
 bool isnan(T x) {
-  if constexpr (kIsComplex<T>) return std::isnan(x.real()) || std::isnan(x.imag());
-  else if constexpr (kIsFloat<T>) return std::isnan(x);
-  else return false;
+  if constexpr (kIsComplex<T>)
+    return std::isnan(x.real()) || std::isnan(x.imag());
+  else if constexpr (kIsFloat<T>)
+    return std::isnan(x);
+  else
+    return false;
 }
 template <class T>
 bool isinf(T x) {
-  if constexpr (kIsComplex<T>) return std::isinf(x.real()) || std::isinf(x.imag());
-  else if constexpr (kIsFloat<T>) return std::isinf(x);
-  else return false;
+  if constexpr (kIsComplex<T>)
+    return std::isinf(x.real()) || std::isinf(x.imag());
+  else if constexpr (kIsFloat<T>)
+    return std::isinf(x);
+  else
+    return false;
 }
 template <class T>
 bool isfinite(T x) {
@@ -98,9 +115,12 @@ bool isfinite(T x) {
 }
 template <class T>
 bool isposinf(T x) {
-  if constexpr (kIsComplex<T>) return x == T(INFINITY, 0);
-  else if constexpr (kIsFloat<T>) return x == static_cast<T>(INFINITY);
-  else return false;
+  if constexpr (kIsComplex<T>)
+    return x == T(INFINITY, 0);
+  else if constexpr (kIsFloat<T>)
+    return x == static_cast<T>(INFINITY);
+  else
+    return false;
 }
 template <class T>
 bool isneginf(T x) {
@@ -177,42 +197,57 @@ T remainder(T x, T y) {
 
 template <class T>
 T floor(T x) {
-  if constexpr (kIsFloat<T>) return std::floor(x);
-  else return x;
+  if constexpr (kIsFloat<T>)
+    return std::floor(x);
+  else
+    return x;
 }
 template <class T>
 T ceil(T x) {
-  if constexpr (kIsFloat<T>) return std::ceil(x);
-  else return x;
+  if constexpr (kIsFloat<T>)
+    return std::ceil(x);
+  else
+    return x;
 }
 template <class T>
 T trunc(T x) {
-  if constexpr (kIsFloat<T>) return std::trunc(x);
-  else return x;
+  if constexpr (kIsFloat<T>)
+    return std::trunc(x);
+  else
+    return x;
 }
 template <class T>
 T round(T x) {
-  if constexpr (kIsComplex<T>) return T(std::rint(x.real()), std::rint(x.imag()));
-  else if constexpr (kIsFloat<T>) return std::rint(x);
-  else return x;
+  if constexpr (kIsComplex<T>)
+    return T(std::rint(x.real()), std::rint(x.imag()));
+  else if constexpr (kIsFloat<T>)
+    return std::rint(x);
+  else
+    return x;
 }
 
 // ---- parts of complex numbers
 
 template <class T>
 T conjugate(T x) {
-  if constexpr (kIsComplex<T>) return std::conj(x);
-  else return x;
+  if constexpr (kIsComplex<T>)
+    return std::conj(x);
+  else
+    return x;
 }
 template <class T>
 auto real(T x) {
-  if constexpr (kIsComplex<T>) return x.real();
-  else return x;
+  if constexpr (kIsComplex<T>)
+    return x.real();
+  else
+    return x;
 }
 template <class T>
 auto imag(T x) {
-  if constexpr (kIsComplex<T>) return x.imag();
-  else return T(0);
+  if constexpr (kIsComplex<T>)
+    return x.imag();
+  else
+    return T(0);
 }
 
 // ---- order; complex numbers by real part, then imaginary part, and never with a NaN
@@ -249,8 +284,10 @@ T minimum(T x, T y) {
 
 template <class T>
 T invert(T x) {
-  if constexpr (kIsBool<T>) return !x;
-  else return static_cast<T>(~x);
+  if constexpr (kIsBool<T>)
+    return !x;
+  else
+    return static_cast<T>(~x);
 }
 template <class T>
 T left_shift(T x, T y) {
@@ -274,8 +311,10 @@ T rsqrt(T x) {
 }
 template <class T>
 T log2(T x) {
-  if constexpr (kIsComplex<T>) return std::log(x) / std::numbers::ln2_v<typename T::value_type>;
-  else return std::log2(x);
+  if constexpr (kIsComplex<T>)
+    return std::log(x) / std::numbers::ln2_v<typename T::value_type>;
+  else
+    return std::log2(x);
 }
 template <class T>
 T log1p(T x) {

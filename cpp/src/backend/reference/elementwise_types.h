@@ -8,28 +8,28 @@
 namespace lamina {
 
 // The C++ type that holds an element of each dtype.
-#define LAMINA_FOR_EACH_DTYPE(F)    \
-  F(kBool, bool)                    \
-  F(kUInt8, uint8_t)                \
-  F(kUInt16, uint16_t)              \
-  F(kUInt32, uint32_t)              \
-  F(kUInt64, uint64_t)              \
-  F(kInt8, int8_t)                  \
-  F(kInt16, int16_t)                \
-  F(kInt32, int32_t)                \
-  F(kInt64, int64_t)                \
-  F(kFloat16, float16_t)            \
-  F(kFloat32, float)                \
-  F(kFloat64, double)               \
-  F(kBFloat16, bfloat16_t)          \
+#define LAMINA_FOR_EACH_DTYPE(F) \
+  F(kBool, bool)                 \
+  F(kUInt8, uint8_t)             \
+  F(kUInt16, uint16_t)           \
+  F(kUInt32, uint32_t)           \
+  F(kUInt64, uint64_t)           \
+  F(kInt8, int8_t)               \
+  F(kInt16, int16_t)             \
+  F(kInt32, int32_t)             \
+  F(kInt64, int64_t)             \
+  F(kFloat16, float16_t)         \
+  F(kFloat32, float)             \
+  F(kFloat64, double)            \
+  F(kBFloat16, bfloat16_t)       \
   F(kComplex64, std::complex<float>)
 
 template <class T>
 struct DtypeOf;
-#define LAMINA_DTYPE_OF(id, type)                \
-  template <>                                    \
-  struct DtypeOf<type> {                         \
-    static constexpr Dtype value = Dtype::id;    \
+#define LAMINA_DTYPE_OF(id, type)             \
+  template <>                                 \
+  struct DtypeOf<type> {                      \
+    static constexpr Dtype value = Dtype::id; \
   };
 LAMINA_FOR_EACH_DTYPE(LAMINA_DTYPE_OF)
 #undef LAMINA_DTYPE_OF
