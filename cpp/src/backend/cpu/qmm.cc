@@ -90,12 +90,11 @@ void multiply_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
 }
 
 void multiply_packed(const QmmArgs& q, int64_t problem, const Problem& p, bool parallel) {
-  const QmmExact& kernels = qmm_exact();
+  const auto pack = q.transpose ? qmm_pack().transposed : qmm_pack().plain;
   GemmArgs g;
   g.m = q.m, g.n = q.n, g.k = q.k, g.epilogue = q.epilogue, g.batch = q.batch;
   g.a = {q.x, q.x_dtype, q.x_row_stride, q.x_col_stride}, g.a_offsets = q.x_offsets;
   g.c = q.y, g.c_dtype = q.y_dtype, g.ldc = q.y_row_stride, g.c_offsets = q.y_offsets;
-  const auto pack = q.transpose ? kernels.pack_transposed : kernels.pack;
   const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
     pack(p.w, k0, depth, col0, cols, dst);
   };

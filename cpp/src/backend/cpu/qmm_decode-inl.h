@@ -16,14 +16,46 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+using D32 = hn::Rebind<uint32_t, D>;
+
+inline int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
+
+// Codes are looked up in a vector of float values where it has enough lanes; the values are centred, which keeps the
+// two parts of a product small.
+template <int kBits>
+constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR&& hn::MaxLanes(D()) >= (size_t{1} << kBits);
+template <int kBits>
+constexpr float kCentre = kHasTable<kBits> ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
+
+template <int kBits>
+V make_table() {
+  HWY_ALIGN float values[hn::MaxLanes(D())];
+  for (size_t i = 0; i < hn::MaxLanes(D()); ++i) {
+    values[i] = static_cast<float>(i & ((1u << kBits) - 1)) - kCentre<kBits>;
+  }
+  return hn::Load(D(), values);
+}
+
+// Value of the code in the low kBits of each lane (less kCentre); higher bits are ignored.
+template <int kBits>
+HWY_INLINE V decode_low(V table, hn::Vec<D32> words) {
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (kHasTable<kBits>) return V{_mm512_permutexvar_ps(words.raw, table.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  if constexpr (kHasTable<kBits>) return V{_mm256_permutevar8x32_ps(table.raw, words.raw)};
+#endif
+  (void)table;
+  const auto codes = hn::And(words, hn::Set(D32(), (1u << kBits) - 1));
+  return hn::ConvertTo(D(), hn::BitCast(hn::RebindToSigned<D32>(), codes));
+}
+
 // Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's
 // byte on.
 template <int kBits>
 class CodeReader {
  public:
-  using D = hn::ScalableTag<float>;
-  using V = hn::Vec<D>;
-
 #if HWY_TARGET == HWY_SCALAR
   // The code at index i.
   V load(const uint8_t* row, int64_t i) const {

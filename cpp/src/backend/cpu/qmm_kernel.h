@@ -42,12 +42,17 @@ struct QmmExact {
   // tile[i, r] = dot(x[i, :], weight row row0 + r), i < x.m, r < rows, leading dimension ld.
   void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
                  float* work);
-  // GemmKernels::pack_b for B = W^T (steps along the packed axis) and for B = W (columns along it).
-  void (*pack_transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
-                          float* dst);
-  void (*pack)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
 };
 
 const QmmExact& qmm_exact();
+
+// Makes slices of B for gemm_with_packer out of decoded weights.
+struct QmmPack {
+  // B = W^T: steps along the packed axis; and B = W: columns along it.
+  void (*transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
+  void (*plain)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
+};
+
+const QmmPack& qmm_pack();
 
 }  // namespace lamina::cpu
