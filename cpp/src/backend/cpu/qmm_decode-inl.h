@@ -121,6 +121,44 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
   }
 }
 
+// Widens a tile of scales or biases: dst[g * width + r] = entry first + g of weight row row0 + r. Rows
+// past the last repeat it: their columns of the product are thrown away.
+template <class T>
+void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+  const int64_t stride = w.groups();
+  int64_t r = 0;
+  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
+    transpose_four(src + (row0 + r) * stride + first, stride, n, dst + r, width);
+  }
+  for (; r < width; ++r) {
+    const T* row = src + std::min(row0 + r, w.rows - 1) * stride + first;
+    for (int64_t g = 0; g < n; ++g) dst[g * width + r] = static_cast<float>(row[g]);
+  }
+}
+
+inline void widen_edges(const void* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
+                 float* dst) {
+  switch (w.scale_dtype) {
+    case Dtype::kFloat16: return widen_edges(static_cast<const float16_t*>(src), w, row0, width, first, n, dst);
+    case Dtype::kBFloat16: return widen_edges(static_cast<const bfloat16_t*>(src), w, row0, width, first, n, dst);
+    default: return widen_edges(static_cast<const float*>(src), w, row0, width, first, n, dst);
+  }
+}
+
+// dst[i * width + r] = word first + i of weight row row0 + r, bits unchanged.
+inline void transpose_words(const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+  const int64_t stride = w.row_bytes() / 4;
+  const auto* words = reinterpret_cast<const float*>(w.codes);
+  int64_t r = 0;
+  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
+    transpose_four(words + (row0 + r) * stride + first, stride, n, dst + r, width);
+  }
+  for (; r < width; ++r) {
+    const float* row = words + std::min(row0 + r, w.rows - 1) * stride + first;
+    for (int64_t i = 0; i < n; ++i) std::memcpy(dst + i * width + r, row + i, sizeof(float));
+  }
+}
+
 }  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
