@@ -159,6 +159,140 @@ TEST(Qmm, EveryMixtureOfDtypes) {
   });
 }
 
+// The activations as the int8 mode sees them: 127 steps either way of the largest in each group.
+void round_activations(const Case& t, Guarded& x) {
+  for (int64_t i = 0; i < t.m; ++i) {
+    for (int64_t g = 0; g < t.k; g += t.group) {
+      float most = 0;
+      for (int64_t s = g; s < g + t.group; ++s) most = std::max(most, std::abs(x.as<float>()[i * t.k + s]));
+      const float scale = most / 127.0f, inverse = scale > 0 ? 1.0f / scale : 0.0f;
+      for (int64_t s = g; s < g + t.group; ++s) {
+        float& value = x.as<float>()[i * t.k + s];
+        value = scale * std::nearbyint(value * inverse);
+      }
+    }
+  }
+}
+
+// Against float64 on the rounded activations: what is left is float32 noise of the sum over groups.
+void check_int8(const Case& t, std::mt19937& rng) {
+  SCOPED_TRACE(describe(t));
+  Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
+  Guarded x = random_buffer(t.m * t.k, t.x, rng), y(t.m * t.n, t.y);
+  quantized_matmul(args_of(t, x, w, y));
+  ASSERT_TRUE(y.guards_whole());
+  Guarded rounded = x;
+  round_activations(t, rounded);
+  for (int64_t i = 0; i < t.m; ++i) {
+    for (int64_t j = 0; j < t.n; ++j) {
+      double want = 0, norm = 0;
+      for (int64_t s = 0; s < t.k; ++s) {
+        const double xv = rounded.at(i * t.k + s);
+        want += xv * w.at(j, s);
+        norm += std::abs(xv) * (std::abs(w.scale(j, s)) * w.code(j, s) + std::abs(w.bias(j, s)));
+      }
+      const double groups = static_cast<double>(t.k / t.group);
+      ASSERT_NEAR(y.at(i * t.n + j), want, kEps32 * (4 * std::sqrt(groups) + 8) * norm + least_step(t.y))
+          << "at " << i << ", " << j;
+    }
+  }
+}
+
+TEST(Qmm, Int8EveryFormat) {
+  std::mt19937 rng(11);
+  for_each_target([&](const char* name) {
+    SCOPED_TRACE(name);
+    for (int bits : kAffineBits) {
+      for (int group : kAffineGroups) {
+        for (int64_t k : {1, 2, 5, 9}) {
+          for (int64_t m : {1, 2, 5, 15}) {
+            check_int8({.m = m, .n = 31 + m, .k = k * group, .group = group, .bits = bits, .mode = QmmMode::kInt8},
+                       rng);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(Qmm, Int8IsCloseToExact) {
+  std::mt19937 rng(12);
+  for (Dtype x : {Dtype::kFloat16, Dtype::kBFloat16, Dtype::kFloat32}) {
+    for (int64_t m : {1, 20}) {
+      check_case({.m = m, .n = 70, .k = 512, .x = x, .s = Dtype::kBFloat16, .y = x, .mode = QmmMode::kInt8}, rng);
+    }
+  }
+  // W [K, N] has no int8 kernel: the exact one answers.
+  check_case({.m = 5, .n = 64, .k = 64, .transpose = false, .mode = QmmMode::kInt8}, rng);
+}
+
+// The largest codes with the largest activations: no step of the integer dots may saturate.
+TEST(Qmm, Int8DoesNotSaturate) {
+  std::mt19937 rng(13);
+  for_each_target([&](const char* name) {
+    SCOPED_TRACE(name);
+    for (int bits : {4, 8}) {
+      for (int64_t m : {1, 14}) {
+        Case t{.m = m, .n = 40, .k = 256, .group = 128, .bits = bits, .mode = QmmMode::kInt8};
+        Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
+        std::memset(w.packed.data(), 0xff, static_cast<size_t>(t.n * t.k * bits / 8));
+        for (int64_t i = 0; i < w.scales.elems(); ++i) w.scales.set(i, 1), w.biases.set(i, 0);
+        Guarded x(m * t.k, Dtype::kFloat32), y(m * t.n, Dtype::kFloat32);
+        for (int64_t i = 0; i < m * t.k; ++i) x.set(i, i / t.k % 2 ? -127 : 127);
+        quantized_matmul(args_of(t, x, w, y));
+        for (int64_t i = 0; i < m * t.n; ++i) {
+          const double want = (i / t.n % 2 ? -127.0 : 127.0) * ((1 << bits) - 1) * 256;
+          ASSERT_EQ(y.at(i), want);
+        }
+      }
+    }
+  });
+}
+
+TEST(Qmm, Int8RowsKeepTheirBitsInAnyBatch) {
+  std::mt19937 rng(14);
+  for_each_target([&](const char* name) {
+    SCOPED_TRACE(name);
+    for (int bits : kAffineBits) {
+      for (int group : {32, 128}) {
+        Case t{.m = 30, .n = 75, .k = 640, .group = group, .bits = bits, .mode = QmmMode::kInt8};
+        Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
+        Guarded x = random_buffer(t.m * t.k, Dtype::kFloat32, rng), full(t.m * t.n, Dtype::kFloat32);
+        quantized_matmul(args_of(t, x, w, full));
+        for (int64_t m : {1, 2, 3, 9, 13}) {
+          Guarded part(m * t.n, Dtype::kFloat32);
+          Case fewer = t;
+          fewer.m = m;
+          quantized_matmul(args_of(fewer, x, w, part));
+          EXPECT_EQ(std::memcmp(part.data(), full.data(), static_cast<size_t>(m * t.n) * 4), 0)
+              << "bits " << bits << " m " << m;
+        }
+      }
+    }
+  });
+}
+
+TEST(Qmm, Int8NonFiniteActivationsStayInTheirRow) {
+  std::mt19937 rng(15);
+  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    for (int64_t m : {2, 20}) {
+      Case t{.m = m, .n = 40, .k = 128, .mode = QmmMode::kInt8};
+      Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
+      Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng), y(m * t.n, Dtype::kFloat32);
+      x.set(1 * t.k + 127, bad);
+      for (int64_t s = 0; s < 64; ++s) x.set(s, 0.0);
+      for (int64_t s = 64; s < 128; ++s) x.set(s, 1e-42);
+      quantized_matmul(args_of(t, x, w, y));
+      for (int64_t i = 0; i < m * t.n; ++i) {
+        EXPECT_EQ(std::isnan(y.at(i)), i / t.n == 1) << i;
+        if (i < t.n) {
+          EXPECT_NEAR(y.at(i), 0.0, 1e-40);
+        }
+      }
+    }
+  }
+}
+
 TEST(Qmm, LargerThanEveryBlock) {
   std::mt19937 rng(4);
   for (int bits : {4, 8}) {
@@ -272,6 +406,19 @@ TEST(Qmm, BitsDoNotDependOnTheThreads) {
           quantized_matmul(args_of(t, x, w, got));
           EXPECT_TRUE(want.same_bits(got)) << describe(t) << " threads " << threads;
         }
+      }
+      for (int64_t m : {1, 30}) {
+        Case t{.m = m, .n = 700, .k = 1024, .bits = bits, .mode = QmmMode::kInt8};
+        Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
+        Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng);
+        Guarded want(m * t.n, Dtype::kFloat32), got = want;
+        {
+          ThreadCount one(1);
+          quantized_matmul(args_of(t, x, w, want));
+        }
+        ThreadCount many(7);
+        quantized_matmul(args_of(t, x, w, got));
+        EXPECT_TRUE(want.same_bits(got)) << describe(t);
       }
     }
   });

@@ -110,6 +110,37 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, size_t n) {
   std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
 }
 
+// Copies 4 x 4 blocks transposed: dst[k * step + r] = src[r * stride + k] for r < 4, k < depth.
+template <class S, class T>
+HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* dst, int64_t step) {
+  int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(T) == 4) {
+    const hn::FixedTag<T, 4> d;
+    const hn::Repartition<uint64_t, decltype(d)> d64;
+    const auto low = [=](auto x, auto y) HWY_ATTR {
+      return hn::BitCast(d, hn::InterleaveLower(d64, hn::BitCast(d64, x), hn::BitCast(d64, y)));
+    };
+    const auto high = [=](auto x, auto y) HWY_ATTR {
+      return hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, x), hn::BitCast(d64, y)));
+    };
+    for (; k + 4 <= depth; k += 4) {
+      const auto r0 = load_as(d, src + k), r1 = load_as(d, src + stride + k);
+      const auto r2 = load_as(d, src + 2 * stride + k), r3 = load_as(d, src + 3 * stride + k);
+      const auto a = hn::InterleaveLower(d, r0, r1), b = hn::InterleaveUpper(d, r0, r1);
+      const auto e = hn::InterleaveLower(d, r2, r3), f = hn::InterleaveUpper(d, r2, r3);
+      hn::StoreU(low(a, e), d, dst + k * step);
+      hn::StoreU(high(a, e), d, dst + (k + 1) * step);
+      hn::StoreU(low(b, f), d, dst + (k + 2) * step);
+      hn::StoreU(high(b, f), d, dst + (k + 3) * step);
+    }
+  }
+#endif
+  for (; k < depth; ++k) {
+    for (int64_t r = 0; r < 4; ++r) dst[k * step + r] = static_cast<T>(src[r * stride + k]);
+  }
+}
+
 }  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

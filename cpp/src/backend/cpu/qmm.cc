@@ -12,6 +12,8 @@ namespace {
 
 // Below this many multiply-adds a problem runs on the calling thread.
 constexpr int64_t kParallelWork = int64_t{1} << 19;
+// Rows of activations up to which the int8 mode streams the weights instead of packing them.
+constexpr int64_t kInt8StreamRows = 2;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -61,11 +63,11 @@ int64_t rows_per_job(const QmmArgs& q, const Problem& p) {
 
 // Epilogue and rounding of a finished tile.
 void finish_tile(const QmmArgs& q, const Problem& p, float* tile, int64_t row0, int64_t rows, int64_t col0,
-                 int64_t cols) {
-  if (q.epilogue) (*q.epilogue)(tile, p.row_base + row0, rows, col0, cols, cols);
+                 int64_t cols, int64_t ld) {
+  if (q.epilogue) (*q.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
   for (int64_t i = 0; i < rows; ++i) {
     void* out = p.y + ((row0 + i) * q.y_row_stride + col0) * static_cast<int64_t>(itemsize(q.y_dtype));
-    gemm_kernels<float>().store(tile + i * cols, cols, out, q.y_dtype);
+    gemm_kernels<float>().store(tile + i * ld, cols, out, q.y_dtype);
   }
 }
 
@@ -85,25 +87,101 @@ void multiply_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
     const int64_t row0 = job * step, rows = std::min(step, q.n - row0);
     Scratch tile(q.m * rows * 4), work(kernels.stream_elems(p.w) * 4);
     kernels.stream(p.w, row0, rows, x, tile.as<float>(), rows, work.as<float>());
-    finish_tile(q, p, tile.as<float>(), 0, q.m, row0, rows);
+    finish_tile(q, p, tile.as<float>(), 0, q.m, row0, rows, rows);
   });
 }
 
 void multiply_packed(const QmmArgs& q, int64_t problem, const Problem& p, bool parallel) {
-  const QmmExact& kernels = qmm_exact();
+  const auto pack = q.transpose ? qmm_pack().transposed : qmm_pack().plain;
   GemmArgs g;
   g.m = q.m, g.n = q.n, g.k = q.k, g.epilogue = q.epilogue, g.batch = q.batch;
   g.a = {q.x, q.x_dtype, q.x_row_stride, q.x_col_stride}, g.a_offsets = q.x_offsets;
   g.c = q.y, g.c_dtype = q.y_dtype, g.ldc = q.y_row_stride, g.c_offsets = q.y_offsets;
-  const auto pack = q.transpose ? kernels.pack_transposed : kernels.pack;
   const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
     pack(p.w, k0, depth, col0, cols, dst);
   };
   gemm_with_packer(g, problem, pack_b, parallel);
 }
 
+// Activations of all rows in 8 bits: units and edges of row i at i * (k / 4) and i * edges_ld.
+struct Int8Rows {
+  int64_t edges_ld;
+  Scratch units, scales, sums;
+
+  Int8Rows(const QmmArgs& q, const Problem& p, bool parallel)
+      : edges_ld(p.w.groups() + kQmmPad), units(q.m * q.k), scales(q.m * edges_ld * 4), sums(q.m * edges_ld * 4) {
+    run_jobs(q.m, parallel && q.m > 1, [&](int64_t i) {
+      Scratch row(q.k * 4);
+      load_row_f32({element(p.x.data, i * q.x_row_stride, q.x_dtype), q.x_dtype, 0, q.x_col_stride}, q.k,
+                   row.as<float>());
+      qmm_int8().quantize_row(q.bits, q.group, q.k, row.as<float>(),
+                              {units.as<int32_t>() + i * (q.k / 4), scales.as<float>() + i * edges_ld,
+                               sums.as<float>() + i * edges_ld});
+    });
+  }
+};
+
+void multiply_int8_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
+  const QmmInt8& kernels = qmm_int8();
+  const Int8Rows x(q, p, parallel);
+  const int64_t units_ld = kernels.stream_units(q.bits, q.k), step = rows_per_job(q, p);
+  Scratch arranged(q.m * units_ld * 4);
+  for (int64_t i = 0; i < q.m; ++i) {
+    kernels.arrange(q.bits, q.k, x.units.as<int32_t>() + i * (q.k / 4), arranged.as<int32_t>() + i * units_ld);
+  }
+  run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
+    const int64_t row0 = job * step, rows = std::min(step, q.n - row0);
+    Scratch tile(q.m * rows * 4), work(kernels.stream_bytes(p.w));
+    kernels.stream(p.w, row0, rows, q.m, arranged.as<int32_t>(), x.scales.as<float>(), x.sums.as<float>(), x.edges_ld,
+                   tile.as<float>(), rows, work.as<void>());
+    finish_tile(q, p, tile.as<float>(), 0, q.m, row0, rows, rows);
+  });
+}
+
+// Rows [row0, row0 + rows) of the activations, interleaved as a register tile reads them.
+void interleave_rows(const QmmArgs& q, const Int8Rows& x, int64_t groups, int64_t row0, int64_t rows, int32_t* units,
+                     float* edges) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int32_t* from = x.units.as<int32_t>() + (row0 + i) * (q.k / 4);
+    for (int64_t u = 0; u < q.k / 4; ++u) units[u * rows + i] = from[u];
+    for (int64_t g = 0; g < groups; ++g) {
+      edges[2 * g * rows + i] = x.scales.as<float>()[(row0 + i) * x.edges_ld + g];
+      edges[(2 * g + 1) * rows + i] = x.sums.as<float>()[(row0 + i) * x.edges_ld + g];
+    }
+  }
+}
+
+void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
+  const QmmInt8& kernels = qmm_int8();
+  const int64_t groups = p.w.groups(), nr = kernels.nr, mr = kernels.mr;
+  Scratch units(q.m * q.k), edges(q.m * groups * 2 * 4);
+  {
+    const Int8Rows x(q, p, parallel);
+    run_jobs(ceil_div(q.m, mr), parallel, [&](int64_t i) {
+      interleave_rows(q, x, groups, i * mr, std::min(mr, q.m - i * mr), units.as<int32_t>() + i * mr * (q.k / 4),
+                      edges.as<float>() + i * mr * groups * 2);
+    });
+  }
+  run_jobs(ceil_div(q.n, nr), parallel, [&](int64_t job) {
+    const int64_t col0 = job * nr, cols = std::min(nr, q.n - col0);
+    Scratch words(kernels.panel_words(p.w) * nr * 4), w_edges(groups * nr * 2 * 4), tile(mr * nr * 4);
+    kernels.pack(p.w, col0, words.as<int32_t>(), w_edges.as<float>());
+    for (int64_t row0 = 0; row0 < q.m; row0 += mr) {
+      const int64_t rows = std::min(mr, q.m - row0);
+      kernels.multiply(p.w, rows, units.as<int32_t>() + row0 * (q.k / 4), edges.as<float>() + row0 * groups * 2,
+                       words.as<int32_t>(), w_edges.as<float>(), tile.as<float>(), nr);
+      finish_tile(q, p, tile.as<float>(), row0, rows, col0, cols, nr);
+    }
+  });
+}
+
 void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
   const Problem p = problem_at(q, problem);
+  if (q.mode == QmmMode::kInt8 && q.transpose && q.k > 0) {
+    // Both give the same bits. Widths that do not divide a byte are widened into panels whatever m is.
+    const bool streams = q.m <= kInt8StreamRows && 8 % q.bits == 0;
+    return streams ? multiply_int8_streamed(q, p, parallel) : multiply_int8_packed(q, p, parallel);
+  }
   if (q.transpose && q.m <= kQmmStreamRows && q.k > 0) return multiply_streamed(q, p, parallel);
   multiply_packed(q, problem, p, parallel);
 }

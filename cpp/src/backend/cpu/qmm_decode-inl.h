@@ -16,14 +16,46 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+using D32 = hn::Rebind<uint32_t, D>;
+
+inline int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
+
+// Codes are looked up in a vector of float values where it has enough lanes; the values are centred, which keeps the
+// two parts of a product small.
+template <int kBits>
+constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR&& hn::MaxLanes(D()) >= (size_t{1} << kBits);
+template <int kBits>
+constexpr float kCentre = kHasTable<kBits> ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
+
+template <int kBits>
+V make_table() {
+  HWY_ALIGN float values[hn::MaxLanes(D())];
+  for (size_t i = 0; i < hn::MaxLanes(D()); ++i) {
+    values[i] = static_cast<float>(i & ((1u << kBits) - 1)) - kCentre<kBits>;
+  }
+  return hn::Load(D(), values);
+}
+
+// Value of the code in the low kBits of each lane (less kCentre); higher bits are ignored.
+template <int kBits>
+HWY_INLINE V decode_low(V table, hn::Vec<D32> words) {
+#if HWY_TARGET <= HWY_AVX3
+  if constexpr (kHasTable<kBits>) return V{_mm512_permutexvar_ps(words.raw, table.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  if constexpr (kHasTable<kBits>) return V{_mm256_permutevar8x32_ps(table.raw, words.raw)};
+#endif
+  (void)table;
+  const auto codes = hn::And(words, hn::Set(D32(), (1u << kBits) - 1));
+  return hn::ConvertTo(D(), hn::BitCast(hn::RebindToSigned<D32>(), codes));
+}
+
 // Codes of a row in their order, one vector at a time. A load may read up to 16 bytes from the first code's
 // byte on.
 template <int kBits>
 class CodeReader {
  public:
-  using D = hn::ScalableTag<float>;
-  using V = hn::Vec<D>;
-
 #if HWY_TARGET == HWY_SCALAR
   // The code at index i.
   V load(const uint8_t* row, int64_t i) const {
@@ -86,6 +118,44 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
     case Dtype::kFloat16: return widen_padded(static_cast<const float16_t*>(src) + first, n, dst);
     case Dtype::kBFloat16: return widen_padded(static_cast<const bfloat16_t*>(src) + first, n, dst);
     default: return widen_padded(static_cast<const float*>(src) + first, n, dst);
+  }
+}
+
+// Widens a tile of scales or biases: dst[g * width + r] = entry first + g of weight row row0 + r. Rows
+// past the last repeat it: their columns of the product are thrown away.
+template <class T>
+void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+  const int64_t stride = w.groups();
+  int64_t r = 0;
+  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
+    transpose_four(src + (row0 + r) * stride + first, stride, n, dst + r, width);
+  }
+  for (; r < width; ++r) {
+    const T* row = src + std::min(row0 + r, w.rows - 1) * stride + first;
+    for (int64_t g = 0; g < n; ++g) dst[g * width + r] = static_cast<float>(row[g]);
+  }
+}
+
+inline void widen_edges(const void* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
+                 float* dst) {
+  switch (w.scale_dtype) {
+    case Dtype::kFloat16: return widen_edges(static_cast<const float16_t*>(src), w, row0, width, first, n, dst);
+    case Dtype::kBFloat16: return widen_edges(static_cast<const bfloat16_t*>(src), w, row0, width, first, n, dst);
+    default: return widen_edges(static_cast<const float*>(src), w, row0, width, first, n, dst);
+  }
+}
+
+// dst[i * width + r] = word first + i of weight row row0 + r, bits unchanged.
+inline void transpose_words(const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+  const int64_t stride = w.row_bytes() / 4;
+  const auto* words = reinterpret_cast<const float*>(w.codes);
+  int64_t r = 0;
+  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
+    transpose_four(words + (row0 + r) * stride + first, stride, n, dst + r, width);
+  }
+  for (; r < width; ++r) {
+    const float* row = words + std::min(row0 + r, w.rows - 1) * stride + first;
+    for (int64_t i = 0; i < n; ++i) std::memcpy(dst + i * width + r, row + i, sizeof(float));
   }
 }
 

@@ -27,45 +27,8 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-using D32 = hn::Rebind<uint32_t, D>;
-
-int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
-
 // 1, 2 and 4 bits: a 32-bit lane holds whole codes, and is decoded by shifts. 3, 5, 6 and 8: read in order.
 constexpr bool is_word_format(int bits) { return bits == 1 || bits == 2 || bits == 4; }
-
-// Word formats look codes up in a vector of float values where it has enough lanes; the values are then
-// centred, which keeps the two parts of the result small.
-template <int kBits>
-constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR&& hn::MaxLanes(D()) >= (size_t{1} << kBits);
-template <int kBits>
-constexpr float kCentre = kHasTable<kBits> ? static_cast<float>(1 << (kBits - 1)) : 0.0f;
-
-template <int kBits>
-V make_table() {
-  HWY_ALIGN float values[hn::MaxLanes(D())];
-  for (size_t i = 0; i < hn::MaxLanes(D()); ++i) {
-    values[i] = static_cast<float>(i & ((1u << kBits) - 1)) - kCentre<kBits>;
-  }
-  return hn::Load(D(), values);
-}
-
-// Value of the code in the low kBits of each lane (less kCentre); higher bits are ignored.
-template <int kBits>
-HWY_INLINE V decode_low(V table, hn::Vec<D32> words) {
-#if HWY_TARGET <= HWY_AVX3
-  return V{_mm512_permutexvar_ps(words.raw, table.raw)};
-#else
-#if HWY_TARGET == HWY_AVX2
-  if constexpr (kHasTable<kBits>) return V{_mm256_permutevar8x32_ps(table.raw, words.raw)};
-#endif
-  (void)table;
-  const auto codes = hn::And(words, hn::Set(D32(), (1u << kBits) - 1));
-  return hn::ConvertTo(D(), hn::BitCast(hn::RebindToSigned<D32>(), codes));
-#endif
-}
 
 // The lanes of a vector of words that belong to each group: lane l reads scale number l * codes / group.
 hn::Vec<D32> group_of_lane(int64_t codes_per_word, int64_t group) {
@@ -290,102 +253,10 @@ void arrange(int bits, int group, int64_t k, const float* x, float* values, floa
   std::fill_n(sums + k / group, kQmmPad, 0.0f);
 }
 
-// out[0, n) = the weights whose codes begin at `codes`, the first one number `first` of its row. n and first
-// are multiples of 32.
-template <int kBits>
-void decode_run(const QmmWeights& w, const CodeReader<kBits>& reader, const uint8_t* codes, int64_t first,
-                int64_t n, const float* scales, const float* biases, float* out) {
-  const int64_t lanes = lane_count();
-  for (int64_t i = 0; i < n; i += lanes) {
-    const int64_t g = (first + i) / w.group - first / w.group;
-    const V value = reader.load(codes, i);
-    hn::StoreU(hn::MulAdd(value, hn::Set(D(), scales[g]), hn::Set(D(), biases[g])), D(), out + i);
-  }
-}
-
-// Where the codes of a run begin; a copy where reading past its end could leave the matrix.
-const uint8_t* safe_codes(const QmmWeights& w, int64_t row, int64_t first, int64_t n, uint8_t* copy) {
-  const int64_t begin = row * w.row_bytes() + first * w.bits / 8, bytes = n * w.bits / 8;
-  if (begin + bytes + 16 <= w.rows * w.row_bytes()) return w.codes + begin;
-  std::memcpy(copy, w.codes + begin, static_cast<size_t>(bytes));
-  return copy;
-}
-
-// Scales and biases of the groups that a run of at most kGemmDepth codes touches.
-struct RunEdges {
-  float scales[kGemmDepth / 32 + kQmmPad], biases[kGemmDepth / 32 + kQmmPad];
-  RunEdges(const QmmWeights& w, int64_t row, int64_t first, int64_t n) {
-    const int64_t g0 = first / w.group, count = (first + n - 1) / w.group - g0 + 1;
-    widen_padded(w.scales, w.scale_dtype, row * w.groups() + g0, count, scales);
-    widen_padded(w.biases, w.scale_dtype, row * w.groups() + g0, count, biases);
-  }
-};
-
-template <int kBits>
-void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
-                          float* dst) {
-  const int64_t nr = 2 * lane_count();
-  const CodeReader<kBits> reader;
-  HWY_ALIGN float run[kGemmDepth];
-  uint8_t copy[kGemmDepth + 16];
-  for (int64_t c0 = 0; c0 < cols; c0 += nr, dst += nr * depth) {
-    const int64_t width = std::min(nr, cols - c0);
-    if (width < nr) std::fill_n(dst, nr * depth, 0.0f);
-    for (int64_t c = 0; c < width; ++c) {
-      const int64_t row = col0 + c0 + c;
-      const RunEdges edges(w, row, k0, depth);
-      decode_run(w, reader, safe_codes(w, row, k0, depth, copy), k0, depth, edges.scales, edges.biases, run);
-      for (int64_t k = 0; k < depth; ++k) dst[k * nr + c] = run[k];
-    }
-  }
-}
-
-// Columns come in whole runs of 32: they are packed along the stored axis, and jobs begin at multiples of 32.
-template <int kBits>
-void pack_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
-  constexpr int64_t kRun = 32;
-  const int64_t nr = 2 * lane_count();
-  const CodeReader<kBits> reader;
-  HWY_ALIGN float run[kRun];
-  uint8_t copy[kRun + 16];
-  for (int64_t c = 0; c < cols; c += kRun) {
-    for (int64_t k = 0; k < depth; ++k) {
-      const RunEdges edges(w, k0 + k, col0 + c, kRun);
-      const uint8_t* codes = safe_codes(w, k0 + k, col0 + c, kRun, copy);
-      decode_run(w, reader, codes, col0 + c, kRun, edges.scales, edges.biases, run);
-      for (int64_t p = 0; p < kRun; p += nr) std::copy_n(run + p, nr, dst + (c + p) * depth + k * nr);
-    }
-  }
-}
-
-void pack_transposed(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
-  switch (w.bits) {
-    case 1: return pack_transposed_bits<1>(w, k0, depth, col0, cols, dst);
-    case 2: return pack_transposed_bits<2>(w, k0, depth, col0, cols, dst);
-    case 3: return pack_transposed_bits<3>(w, k0, depth, col0, cols, dst);
-    case 4: return pack_transposed_bits<4>(w, k0, depth, col0, cols, dst);
-    case 5: return pack_transposed_bits<5>(w, k0, depth, col0, cols, dst);
-    case 6: return pack_transposed_bits<6>(w, k0, depth, col0, cols, dst);
-    default: return pack_transposed_bits<8>(w, k0, depth, col0, cols, dst);
-  }
-}
-
-void pack(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
-  switch (w.bits) {
-    case 1: return pack_bits<1>(w, k0, depth, col0, cols, dst);
-    case 2: return pack_bits<2>(w, k0, depth, col0, cols, dst);
-    case 3: return pack_bits<3>(w, k0, depth, col0, cols, dst);
-    case 4: return pack_bits<4>(w, k0, depth, col0, cols, dst);
-    case 5: return pack_bits<5>(w, k0, depth, col0, cols, dst);
-    case 6: return pack_bits<6>(w, k0, depth, col0, cols, dst);
-    default: return pack_bits<8>(w, k0, depth, col0, cols, dst);
-  }
-}
-
 }  // namespace
 
 const QmmExact* exact_kernels() {
-  static constexpr QmmExact kTable = {arranged_elems, arrange, stream_elems, stream, pack_transposed, pack};
+  static constexpr QmmExact kTable = {arranged_elems, arrange, stream_elems, stream};
   return &kTable;
 }
 

@@ -42,12 +42,54 @@ struct QmmExact {
   // tile[i, r] = dot(x[i, :], weight row row0 + r), i < x.m, r < rows, leading dimension ld.
   void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
                  float* work);
-  // GemmKernels::pack_b for B = W^T (steps along the packed axis) and for B = W (columns along it).
-  void (*pack_transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
-                          float* dst);
-  void (*pack)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
 };
 
 const QmmExact& qmm_exact();
+
+// Makes slices of B for gemm_with_packer out of decoded weights.
+struct QmmPack {
+  // B = W^T: steps along the packed axis; and B = W: columns along it.
+  void (*transposed)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
+  void (*plain)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
+};
+
+const QmmPack& qmm_pack();
+
+// Activations of one row in 8 bits: per group of the weights, x is about scale * q with q in [-127, 127], and `sums` holds
+// scale * (sum of q). Codes are regrouped: unit u of 4 bytes meets the same bytes of plane u % P of weight word u / P,
+// where a word holds P = 8 / bits codes in each byte (P = 1 for widths that do not divide 8: they are widened to bytes).
+struct QmmInt8Row {
+  int32_t* units;  // k / 4
+  float* scales;   // k / group + kQmmPad
+  float* sums;     // k / group + kQmmPad
+};
+
+// Kernels of the int8 mode for one instruction set. Both give the same bits: for groups in order,
+// total = fma(dot, weight scale * activation scale, total), total = fma(weight bias, activation sum, total).
+struct QmmInt8 {
+  // Rows and columns of a register tile of `multiply`.
+  int64_t mr, nr;
+  void (*quantize_row)(int bits, int group, int64_t k, const float* x, const QmmInt8Row& row);
+
+  // 32-bit units that `arrange` writes, and working bytes of `stream`; for bits that divide 8.
+  int64_t (*stream_units)(int bits, int64_t k);
+  int64_t (*stream_bytes)(const QmmWeights& w);
+  void (*arrange)(int bits, int64_t k, const int32_t* units, int32_t* arranged);
+  // tile[i * ld + r] for weight rows row0 + r, r < rows, and m activations: units arranged, `stream_units` apart; scales
+  // and sums `edges_ld` apart.
+  void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
+                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work);
+
+  // Words of one column of a panel.
+  int64_t (*panel_words)(const QmmWeights& w);
+  // A panel of nr weight rows: words[panel_words * nr] and edges[2 * groups * nr] (scales, then biases).
+  void (*pack)(const QmmWeights& w, int64_t row0, int32_t* words, float* edges);
+  // tile[rows x nr] from a panel and `rows` <= mr activation rows: unit u of row i at units[u * rows + i], its scale and
+  // sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i].
+  void (*multiply)(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges, const int32_t* words,
+                   const float* w_edges, float* tile, int64_t ld);
+};
+
+const QmmInt8& qmm_int8();
 
 }  // namespace lamina::cpu
