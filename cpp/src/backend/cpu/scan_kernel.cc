@@ -8,8 +8,8 @@
 #define LAMINA_WITHOUT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/scan_kernel.cc"
-#include "backend/cpu/targets.h"
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include "backend/cpu/targets.h"
 //
 #include <hwy/highway.h>
 
@@ -31,7 +31,7 @@ HWY_INLINE V join(V a, V b) {
     return hn::Mul(a, b);
   } else {
     const auto beyond = kKind == ScanKind::kMax ? hn::Lt(a, b) : hn::Lt(b, a);
-    if constexpr (hwy::IsFloat<hn::TFromV<V>>()) {
+    if constexpr (hwy::IsFloat<hn::TFromV<V> >()) {
       // No comparison holds for a NaN in a, which so stays.
       return hn::IfThenElse(hn::Or(beyond, hn::IsNaN(b)), b, a);
     } else {
@@ -41,14 +41,14 @@ HWY_INLINE V join(V a, V b) {
 }
 
 // Moves every lane up by kBy and fills with `fill`.
-template <int kBy, class D, class V = hn::Vec<D>>
+template <int kBy, class D, class V = hn::Vec<D> >
 struct LaneShift {
   using Index = hwy::SignedFromSize<sizeof(hn::TFromD<D>)>;
-  explicit LaneShift(D d, V fill_vector) : fill(fill_vector) {
+  HWY_INLINE LaneShift(D d, V fill_vector) : fill(fill_vector) {
     const hn::Rebind<Index, D> di;
     const auto from = hn::Sub(hn::Iota(di, 0), hn::Set(di, Index{kBy}));
     indices = hn::IndicesFromVec(d, hn::Max(from, hn::Zero(di)));
-    keeps = hn::RebindMask(d, hn::Ge(from, hn::Zero(di)));
+    keeps = hn::RebindMask(d, hn::Gt(from, hn::Set(di, Index{-1})));
   }
   HWY_INLINE V operator()(V v) const { return hn::IfThenElse(keeps, hn::TableLookupLanes(v, indices), fill); }
 
@@ -63,6 +63,15 @@ struct Scanner {
   using V = hn::Vec<D>;
   static constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
   using Op = ScanOp<kKind, T>;
+  using Index = typename LaneShift<1, D>::Index;
+
+  // Spelled out: a constructor that the compiler adds would not be compiled for the target.
+  HWY_INLINE explicit Scanner(V identity)
+      : by1(D(), identity),
+        by2(D(), identity),
+        by4(D(), identity),
+        by8(D(), identity),
+        last(hn::IndicesFromVec(D(), hn::Set(hn::Rebind<Index, D>(), static_cast<Index>(kLanes - 1)))) {}
 
   // The inclusive scan of one vector.
   HWY_INLINE V scan(V v) const {
@@ -114,21 +123,21 @@ struct Scanner {
   }
 
   D d;
-  V identity = hn::Set(d, Op::identity());
-  LaneShift<1, D> by1{d, identity};
-  LaneShift<2, D> by2{d, identity};
-  LaneShift<4, D> by4{d, identity};
-  LaneShift<8, D> by8{d, identity};
-  decltype(by1.indices) last = hn::IndicesFromVec(
-      d, hn::Set(hn::Rebind<hwy::SignedFromSize<sizeof(T)>, D>(), static_cast<hwy::SignedFromSize<sizeof(T)>>(kLanes - 1)));
+  LaneShift<1, D> by1;
+  LaneShift<2, D> by2;
+  LaneShift<4, D> by4;
+  LaneShift<8, D> by8;
+  decltype(by1.indices) last;
 };
 
 template <ScanKind kKind, class T, bool kReverse, bool kInclusive>
 void scan_piece(const ScanPiece& piece) {
-  const Scanner<kKind, T, kReverse, kInclusive> scanner;
-  constexpr int64_t kVectorBytes = scanner.kLanes * sizeof(T);
+  using S = Scanner<kKind, T, kReverse, kInclusive>;
+  const S scanner(hn::Set(typename S::D(), S::Op::identity()));
+  constexpr int64_t kVectorBytes = S::kLanes * sizeof(T);
   // Reversed pieces are walked from their end, so it is the end that must be aligned.
-  const auto edge = reinterpret_cast<uintptr_t>(piece.out) + (kReverse ? static_cast<size_t>(piece.n) * sizeof(T) : 0);
+  const auto edge =
+      reinterpret_cast<uintptr_t>(piece.out) + (kReverse ? static_cast<size_t>(piece.n) * sizeof(T) : 0);
   if (piece.out == nullptr) return scanner.template run<false, false, false>(piece);
   const bool stream = piece.stream && edge % kVectorBytes == 0;
   if (piece.carry == nullptr) {
@@ -151,7 +160,8 @@ ScanPieceFn pick_kind(ScanKind kind, bool reverse, bool inclusive) {
     case ScanKind::kMax: return pick_direction<ScanKind::kMax, T>(reverse, inclusive);
     case ScanKind::kMin: return pick_direction<ScanKind::kMin, T>(reverse, inclusive);
     case ScanKind::kProd:
-      if constexpr (std::is_floating_point_v<T>) return pick_direction<ScanKind::kProd, T>(reverse, inclusive);
+      if constexpr (std::is_floating_point_v<T>)
+        return pick_direction<ScanKind::kProd, T>(reverse, inclusive);
       return nullptr;
     default: return nullptr;
   }
