@@ -208,7 +208,7 @@ TEST(Scan, LinesAroundAndBeyondABlock) {
   for (Dtype dtype : {Dtype::kInt32, Dtype::kFloat32, Dtype::kFloat64, Dtype::kFloat16}) {
     for (int64_t n : {16383, 16384, 16385, 32768, 70001}) {
       for (int flags = 0; flags < 4; ++flags) {
-        const Box in = random_box(dtype, {n}, Layout::kDense, static_cast<uint64_t>(n));
+        const Box in = random_box(dtype, {n}, Layout::kDense, static_cast<uint64_t>(n), Values::kNormal);
         check_scan(cpu::scan, ScanKind::kSum, in, 0, Layout::kDense, flags & 1, flags & 2);
         check_scan(cpu::scan, ScanKind::kMax, in, 0, Layout::kDense, flags & 1, flags & 2);
       }

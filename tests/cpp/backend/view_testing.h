@@ -122,7 +122,7 @@ T from_double(double x) {
   }
 }
 
-enum class Values { kBits, kSmall, kSpecial };
+enum class Values { kBits, kSmall, kSpecial, kNormal };
 
 // kBits: any bit pattern without NaN; kSmall: whole numbers from -4 to 4, many of them equal; kSpecial: small
 // numbers with NaN, infinities and zeros of both signs among them.
@@ -142,6 +142,7 @@ T draw(std::mt19937_64& rng, Values values, bool is_bool) {
                      kInfinity = std::numeric_limits<double>::infinity();
     constexpr double kSpecials[] = {kNan, -kNan, kInfinity, -kInfinity, -0.0, 0.0};
     if (values == Values::kSpecial && !std::is_integral_v<T> && rng() % 4 == 0) return kSpecials[rng() % 6];
+    if (values == Values::kNormal) return std::normal_distribution<double>()(rng);
     return static_cast<double>(static_cast<int64_t>(rng() % 9) - 4);
   };
   if constexpr (kIsComplex<T>) {
