@@ -20,8 +20,8 @@ struct ScanPiece {
 
 using ScanPieceFn = void (*)(const ScanPiece&);
 
-// The vector kernel, or null where the dtype or kind has none. One piece gives the same bits however it is called: with
-// or without output, whatever came before.
+// The vector kernel, or null where the dtype or kind has none. One piece gives the same bits however it is
+// called: with or without output, whatever came before.
 ScanPieceFn scan_piece_fn(ScanKind kind, Dtype dtype, bool reverse, bool inclusive);
 
 }  // namespace lamina::cpu

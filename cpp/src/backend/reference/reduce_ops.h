@@ -41,9 +41,11 @@ struct ReduceOp<ReduceKind::kMax, T> {
     }
   }
   static Sum load(T x) { return widen(x); }
-  // No comparison holds for a NaN in the first place, so that one stays. Without && and ||, loops become vector code.
-  static bool second_wins(bool beyond, Sum second) { return beyond | is_nan(second); }
-  static Sum join(Sum a, Sum b) { return second_wins(less(a, b), b) ? b : a; }
+  // A NaN in the first place stays. Without && and ||, loops become vector code.
+  static bool second_wins(bool beyond, Sum first, Sum second) {
+    return !is_nan(first) & (beyond | is_nan(second));
+  }
+  static Sum join(Sum a, Sum b) { return second_wins(less(a, b), a, b) ? b : a; }
 };
 
 template <class T>
@@ -56,7 +58,9 @@ struct ReduceOp<ReduceKind::kMin, T> : ReduceOp<ReduceKind::kMax, T> {
       return std::numeric_limits<Sum>::max();
     }
   }
-  static Sum join(Sum a, Sum b) { return ReduceOp<ReduceKind::kMax, T>::second_wins(less(b, a), b) ? b : a; }
+  static Sum join(Sum a, Sum b) {
+    return ReduceOp<ReduceKind::kMax, T>::second_wins(less(b, a), a, b) ? b : a;
+  }
 };
 
 template <class T>

@@ -33,7 +33,8 @@ void scan_kind(const View& in, const View& out, int64_t axis, bool reverse, bool
         char* first_out = static_cast<char*>(out.data) + at[1] + (reverse ? (n - 1) * out_step : 0);
         for (int64_t i = 0; i < count; ++i) {
           scan_line<ScanOp<kKind, T>, T>(first_in + i * lines.inner_stride(0), sign * in_step,
-                                         first_out + i * lines.inner_stride(1), sign * out_step, n, inclusive);
+                                         first_out + i * lines.inner_stride(1), sign * out_step, n,
+                                         inclusive);
         }
       });
     } else {
