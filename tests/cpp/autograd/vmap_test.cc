@@ -337,6 +337,16 @@ TEST(VmapCustom, OneCallForAllOutputs) {
   EXPECT_EQ(rules, 1);
 }
 
+TEST(VmapCustom, WhatIsInsideACallIsMappedOnceOnly) {
+  int calls = 0;
+  const Function inner = odd_product(&calls);
+  auto rule = [](F, F c, F) { return Arrays{c[0], Array()}; };
+  const Function outer = custom_vjp([&](F x) { return Arrays{exp(inner(x)[0])}; }, rule);
+  const Arrays args = {some({4, 3}), some({4}, 2)};
+  expect_all_close(vmap(outer, {0, 0}, {0})(args), Arrays{exp(sin(args[0]) * expand_dims(args[1], {1}))}, 16);
+  EXPECT_EQ(calls, 3);  // on the example, again inside the new outer call, and over all examples there
+}
+
 TEST(VmapCustom, CapturedMappedArguments) {
   // y is not among the primals: the function and its rule see it as a captured array.
   auto fun = [](F x) {
