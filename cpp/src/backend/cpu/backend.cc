@@ -7,6 +7,7 @@
 #include "backend/cpu/qmm.h"
 #include "backend/cpu/random.h"
 #include "backend/cpu/rope.h"
+#include "backend/cpu/scan.h"
 #include "backend/cpu/sort.h"
 #include "backend/cpu/tile.h"
 #include "backend/reference/kernels.h"
@@ -207,6 +208,10 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Matmul, run_matmul);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
   set(OpId::ArgSort, [](const KernelCall& c) { argsort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
+  set(OpId::Scan, [](const KernelCall& c) {
+    const auto& p = c.as<ScanParams>();
+    scan(p.kind, c.in[0], c.out[0], p.axis, p.reverse, p.inclusive);
+  });
   set(OpId::RandomBits, [](const KernelCall& c) { random_bits(c.in[0], c.out[0]); });
   set(OpId::QuantizedMatmul, run_quantized_matmul);
   set(OpId::Rope, run_rope);
