@@ -99,18 +99,20 @@ Dtype result_dtype(RowResult result, Dtype compute) {
 
 TileFn reference_tile(OpId id, Dtype compute) {
   switch (id) {
-#define UNARY(id, ...)                                 \
-  case OpId::id: return row_loop<id##Row, 1>(compute); \
-      #define BINARY(id, ...)                          \
-  case OpId::id: return row_loop<id##Row, 2>(compute); \
-      #define TERNARY(id, ...)                         \
-  case OpId::id:                                       \
-    return row_loop<id##Row, 3>(compute);
-#include "lamina/table/binary.def"
-#include "lamina/table/ternary.def"
+#define UNARY(id, ...) \
+  case OpId::id:       \
+    return row_loop<id##Row, 1>(compute);
 #include "lamina/table/unary.def"
 #undef UNARY
+#define BINARY(id, ...) \
+  case OpId::id:        \
+    return row_loop<id##Row, 2>(compute);
+#include "lamina/table/binary.def"
 #undef BINARY
+#define TERNARY(id, ...) \
+  case OpId::id:         \
+    return row_loop<id##Row, 3>(compute);
+#include "lamina/table/ternary.def"
 #undef TERNARY
     default: return nullptr;
   }
@@ -118,18 +120,20 @@ TileFn reference_tile(OpId id, Dtype compute) {
 
 Dtype elementwise_result(OpId id, Dtype compute) {
   switch (id) {
-#define UNARY(id, ...)                                           \
-  case OpId::id: return result_dtype(id##Row::kResult, compute); \
-      #define BINARY(id, ...)                                    \
-  case OpId::id: return result_dtype(id##Row::kResult, compute); \
-      #define TERNARY(id, ...)                                   \
-  case OpId::id:                                                 \
+#define UNARY(id, ...) \
+  case OpId::id:       \
     return result_dtype(id##Row::kResult, compute);
-#include "lamina/table/binary.def"
-#include "lamina/table/ternary.def"
 #include "lamina/table/unary.def"
 #undef UNARY
+#define BINARY(id, ...) \
+  case OpId::id:        \
+    return result_dtype(id##Row::kResult, compute);
+#include "lamina/table/binary.def"
 #undef BINARY
+#define TERNARY(id, ...) \
+  case OpId::id:         \
+    return result_dtype(id##Row::kResult, compute);
+#include "lamina/table/ternary.def"
 #undef TERNARY
     default: fail<Unsupported>("elementwise_result", "op {} is not elementwise", static_cast<int>(id));
   }
