@@ -43,6 +43,17 @@ void fill_module(py::module_& m) {
   add_printing(core);
   add_conversions(core);
   add_table_ops(core, type);
+  add_creation(core);
+  add_elementwise(core, type);
+  add_shape_ops(core, type);
+  add_joining(core, type);
+  add_reductions(core, type);
+  add_sorting(core, type);
+  add_gathering(core);
+  add_linear_algebra(core);
+  add_quantization(core);
+  add_random(add_submodule(m, "random", "Random numbers from counter-based keys."));
+  add_fast(add_submodule(m, "fast", "Operations of neural networks computed in one pass."));
   add_evaluation(core);
   add_transforms(core);
   add_compile(core);

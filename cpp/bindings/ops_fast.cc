@@ -1,0 +1,98 @@
+#include <fmt/format.h>
+
+#include "bindings/ops.h"
+
+namespace lamina::bind {
+namespace {
+
+constexpr const char* kEps = "@eps Added to the variance before the root.\n";
+
+// A mask argument: None, 'causal', or an array.
+struct Mask {
+  std::optional<Array> array;
+  bool causal = false;
+};
+Mask mask_argument(const Any& any) {
+  if (any.object == Py_None) return {};
+  if (PyUnicode_Check(any.object)) {
+    if (py::cast<std::string>(borrowed(any.object)) == "causal") return {std::nullopt, true};
+    throw ValueError("[scaled_dot_product_attention] mask must be None, 'causal' or an array, got " +
+                     std::string(py::repr(borrowed(any.object))));
+  }
+  const std::optional<Array> a = as_array(any.object);
+  if (!a) any.wrong();
+  return {a, false};
+}
+
+}  // namespace
+
+void add_fast(const Scope& fast) {
+  def(fast, "rms_norm(x: array, weight: array | None, eps: float, *, stream: StreamOrDevice = None) -> array",
+      std::string("x / sqrt(mean(x * x) + eps) over the last axis, times the weight.\n@weight Shape (D,), or "
+                  "None.\n") +
+          kEps +
+          "@raises ValueError Where the weight does not fit.\n>>> mx.fast.rms_norm(mx.ones((2, 4)), None, "
+          "0.0)[0]\narray([1, 1, 1, 1], dtype=float32)\n",
+      [](const Array& x, const std::optional<Array>& weight, double eps) {
+        return fast::rms_norm(x, weight, static_cast<float>(eps));
+      });
+  def(fast,
+      "layer_norm(x: array, weight: array | None, bias: array | None, eps: float, *, stream: StreamOrDevice "
+      "= None) -> "
+      "array",
+      std::string("(x - mean(x)) / sqrt(var(x) + eps) over the last axis, times the weight, plus the bias.\n"
+                  "@weight Shape (D,), or None.\n@bias Shape (D,), or None.\n") +
+          kEps +
+          "@raises ValueError Where weight or bias do not fit.\n"
+          ">>> mx.fast.layer_norm(mx.array([1.0, 3.0]), None, None, 0.0)\narray([-1, 1], dtype=float32)\n",
+      [](const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias, double eps) {
+        return fast::layer_norm(x, weight, bias, static_cast<float>(eps));
+      });
+  def(fast,
+      "rope(a: array, dims: int, *, traditional: bool, base: float | None, scale: float, offset: int | "
+      "array, freqs: "
+      "array | None = None, stream: StreamOrDevice = None) -> array",
+      "Rotary position embedding: pairs of features turned by angles that grow with the position.\n"
+      "@a Array of shape (B, ..., L, D).\n@dims Features to rotate, even.\n"
+      "@traditional Pairs of neighbours, rather than of the two halves.\n@base Base of the angular "
+      "frequencies.\n"
+      "@scale Factor of the positions.\n@offset Position of the first row, or one for each batch.\n"
+      "@freqs Inverse frequencies in place of the base, shape (dims / 2,).\n@raises ValueError Where shapes "
+      "do not fit.\n"
+      ">>> mx.fast.rope(mx.ones((1, 2, 4)), 4, traditional=False, base=10000.0, scale=1.0, "
+      "offset=0).shape\n(1, 2, 4)\n",
+      [](const Array& a, int dims, bool traditional, std::optional<double> base, double scale, Any offset_any,
+         const std::optional<Array>& freqs) {
+        std::optional<Array> offset = as_array(offset_any.object);
+        if (!offset) offset_any.wrong();
+        const std::optional<float> b = base ? std::optional(static_cast<float>(*base)) : std::nullopt;
+        return fast::rope(a, dims, traditional, b, static_cast<float>(scale), *offset, freqs);
+      });
+  def(fast,
+      "scaled_dot_product_attention(q: array, k: array, v: array, *, scale: float, mask: None | str | array "
+      "= None, "
+      "sinks: array | None = None, force_fused: bool = False, stream: StreamOrDevice = None) -> array",
+      "softmax(scale * q @ k.T + mask) @ v for each head, in one pass.\n@q Queries of shape (B, Hq, L, D).\n"
+      "@k Keys of shape (B, H, S, D), Hq a multiple of H.\n@v Values of shape (B, H, S, Dv).\n@scale Factor "
+      "of the scores.\n"
+      "@mask 'causal', a bool array (True is seen) or an array to add, broadcast to (B, Hq, L, S).\n"
+      "@sinks Score of an extra key without value, shape (Hq,).\n@force_fused Accepted; the computation is "
+      "always fused.\n"
+      "@raises ValueError Where shapes do not fit.\n"
+      ">>> q = mx.ones((1, 2, 3, 4))\n>>> mx.fast.scaled_dot_product_attention(q, q, q, scale=0.5, "
+      "mask='causal').shape\n(1, 2, 3, 4)\n",
+      [](const Array& q, const Array& k, const Array& v, double scale, Any mask_any,
+         const std::optional<Array>& sinks, bool) {
+        const Mask mask = mask_argument(mask_any);
+        return fast::scaled_dot_product_attention(q, k, v, static_cast<float>(scale), mask.array, mask.causal,
+                                                  sinks);
+      });
+  def(fast, "cross_entropy(logits: array, targets: array, *, stream: StreamOrDevice = None) -> array",
+      "-log(softmax(logits))[target] for each row of logits.\n@logits Shape (..., classes).\n@targets "
+      "Integer classes of shape (...,).\n"
+      "@raises ValueError Where shapes do not fit.\n>>> mx.fast.cross_entropy(mx.zeros((1, 2)), "
+      "mx.array([0]))\narray([0.693147], dtype=float32)\n",
+      [](const Array& logits, const Array& targets) { return fast::cross_entropy(logits, targets); });
+}
+
+}  // namespace lamina::bind

@@ -1,0 +1,127 @@
+#include "bindings/ops.h"
+
+namespace lamina::bind {
+namespace {
+
+using Key = std::optional<Array>;
+
+Dtype or_float(std::optional<Dtype> t) { return t.value_or(Dtype::kFloat32); }
+
+void add_keys(const Scope& random) {
+  def(random, "seed(seed: int)",
+      "Starts this thread's implicit sequence of keys anew.\n@seed The seed.\n>>> mx.random.seed(7)\n",
+      [](int64_t seed) { random::seed(static_cast<uint64_t>(seed)); });
+  def(random, "key(seed: int) -> array",
+      "The key of a seed, uint32 of shape (2,).\n@seed The seed.\n"
+      ">>> mx.random.key(7)\narray([0, 7], dtype=uint32)\n",
+      [](int64_t seed) { return random::key(static_cast<uint64_t>(seed)); });
+  def(random, "split(key: array, num: int = 2, stream: StreamOrDevice = None) -> array",
+      "Keys that are independent of each other and of `key`, uint32 of shape (num, 2).\n@key The key.\n@num "
+      "How many.\n"
+      ">>> mx.random.split(mx.random.key(0), 3).shape\n(3, 2)\n",
+      [](const Array& key, int num) { return random::split_keys(key, num); });
+}
+
+void add_distributions(const Scope& random) {
+  def(random,
+      "uniform(low: scalar | array = 0, high: scalar | array = 1, shape: Sequence[int] = (), dtype: Dtype | "
+      "None = "
+      "float32, key: array | None = None, stream: StreamOrDevice = None) -> array",
+      "Evenly distributed numbers from [low, high).\n@low Lower end.\n@high Upper end.\n"
+      ">>> mx.random.uniform(shape=(2, 3)).shape\n(2, 3)\n",
+      [](const Array& low, const Array& high, const Shape& shape, std::optional<Dtype> t, const Key& key) {
+        return random::uniform(low, high, shape, or_float(t), key);
+      });
+  def(random,
+      "normal(shape: Sequence[int] = (), dtype: Dtype | None = float32, loc: scalar | array | None = None, "
+      "scale: "
+      "scalar | array | None = None, key: array | None = None, stream: StreamOrDevice = None) -> array",
+      "Normally distributed numbers.\n@loc Mean, 0 by default.\n@scale Standard deviation, 1 by default.\n"
+      ">>> mx.random.normal((2, 3), key=mx.random.key(0)).shape\n(2, 3)\n",
+      [](const Shape& shape, std::optional<Dtype> t, const Key& loc, const Key& scale, const Key& key) {
+        return random::normal(shape, or_float(t), loc, scale, key);
+      });
+  def(random,
+      "randint(low: scalar | array, high: scalar | array, shape: Sequence[int] = (), dtype: Dtype | None = "
+      "int32, key: "
+      "array | None = None, stream: StreamOrDevice = None) -> array",
+      "Evenly distributed integers from [low, high).\n@low Smallest integer.\n@high One above the largest.\n"
+      ">>> mx.random.randint(0, 10, (2, 3)).shape\n(2, 3)\n",
+      [](const Array& low, const Array& high, const Shape& shape, std::optional<Dtype> t, const Key& key) {
+        return random::randint(low, high, shape, t.value_or(Dtype::kInt32), key);
+      });
+  def(random,
+      "bernoulli(p: scalar | array = 0.5, shape: Sequence[int] | None = None, key: array | None = None, "
+      "stream: "
+      "StreamOrDevice = None) -> array",
+      "True with probability p.\n@p Probability.\n@shape Shape of the result; that of p by default.\n"
+      ">>> mx.random.bernoulli(0.5, (4,)).dtype\nlamina.core.bool\n",
+      [](const Array& p, const std::optional<Shape>& shape, const Key& key) {
+        return random::bernoulli(p, shape, key);
+      });
+  def(random,
+      "truncated_normal(lower: scalar | array, upper: scalar | array, shape: Sequence[int] | None = None, "
+      "dtype: Dtype | "
+      "None = float32, key: array | None = None, stream: StreamOrDevice = None) -> array",
+      "Normally distributed numbers between two bounds.\n@lower Lower bound.\n@upper Upper bound.\n"
+      "@shape Shape of the result; the bounds' by default.\n>>> mx.random.truncated_normal(-1, 1, "
+      "(3,)).shape\n(3,)\n",
+      [](const Array& lower, const Array& upper, const std::optional<Shape>& shape, std::optional<Dtype> t,
+         const Key& key) { return random::truncated_normal(lower, upper, shape, or_float(t), key); });
+  def(random,
+      "gumbel(shape: Sequence[int] = (), dtype: Dtype | None = float32, key: array | None = None, stream: "
+      "StreamOrDevice "
+      "= None) -> array",
+      "Numbers of the standard Gumbel distribution.\n>>> mx.random.gumbel((3,)).shape\n(3,)\n",
+      [](const Shape& shape, std::optional<Dtype> t, const Key& key) {
+        return random::gumbel(shape, or_float(t), key);
+      });
+  def(random,
+      "laplace(shape: Sequence[int] = (), dtype: Dtype | None = float32, loc: float = 0.0, scale: float = "
+      "1.0, key: array "
+      "| None = None, stream: StreamOrDevice = None) -> array",
+      "Numbers of a Laplace distribution.\n@loc Mean.\n@scale Scale.\n>>> "
+      "mx.random.laplace((3,)).shape\n(3,)\n",
+      [](const Shape& shape, std::optional<Dtype> t, double loc, double scale, const Key& key) {
+        return random::laplace(shape, or_float(t), loc, scale, key);
+      });
+}
+
+void add_choices(const Scope& random) {
+  def(random,
+      "categorical(logits: array, axis: int = -1, shape: Sequence[int] | None = None, num_samples: int | "
+      "None = None, "
+      "key: array | None = None, stream: StreamOrDevice = None) -> array",
+      "Classes drawn with the probabilities softmax(logits) along an axis, uint32.\n@logits Unnormalized "
+      "log-probabilities.\n"
+      "@shape Shape of the result, to which the logits' other axes broadcast.\n@num_samples Samples for each "
+      "distribution, as a last axis.\n"
+      "@raises ValueError Where both shape and num_samples are given.\n>>> "
+      "mx.random.categorical(mx.zeros((2, 5))).shape\n(2,)\n",
+      [](const Array& logits, int64_t axis, const std::optional<Shape>& shape, std::optional<int64_t> samples,
+         const Key& key) { return random::categorical(logits, axis, shape, samples, key); });
+  def(random,
+      "permutation(x: int | array, axis: int = 0, key: array | None = None, stream: StreamOrDevice = None) "
+      "-> array",
+      "The array's slices along an axis in random order, or the integers below x.\n@x Array, or a number of "
+      "integers.\n"
+      ">>> mx.sort(mx.random.permutation(3)).tolist()\n[0, 1, 2]\n",
+      [](Any x, int64_t axis, const Key& key) {
+        if (!is_array(x.object)) {
+          if (const std::optional<int64_t> n = as_integer(x.object)) return random::permutation(*n, key);
+        }
+        const std::optional<Array> a = as_array(x.object);
+        if (!a) x.wrong();
+        return random::permutation(*a, axis, key);
+      });
+}
+
+}  // namespace
+
+void add_random(const Scope& random) {
+  add_keys(random);
+  add_distributions(random);
+  add_choices(random);
+}
+
+}  // namespace lamina::bind
