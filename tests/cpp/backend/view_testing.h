@@ -122,7 +122,7 @@ T from_double(double x) {
   }
 }
 
-enum class Values { kBits, kSmall, kSpecial, kNormal };
+enum class Values { kBits, kSmall, kSpecial, kNormal, kNearOne };
 
 // kBits: any bit pattern without NaN; kSmall: whole numbers from -4 to 4, many of them equal; kSpecial: small
 // numbers with NaN, infinities and zeros of both signs among them.
@@ -143,11 +143,12 @@ T draw(std::mt19937_64& rng, Values values, bool is_bool) {
     constexpr double kSpecials[] = {kNan, -kNan, kInfinity, -kInfinity, -0.0, 0.0};
     if (values == Values::kSpecial && !std::is_integral_v<T> && rng() % 4 == 0) return kSpecials[rng() % 6];
     if (values == Values::kNormal) return std::normal_distribution<double>()(rng);
+    if (values == Values::kNearOne) return std::normal_distribution<double>(1.0, 0.05)(rng);
     return static_cast<double>(static_cast<int64_t>(rng() % 9) - 4);
   };
   if constexpr (kIsComplex<T>) {
     const auto real = static_cast<float>(part());
-    return {real, static_cast<float>(part())};
+    return {real, static_cast<float>(values == Values::kNearOne ? part() - 1.0 : part())};
   } else {
     return from_double<T>(part());
   }

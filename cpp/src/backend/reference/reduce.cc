@@ -185,9 +185,9 @@ Grid make_grid(const Plan& plan, bool dense) {
   // Spans only where there are too few outputs to keep the threads busy.
   const int64_t blocks = plan.blocks(), wanted = 4 * num_threads();
   g.span = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(blocks)));
-  while (g.outputs * ((blocks + g.span - 1) / g.span) < wanted && g.span * kBlock * g.width > kGrain)
-    g.span /= 2;
-  g.spans = (blocks + g.span - 1) / g.span;
+  auto spans = [&] { return (blocks + g.span - 1) / g.span; };
+  while (g.span > 1 && g.outputs * spans() < wanted && g.span * kBlock * g.width > kGrain) g.span /= 2;
+  g.spans = spans();
   return g;
 }
 
