@@ -13,7 +13,7 @@ namespace {
 // Below this many multiply-adds a problem runs on the calling thread.
 constexpr int64_t kParallelWork = int64_t{1} << 19;
 // Rows of activations up to which the int8 mode streams the weights instead of packing them.
-constexpr int64_t kInt8StreamRows = 2;
+constexpr int64_t kInt8StreamRows = 1;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -162,15 +162,22 @@ void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
                       edges.as<float>() + i * mr * groups * 2);
     });
   }
-  run_jobs(ceil_div(q.n, nr), parallel, [&](int64_t job) {
-    const int64_t col0 = job * nr, cols = std::min(nr, q.n - col0);
+  const int64_t panels = ceil_div(q.n, nr), each = std::clamp<int64_t>(panels / (4 * num_threads()), 1, 8);
+  run_jobs(ceil_div(panels, each), parallel, [&](int64_t job) {
     Scratch words(kernels.panel_words(p.w) * nr * 4), w_edges(groups * nr * 2 * 4), tile(mr * nr * 4);
-    kernels.pack(p.w, col0, words.as<int32_t>(), w_edges.as<float>());
-    for (int64_t row0 = 0; row0 < q.m; row0 += mr) {
-      const int64_t rows = std::min(mr, q.m - row0);
-      kernels.multiply(p.w, rows, units.as<int32_t>() + row0 * (q.k / 4), edges.as<float>() + row0 * groups * 2,
-                       words.as<int32_t>(), w_edges.as<float>(), tile.as<float>(), nr);
-      finish_tile(q, p, tile.as<float>(), row0, rows, col0, cols, nr);
+    const int64_t end = std::min(q.n, (job + 1) * each * nr);
+    for (int64_t col0 = job * each * nr; col0 < end; col0 += nr) {
+      kernels.pack(p.w, col0, words.as<int32_t>(), w_edges.as<float>());
+      const int64_t next = std::min(nr, end - col0 - nr);
+      for (int64_t row0 = 0; row0 < q.m; row0 += mr) {
+        const int64_t rows = std::min(mr, q.m - row0);
+        // The next panel's codes come in behind the arithmetic of this one.
+        const int64_t next_bytes = row0 == 0 && next > 0 ? next * p.w.row_bytes() : 0;
+        kernels.multiply(p.w, rows, units.as<int32_t>() + row0 * (q.k / 4), edges.as<float>() + row0 * groups * 2,
+                         words.as<int32_t>(), w_edges.as<float>(), tile.as<float>(), nr,
+                         p.w.codes + (col0 + nr) * p.w.row_bytes(), next_bytes);
+        finish_tile(q, p, tile.as<float>(), row0, rows, col0, std::min(nr, q.n - col0), nr);
+      }
     }
   });
 }

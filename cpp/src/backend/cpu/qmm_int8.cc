@@ -1,3 +1,5 @@
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -77,31 +79,73 @@ HWY_INLINE VI plane_of(VI w) {
   return hn::BitCast(DI(), hn::And(shifted, hn::Set(d32, ((1u << kBits) - 1) * 0x01010101u)));
 }
 
+// Bytes of 16 codes in the order of the units that they belong to, for up to 4 planes.
+void regroup_sixteen(int64_t planes, const int8_t* codes, int8_t* bytes) {
+#if HWY_TARGET != HWY_SCALAR
+  const hn::FixedTag<uint8_t, 16> d8;
+  HWY_ALIGN uint8_t order[16];
+  for (int64_t i = 0; i < 16; ++i) {
+    const int64_t word = i / (4 * planes), in_word = i % (4 * planes);
+    order[i] = static_cast<uint8_t>(word * 4 * planes + in_word % 4 * planes + in_word / 4);
+  }
+  const auto all = hn::LoadU(d8, reinterpret_cast<const uint8_t*>(codes));
+  hn::StoreU(hn::TableLookupBytes(all, hn::Load(d8, order)), d8, reinterpret_cast<uint8_t*>(bytes));
+#else
+  for (int64_t i = 0; i < 16; ++i) {
+    const int64_t word = i / (4 * planes), in_word = i % (4 * planes);
+    bytes[i] = codes[word * 4 * planes + in_word % 4 * planes + in_word / 4];
+  }
+#endif
+}
+
+void regroup(int64_t planes, int64_t n, const int8_t* codes, int8_t* bytes) {
+  if (planes == 8) {
+    for (int64_t i = 0; i < n; ++i) bytes[i / 32 * 32 + i % 8 * 4 + i % 32 / 8] = codes[i];
+    return;
+  }
+  for (int64_t i = 0; i < n; i += 16) regroup_sixteen(planes, codes + i, bytes + i);
+}
+
+// The 8-bit codes of one group and their sum.
+int32_t quantize_group(int64_t n, const float* x, float inverse, int8_t* codes) {
+  const D d;
+  const hn::Rebind<int8_t, D> d8;
+  const int64_t lanes = lane_count();
+  VI sum = hn::Zero(DI());
+  // A subnormal scale has a coarse inverse: the clamp keeps the code in its byte.
+  const V most = hn::Set(d, 127.0f), least = hn::Set(d, -127.0f), factor = hn::Set(d, inverse);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const V code = hn::Min(hn::Max(hn::Mul(hn::LoadU(d, x + i), factor), least), most);
+    const VI whole = hn::NearestInt(code);
+    sum = hn::Add(sum, whole);
+    hn::StoreU(hn::DemoteTo(d8, whole), d8, codes + i);
+  }
+  return hn::GetLane(hn::SumOfLanes(DI(), sum));
+}
+
 void quantize_row(int bits, int group, int64_t k, const float* x, const QmmInt8Row& row) {
   const D d;
-  const int64_t lanes = lane_count(), planes = 8 / panel_bits(bits), groups = k / group;
-  auto* bytes = reinterpret_cast<int8_t*>(row.units);
+  const int64_t lanes = lane_count(), groups = k / group;
+  HWY_ALIGN int8_t codes[128];
   for (int64_t g = 0; g < groups; ++g) {
     const float* xs = x + g * group;
     V most = hn::Zero(d);
-    bool finite = true;
+    auto finite = hn::FirstN(d, static_cast<size_t>(lanes));
     for (int64_t i = 0; i < group; i += lanes) {
       const V size = hn::Abs(hn::LoadU(d, xs + i));
       most = hn::Max(most, size);
       // NaN fails every comparison.
-      finite &= hn::AllTrue(d, hn::Lt(size, hn::Set(d, INFINITY)));
+      finite = hn::And(finite, hn::Lt(size, hn::Set(d, INFINITY)));
     }
-    const float scale = finite ? hn::GetLane(hn::MaxOfLanes(d, most)) / 127.0f : NAN;
-    const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+    const bool sound = hn::AllTrue(d, finite);
+    const float scale = sound ? hn::GetLane(hn::MaxOfLanes(d, most)) / 127.0f : NAN;
     int32_t sum = 0;
-    for (int64_t i = 0; i < group; ++i) {
-      // A subnormal scale has an infinite or coarse inverse: the clamp keeps the code in its byte.
-      const float code = finite ? std::clamp(std::nearbyint(xs[i] * inverse), -127.0f, 127.0f) : 0.0f;
-      const auto q = static_cast<int8_t>(code == code ? code : 0.0f);
-      sum += q;
-      const int64_t at = g * group + i, word = at / (4 * planes), in_word = at % (4 * planes);
-      bytes[(word * planes + in_word % planes) * 4 + in_word / planes] = q;
+    if (scale > 0.0f) {
+      sum = quantize_group(group, xs, std::min(1.0f / scale, 3.4e38f), codes);
+    } else {
+      std::fill_n(codes, group, int8_t{0});
     }
+    regroup(8 / panel_bits(bits), group, codes, reinterpret_cast<int8_t*>(row.units) + g * group);
     row.scales[g] = scale;
     row.sums[g] = scale * static_cast<float>(sum);
   }
@@ -142,46 +186,51 @@ HWY_INLINE VI sum_adjacent(const int32_t* p) {
   }
 }
 
-// dots[g] = sum of the lanes of group g, and factors[g] = weight scale * activation scale.
+// parts[g] = what group g of one weight row adds to the result.
 template <int kLanesPerGroup>
-void gather_dots(int64_t groups, const int32_t* raw, const float* w_scales, const float* x_scales, float* dots,
-                 float* factors) {
+void gather_parts(int64_t groups, const int32_t* raw, const float* w_scales, const float* w_biases, const float* scales,
+                  const float* sums, float* parts) {
   for (int64_t g = 0; g < groups; g += lane_count()) {
-    hn::StoreU(hn::ConvertTo(D(), sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup)), D(), dots + g);
-    hn::StoreU(hn::Mul(hn::LoadU(D(), w_scales + g), hn::LoadU(D(), x_scales + g)), D(), factors + g);
+    const V dots = hn::ConvertTo(D(), sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup));
+    const V factor = hn::Mul(hn::LoadU(D(), w_scales + g), hn::LoadU(D(), scales + g));
+    const V rest = hn::Mul(hn::LoadU(D(), w_biases + g), hn::LoadU(D(), sums + g));
+    hn::StoreU(hn::MulAdd(dots, factor, rest), D(), parts + g);
   }
 }
 
-void gather_dots(int64_t lanes_per_group, int64_t groups, const int32_t* raw, const float* w_scales,
-                 const float* x_scales, float* dots, float* factors) {
+void gather_parts(int64_t lanes_per_group, int64_t groups, const int32_t* raw, const float* w_scales,
+                  const float* w_biases, const float* scales, const float* sums, float* parts) {
   switch (lanes_per_group) {
-    case 1: return gather_dots<1>(groups, raw, w_scales, x_scales, dots, factors);
-    case 2: return gather_dots<2>(groups, raw, w_scales, x_scales, dots, factors);
-    case 4: return gather_dots<4>(groups, raw, w_scales, x_scales, dots, factors);
-    case 8: return gather_dots<8>(groups, raw, w_scales, x_scales, dots, factors);
-    case 16: return gather_dots<16>(groups, raw, w_scales, x_scales, dots, factors);
-    default: return gather_dots<32>(groups, raw, w_scales, x_scales, dots, factors);
+    case 1: return gather_parts<1>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    case 2: return gather_parts<2>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    case 4: return gather_parts<4>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    case 8: return gather_parts<8>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    case 16: return gather_parts<16>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    default: return gather_parts<32>(groups, raw, w_scales, w_biases, scales, sums, parts);
   }
 }
 
 constexpr int kStreamRows = 4;
+// Weight rows whose groups are added up together, down the lanes.
+constexpr int kSumRows = 16;
 
-// Working memory of `stream`: four rows of decoded scales, of biases, and for each row the raw lanes, dots and factors.
+// Working memory of `stream`: a row's decoded scales and biases, the raw lanes of four rows, the parts of kSumRows rows
+// and the same transposed.
 struct StreamWork {
   int64_t padded, raw_elems;
-  float *scales, *biases, *dots, *factors;
+  float *scales, *biases, *parts, *turned;
   int32_t* raw;
 
   StreamWork(const QmmWeights& w, void* work)
       : padded((w.groups() + 2 * kQmmPad + 15) / 16 * 16),
         // Whole vectors of groups are read, so that the raw lanes have room for as many.
-        raw_elems((words_of(w.bits, w.cols) + 16 * 32 + 15) / 16 * 16),
+        raw_elems((w.groups() + 15) / 16 * 16 * (w.group * w.bits / 32) + 16),
         scales(static_cast<float*>(work)),
-        biases(scales + kStreamRows * padded),
-        dots(biases + kStreamRows * padded),
-        factors(dots + kStreamRows * padded),
-        raw(reinterpret_cast<int32_t*>(factors + kStreamRows * padded)) {}
-  int64_t bytes() const { return kStreamRows * (4 * padded + raw_elems) * 4; }
+        biases(scales + padded),
+        parts(biases + padded),
+        turned(parts + kSumRows * padded),
+        raw(reinterpret_cast<int32_t*>(turned + kSumRows * padded)) {}
+  int64_t bytes() const { return (2 * (1 + kSumRows) * padded + kStreamRows * raw_elems) * 4; }
 };
 
 int64_t stream_bytes(const QmmWeights& w) { return StreamWork(w, nullptr).bytes(); }
@@ -215,57 +264,60 @@ void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const in
     chunk(at, [&](const uint8_t* p) HWY_ATTR {
       return hn::MaskedLoad(mask, DI(), reinterpret_cast<const int32_t*>(p));
     });
-    at += lanes;
-  }
-  for (; at < raw_ld; at += lanes) {
-    unroll<kRows>([&](auto r) HWY_ATTR { hn::Store(hn::Zero(DI()), DI(), raw + r * raw_ld + at); });
   }
 }
 
-// The groups' contributions of `rows` weight rows, added in order.
-void add_groups(int64_t rows, const QmmWeights& w, const StreamWork& s, const float* x_sums, float* out) {
-  const hn::CappedTag<float, 1> one;
-  using One = hn::Vec<decltype(one)>;
-  One total[kStreamRows] = {hn::Zero(one), hn::Zero(one), hn::Zero(one), hn::Zero(one)};
-  for (int64_t g = 0; g < w.groups(); ++g) {
-    const One sum = hn::LoadU(one, x_sums + g);
-    unroll<kStreamRows>([&](auto r) HWY_ATTR {
-      const int64_t at = r * s.padded + g;
-      total[r] = hn::MulAdd(hn::LoadU(one, s.dots + at), hn::LoadU(one, s.factors + at), total[r]);
-      total[r] = hn::MulAdd(hn::LoadU(one, s.biases + at), sum, total[r]);
-    });
+// parts of weight row `row` for one row of activations.
+HWY_INLINE void stream_parts(const QmmWeights& w, const StreamWork& s, int64_t row, const int32_t* raw,
+                             const float* scales, const float* sums, float* parts) {
+  const int64_t groups = w.groups();
+  widen_padded(w.scales, w.scale_dtype, row * groups, groups, s.scales);
+  widen_padded(w.biases, w.scale_dtype, row * groups, groups, s.biases);
+  gather_parts(w.group * w.bits / 32, groups, raw, s.scales, s.biases, scales, sums, parts);
+}
+
+// out[r] = the parts of kSumRows rows, each added up in the order of its groups.
+void add_parts(const QmmWeights& w, const StreamWork& s, float* out) {
+  const int64_t lanes = lane_count(), groups = w.groups();
+  for (int64_t r = 0; r < kSumRows; r += 4) transpose_four(s.parts + r * s.padded, s.padded, groups, s.turned + r, kSumRows);
+  for (int64_t r = 0; r < kSumRows; r += lanes) {
+    V total = hn::Zero(D());
+    for (int64_t g = 0; g < groups; ++g) total = hn::Add(total, hn::Load(D(), s.turned + g * kSumRows + r));
+    hn::StoreU(total, D(), out + r);
   }
-  for (int64_t r = 0; r < rows; ++r) out[r] = hn::GetLane(total[r]);
 }
 
 template <int kBits>
 void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
                  const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work) {
   const StreamWork s(w, work);
-  const int64_t groups = w.groups(), words = words_of(kBits, w.cols), units_ld = stream_units(kBits, w.cols);
-  for (int64_t first = 0; first < rows; first += kStreamRows) {
-    const int64_t count = std::min<int64_t>(kStreamRows, rows - first);
-    for (int64_t r = 0; r < kStreamRows; ++r) {
-      // Rows that are not there repeat the first one.
-      const int64_t row = row0 + first + (r < count ? r : 0);
-      widen_padded(w.scales, w.scale_dtype, row * groups, groups, s.scales + r * s.padded);
-      widen_padded(w.biases, w.scale_dtype, row * groups, groups, s.biases + r * s.padded);
-    }
-    const uint8_t* codes = w.codes + (row0 + first) * w.row_bytes();
+  const int64_t words = words_of(kBits, w.cols), units_ld = stream_units(kBits, w.cols);
+  // What lies past the words stays zero; what lies past the rows is added up and dropped.
+  std::memset(s.raw, 0, static_cast<size_t>(kStreamRows * s.raw_elems) * sizeof(int32_t));
+  std::fill_n(s.parts, kSumRows * s.padded, 0.0f);
+  for (int64_t first = 0; first < rows; first += kSumRows) {
+    const int64_t count = std::min<int64_t>(kSumRows, rows - first);
     for (int64_t i = 0; i < m; ++i) {
-      if (count == kStreamRows) {
-        stream_raw<kBits, kStreamRows>(codes, w.row_bytes(), words, units + i * units_ld, s.raw, s.raw_elems);
-      } else {
-        for (int64_t r = 0; r < count; ++r) {
-          stream_raw<kBits, 1>(codes + r * w.row_bytes(), w.row_bytes(), words, units + i * units_ld,
-                               s.raw + r * s.raw_elems, s.raw_elems);
+      const int32_t* x = units + i * units_ld;
+      for (int64_t r = 0; r < count; r += kStreamRows) {
+        const uint8_t* codes = w.codes + (row0 + first + r) * w.row_bytes();
+        const int64_t some = std::min<int64_t>(kStreamRows, count - r);
+        if (some == kStreamRows) {
+          stream_raw<kBits, kStreamRows>(codes, w.row_bytes(), words, x, s.raw, s.raw_elems);
+        } else {
+          for (int64_t q = 0; q < some; ++q) {
+            stream_raw<kBits, 1>(codes + q * w.row_bytes(), w.row_bytes(), words, x, s.raw + q * s.raw_elems,
+                                 s.raw_elems);
+          }
+        }
+        for (int64_t q = 0; q < some; ++q) {
+          stream_parts(w, s, row0 + first + r + q, s.raw + q * s.raw_elems, scales + i * edges_ld, sums + i * edges_ld,
+                       s.parts + (r + q) * s.padded);
         }
       }
-      for (int64_t r = 0; r < kStreamRows; ++r) {
-        gather_dots(w.group * kBits / 32, groups, s.raw + (r < count ? r : 0) * s.raw_elems, s.scales + r * s.padded,
-                    scales + i * edges_ld, s.dots + r * s.padded, s.factors + r * s.padded);
-      }
-      add_groups(count, w, s, sums + i * edges_ld, tile + i * ld + first);
+      float totals[kSumRows];
+      add_parts(w, s, totals);
+      std::copy_n(totals, count, tile + i * ld + first);
     }
   }
 }
@@ -328,10 +380,14 @@ void pack(const QmmWeights& w, int64_t row0, int32_t* words, float* edges) {
 template <int kBits, int kRows>
 void multiply_tile(const QmmWeights& w, const int32_t* HWY_RESTRICT units, const float* HWY_RESTRICT x_edges,
                    const int32_t* HWY_RESTRICT words, const float* HWY_RESTRICT w_edges, float* HWY_RESTRICT tile,
-                   int64_t ld) {
+                   int64_t ld, const uint8_t* next, int64_t next_bytes) {
   constexpr int kPlanes = 8 / kBits;
   const int64_t lanes = lane_count(), width = 2 * lanes, groups = w.groups(), group_words = w.group * kBits / 32;
+  const int64_t fetch_bytes = (next_bytes / groups + 63) / 64 * 64;
   for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t at = g * fetch_bytes; at < std::min(next_bytes, (g + 1) * fetch_bytes); at += 64) {
+      hwy::Prefetch(next + at);
+    }
     VI acc[kRows][2];
     unroll<kRows>([&](auto r) HWY_ATTR { acc[r][0] = acc[r][1] = hn::Zero(DI()); });
     for (int64_t i = 0; i < group_words; ++i) {
@@ -354,15 +410,16 @@ void multiply_tile(const QmmWeights& w, const int32_t* HWY_RESTRICT units, const
         float* out = tile + r * ld + c * lanes;
         V total = g == 0 ? hn::Zero(D()) : hn::LoadU(D(), out);
         const V factor = hn::Mul(scale, hn::Set(D(), x_edges[2 * g * kRows + r]));
-        total = hn::MulAdd(hn::ConvertTo(D(), acc[r][c]), factor, total);
-        total = hn::MulAdd(bias, hn::Set(D(), x_edges[(2 * g + 1) * kRows + r]), total);
+        const V rest = hn::Mul(bias, hn::Set(D(), x_edges[(2 * g + 1) * kRows + r]));
+        total = hn::Add(total, hn::MulAdd(hn::ConvertTo(D(), acc[r][c]), factor, rest));
         hn::StoreU(total, D(), out);
       });
     });
   }
 }
 
-using TileFn = void (*)(const QmmWeights&, const int32_t*, const float*, const int32_t*, const float*, float*, int64_t);
+using TileFn = void (*)(const QmmWeights&, const int32_t*, const float*, const int32_t*, const float*, float*, int64_t,
+                        const uint8_t*, int64_t);
 
 template <int kBits, int... kRows>
 constexpr auto tile_table(std::integer_sequence<int, kRows...>) {
@@ -373,13 +430,13 @@ template <int kBits>
 constexpr auto kTiles = tile_table<kBits>(std::make_integer_sequence<int, kTileRows>());
 
 void multiply(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges, const int32_t* words,
-              const float* w_edges, float* tile, int64_t ld) {
+              const float* w_edges, float* tile, int64_t ld, const uint8_t* next, int64_t next_bytes) {
   const auto at = static_cast<size_t>(rows - 1);
   switch (panel_bits(w.bits)) {
-    case 1: return kTiles<1>[at](w, units, x_edges, words, w_edges, tile, ld);
-    case 2: return kTiles<2>[at](w, units, x_edges, words, w_edges, tile, ld);
-    case 4: return kTiles<4>[at](w, units, x_edges, words, w_edges, tile, ld);
-    default: return kTiles<8>[at](w, units, x_edges, words, w_edges, tile, ld);
+    case 1: return kTiles<1>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
+    case 2: return kTiles<2>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
+    case 4: return kTiles<4>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
+    default: return kTiles<8>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
   }
 }
 

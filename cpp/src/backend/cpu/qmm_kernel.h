@@ -65,7 +65,7 @@ struct QmmInt8Row {
 };
 
 // Kernels of the int8 mode for one instruction set. Both give the same bits: for groups in order,
-// total = fma(dot, weight scale * activation scale, total), total = fma(weight bias, activation sum, total).
+// total += fma(dot, weight scale * activation scale, weight bias * activation sum).
 struct QmmInt8 {
   // Rows and columns of a register tile of `multiply`.
   int64_t mr, nr;
@@ -85,9 +85,9 @@ struct QmmInt8 {
   // A panel of nr weight rows: words[panel_words * nr] and edges[2 * groups * nr] (scales, then biases).
   void (*pack)(const QmmWeights& w, int64_t row0, int32_t* words, float* edges);
   // tile[rows x nr] from a panel and `rows` <= mr activation rows: unit u of row i at units[u * rows + i], its scale and
-  // sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i].
+  // sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i]. Fetches `next` into the cache meanwhile.
   void (*multiply)(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges, const int32_t* words,
-                   const float* w_edges, float* tile, int64_t ld);
+                   const float* w_edges, float* tile, int64_t ld, const uint8_t* next, int64_t next_bytes);
 };
 
 const QmmInt8& qmm_int8();
