@@ -367,7 +367,7 @@ void add_transforms(const Scope& core) {
   py::module_ m = py::reinterpret_borrow<py::module_>(core.object);
   add_transform_type(m);
   def(core,
-      "grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = []) -> "
+      "grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = ()) -> "
       "Callable[P, Any]",
       "A function that returns the gradient of `fun`, whose result is a scalar array or a tuple beginning with one.\n"
       "@argnums Positions of the arguments (arrays or trees of arrays) to differentiate; 0 unless argnames are given.\n"
@@ -381,7 +381,7 @@ void add_transforms(const Scope& core) {
       });
   def(core,
       "value_and_grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = "
-      "[]) -> Callable[P, tuple[R, Any]]",
+      "()) -> Callable[P, tuple[R, Any]]",
       "A function that returns the result of `fun` and its gradient, computed together.\n"
       "@argnums As for `grad`.\n@argnames As for `grad`.\n"
       "@returns (value, gradients); where fun returns a tuple, all of it is the value.\n"
