@@ -74,7 +74,7 @@ HWY_INLINE auto bfloat_of_float(D d, V x) {
   auto bits = BitCast(du, x), high = ShiftRight<16>(bits);
   auto rounded = ShiftRight<16>(Add(Add(bits, Set(du, 0x7fff)), And(high, Set(du, 1))));
   auto quiet = Or(high, Set(du, 0x40));
-  return TruncateTo(dh, IfThenElse(RebindMask(du, IsNaN(x)), quiet, rounded));
+  return tile::truncate_to(dh, IfThenElse(RebindMask(du, IsNaN(x)), quiet, rounded));
 }
 
 // Elements of dtype T as lanes of a float32 descriptor; exact for every T it takes.
@@ -119,7 +119,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
       store(whole, dm, p, n);
     } else {
       const Rebind<std::make_unsigned_t<T>, D> dn;
-      store(BitCast(dm, TruncateTo(dn, BitCast(du, whole))), dm, p, n);
+      store(BitCast(dm, tile::truncate_to(dn, BitCast(du, whole))), dm, p, n);
     }
   }
 }
@@ -161,7 +161,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
     } else {
       const Rebind<uint32_t, D> du;
       const Rebind<std::make_unsigned_t<T>, D> dn;
-      store(BitCast(dm, TruncateTo(dn, BitCast(du, whole))), dm, p, n);
+      store(BitCast(dm, tile::truncate_to(dn, BitCast(du, whole))), dm, p, n);
     }
   }
 }
@@ -197,7 +197,7 @@ HWY_INLINE void store_as(D d, Vec<D> v, void* memory, size_t i, size_t n) {
   } else {
     const RebindToUnsigned<D> du;
     const Rebind<std::make_unsigned_t<T>, D> dn;
-    store(BitCast(dm, TruncateTo(dn, BitCast(du, v))), dm, p, n);
+    store(BitCast(dm, tile::truncate_to(dn, BitCast(du, v))), dm, p, n);
   }
 }
 
