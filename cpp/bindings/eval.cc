@@ -1,3 +1,4 @@
+#include "backend/backend.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
 
@@ -25,6 +26,9 @@ void add_evaluation(const Scope& core) {
       "@args Arrays and trees of arrays; other leaves are ignored.\n"
       ">>> a = mx.array([1.0, 2.0]) * 2\n>>> mx.async_eval(a)\n>>> a.tolist()\n[2.0, 4.0]\n",
       [](Rest args) { async_evaluate_released(all_arrays(args)); });
+  def(core, "_set_backend(name: str)",
+      "Evaluates with another backend from here on: cpu, reference or null. For tests.",
+      [](const std::string& name) { set_backend(name); });
 }
 
 }  // namespace lamina::bind

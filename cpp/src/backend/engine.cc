@@ -34,10 +34,11 @@ class Run {
   void release(uint32_t v) {
     Node* n = job_.value(v);
     if (is_node(v)) {
+      if (job_.wanted[v]) return;
+      n->buffer.reset();
       if (n->results) {
         for (auto& one : n->results->items) one.buffer.reset();
       }
-      if (!job_.wanted[v]) n->buffer.reset();
     } else if (job_.leaf_owned[v - job_.nodes.size()]) {
       n->buffer.reset();
     }

@@ -360,7 +360,7 @@ class Runner {
       if (c.space == Space::kScalar) continue;
       switch (c.kind) {
         case InstrKind::kLoad: load_rows(s, i, row0, k); break;
-        case InstrKind::kExpand: expand(s, i, k); break;
+        case InstrKind::kExpand: expand(s, i, row0, k); break;
         case InstrKind::kReduce: {
           char* acc = result(s, i, row0, 0);
           for (int64_t j = 0; j < k; ++j) fold(s, i, acc, j, columns_, true);
@@ -411,13 +411,12 @@ class Runner {
     s.at[i] = out;
   }
 
-  void expand(State& s, size_t i, int64_t k) const {
+  void expand(State& s, size_t i, int64_t row0, int64_t k) const {
     const Instr& c = code_[i];
     const auto item = static_cast<int64_t>(itemsize(c.dtype));
     const auto* in = static_cast<const char*>(s.at[static_cast<size_t>(c.in[0])]);
-    char* out = s.slots + c.slot * slot_bytes_;
+    char* out = result(s, i, row0, 0);
     for (int64_t j = 0; j < k; ++j) fill(out + j * columns_ * item, in + j * item, columns_, item);
-    s.at[i] = out;
   }
 
   // Folds n elements (row j of the tile) into accumulator j.
@@ -452,13 +451,15 @@ class Runner {
         s.at[i] = slot;
       } else if (c.kind == InstrKind::kReduce) {
         fold(s, i, static_cast<char*>(s.at[i]), 0, n, false);
-      } else if (c.kind == InstrKind::kExpand) {
-        fill(slot, s.at[static_cast<size_t>(c.in[0])], n, static_cast<int64_t>(itemsize(c.dtype)));
-        s.at[i] = slot;
       } else {
         const bool stores = c.store >= 0 && c.phase == static_cast<int32_t>(p);
         s.at[i] = stores ? result(s, i, row, column) : slot;
-        call(s, i, s.at[i], n);
+        if (c.kind == InstrKind::kExpand) {
+          fill(static_cast<char*>(s.at[i]), s.at[static_cast<size_t>(c.in[0])], n,
+               static_cast<int64_t>(itemsize(c.dtype)));
+        } else {
+          call(s, i, s.at[i], n);
+        }
       }
     }
   }

@@ -135,6 +135,17 @@ def test_initial_values_and_repr():
         (lambda: nn.Conv3d(4, 8, 3, padding=-1), r"\[Conv3d\] padding must be at least 0"),
         (lambda: nn.ConvTranspose2d(4, 8, 3, output_padding=(1,)), r"output_padding must be .* tuple of 2"),
         (lambda: nn.Conv1d(0, 8, 3), r"\[Conv1d\] in_channels must be at least 1, got 0"),
+    ],
+)
+def test_errors(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+@needs("conv1d", "conv2d")
+@pytest.mark.parametrize(
+    "make, text",
+    [
         (lambda: nn.Conv1d(4, 8, 3)(mx.ones((5, 4))), r"\[Conv1d\] .* 3 axes, got shape \(5, 4\)"),
         (
             lambda: nn.Conv2d(4, 8, 3)(mx.ones((1, 5, 5, 3))),
@@ -143,6 +154,6 @@ def test_initial_values_and_repr():
         (lambda: nn.Conv2d(4, 8, 3, groups=2)(mx.ones((1, 5, 5, 2))), r"4 entries, got shape \(1, 5, 5, 2\)"),
     ],
 )
-def test_errors(make, text):
+def test_errors_of_calls(make, text):
     with pytest.raises(ValueError, match=text):
         make()
