@@ -1,15 +1,15 @@
 #pragma once
 
-#include <hwy/highway.h>
-
 #include <cmath>
 #include <complex>
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "backend/cpu/simd_target.h"
 #include "core/thread_pool.h"
 #include "lamina/dtype.h"
 
@@ -96,13 +96,12 @@ inline Guarded random_buffer(int64_t elems, Dtype t, std::mt19937& rng, double s
 // Runs f once for every SIMD target that this CPU supports, with that target forced.
 template <class F>
 void for_each_target(F&& f) {
-  for (int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    f(hwy::TargetName(target));
+  const std::vector<std::string> targets = supported_simd_targets();
+  for (const std::string& target : targets) {
+    set_simd_target(target);
+    f(target.c_str());
   }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  set_simd_target(targets.front());
 }
 
 // Restores the number of threads when it dies.

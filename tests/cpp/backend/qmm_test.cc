@@ -206,8 +206,9 @@ TEST(Qmm, Int8EveryFormat) {
       for (int group : kAffineGroups) {
         for (int64_t k : {1, 2, 5, 9}) {
           for (int64_t m : {1, 2, 5, 15}) {
-            check_int8({.m = m, .n = 31 + m, .k = k * group, .group = group, .bits = bits, .mode = QmmMode::kInt8},
-                       rng);
+            check_int8(
+                {.m = m, .n = 31 + m, .k = k * group, .group = group, .bits = bits, .mode = QmmMode::kInt8},
+                rng);
           }
         }
       }
@@ -219,7 +220,8 @@ TEST(Qmm, Int8IsCloseToExact) {
   std::mt19937 rng(12);
   for (Dtype x : {Dtype::kFloat16, Dtype::kBFloat16, Dtype::kFloat32}) {
     for (int64_t m : {1, 20}) {
-      check_case({.m = m, .n = 70, .k = 512, .x = x, .s = Dtype::kBFloat16, .y = x, .mode = QmmMode::kInt8}, rng);
+      check_case({.m = m, .n = 70, .k = 512, .x = x, .s = Dtype::kBFloat16, .y = x, .mode = QmmMode::kInt8},
+                 rng);
     }
   }
   // W [K, N] has no int8 kernel: the exact one answers.
@@ -285,9 +287,7 @@ TEST(Qmm, Int8NonFiniteActivationsStayInTheirRow) {
       quantized_matmul(args_of(t, x, w, y));
       for (int64_t i = 0; i < m * t.n; ++i) {
         EXPECT_EQ(std::isnan(y.at(i)), i / t.n == 1) << i;
-        if (i < t.n) {
-          EXPECT_NEAR(y.at(i), 0.0, 1e-40);
-        }
+        if (i < t.n) { EXPECT_NEAR(y.at(i), 0.0, 1e-40); }
       }
     }
   }

@@ -10,8 +10,6 @@
 namespace lamina::cpu {
 namespace {
 
-// Keys taken through scores, softmax and values together; a multiple of every target's panel height.
-constexpr int64_t kKeyBlock = 84;
 // Rows of a job, at most: they share the packing of keys and values.
 constexpr int64_t kRowBlock = 256;
 // Keys of a unit of work in the decode regime. It fixes the order of summation.
@@ -59,9 +57,9 @@ class RowBlock {
         rows_(rows),
         panels_(ceil_div(rows, width_)),
         queries_(panels_ * width_ * plan.dim * kFloat),
-        packed_k_(kKeyBlock * plan.dim * kFloat),
-        packed_v_(kKeyBlock * plan.v_dim * kFloat),
-        tile_(kKeyBlock * width_ * kFloat),
+        packed_k_(kAttentionKeyBlock * plan.dim * kFloat),
+        packed_v_(kAttentionKeyBlock * plan.v_dim * kFloat),
+        tile_(kAttentionKeyBlock * width_ * kFloat),
         sums_(panels_ * width_ * plan.v_dim * kFloat),
         state_(panels_ * width_ * 3 * kFloat),
         last_(width_ * kFloat) {}
@@ -70,8 +68,8 @@ class RowBlock {
     start();
     const bool skips = a_.causal && !a_.mask && plan_.keys >= plan_.length;
     const int64_t end = skips ? std::min(plan_.keys, plan_.last_key(row0_ + rows_ - 1) + 1) : plan_.keys;
-    for (int64_t k0 = 0; k0 < end; k0 += kKeyBlock) {
-      const int64_t keys = std::min(kKeyBlock, plan_.keys - k0);
+    for (int64_t k0 = 0; k0 < end; k0 += kAttentionKeyBlock) {
+      const int64_t keys = std::min(kAttentionKeyBlock, plan_.keys - k0);
       kernels_.pack_a(AttentionPlan::keys_of(a_.k, b_, kv_head_, k0), 0, keys, 0, plan_.dim,
                       packed_k_.as<float>());
       GemmMatrix v = AttentionPlan::keys_of(a_.v, b_, kv_head_, k0);
@@ -116,10 +114,7 @@ class RowBlock {
                       queries_.as<float>() + p * width_ * plan_.dim, tile, width_, false);
     const int64_t first = row0_ + p * width_, count = std::min(width_, rows_ - p * width_);
     if (a_.causal && plan_.last_key(first) < k0 + seen - 1) {
-      for (int64_t c = 0; c < width_; ++c) {
-        const int64_t last = plan_.last_key(first + std::min(c, count - 1)) - k0;
-        last_.as<float>()[c] = static_cast<float>(std::clamp<int64_t>(last, -1, kKeyBlock));
-      }
+      causal_limits(plan_, first, count, width_, k0, last_.as<float>());
       softmax_.mask_keys_after(seen, width_, last_.as<float>(), tile);
     }
     for (int64_t c = 0; a_.mask && c < count; ++c) {

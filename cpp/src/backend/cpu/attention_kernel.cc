@@ -4,10 +4,12 @@
 
 #include "backend/cpu/simd_target.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/attention_kernel.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -92,6 +94,27 @@ void scale_columns(int64_t rows, int64_t width, const float* factor, float* tile
   }
 }
 
+void weights_panel(int64_t keys, int64_t width, const float* lse, float* tile) {
+  const D d;
+  for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t c = 0; c < width; c += lane_count()) {
+      float* p = tile + j * width + c;
+      hn::Store(exp_nonpositive(hn::Sub(hn::Load(d, p), hn::Load(d, lse + c))), d, p);
+    }
+  }
+}
+
+void score_grads(int64_t keys, int64_t width, const float* weights, const float* delta, float* grads) {
+  const D d;
+  for (int64_t j = 0; j < keys; ++j) {
+    for (int64_t c = 0; c < width; c += lane_count()) {
+      float* p = grads + j * width + c;
+      const V change = hn::Sub(hn::Load(d, p), hn::Load(d, delta + c));
+      hn::Store(hn::Mul(hn::Load(d, weights + j * width + c), change), d, p);
+    }
+  }
+}
+
 void softmax_row(int64_t n, float* scores, float* peak, float* total) {
   const D d;
   const int64_t lanes = lane_count(), padded = (n + lanes - 1) / lanes * lanes;
@@ -113,7 +136,8 @@ void softmax_row(int64_t n, float* scores, float* peak, float* total) {
 }  // namespace
 
 const AttentionKernels* softmax_kernels() {
-  static constexpr AttentionKernels kTable = {mask_keys_after, softmax_panel, scale_columns, softmax_row};
+  static constexpr AttentionKernels kTable = {mask_keys_after, softmax_panel, scale_columns,
+                                              weights_panel,   score_grads,   softmax_row};
   return &kTable;
 }
 

@@ -19,6 +19,9 @@ struct AttentionKernels {
   bool (*softmax_panel)(int64_t keys, int64_t width, float* tile, float* peak, float* total, float* fade);
   // tile[r, c] *= factor[c].
   void (*scale_columns)(int64_t rows, int64_t width, const float* factor, float* tile);
+  // Backward: tile = exp(tile - lse[c]), and grads = weights * (grads - delta[c]).
+  void (*weights_panel)(int64_t keys, int64_t width, const float* lse, float* tile);
+  void (*score_grads)(int64_t keys, int64_t width, const float* weights, const float* delta, float* grads);
   // scores[0, n) -> exp(score - peak), n any; writes peak and the sum. The row has room for whole vectors.
   void (*softmax_row)(int64_t n, float* scores, float* peak, float* total);
 };

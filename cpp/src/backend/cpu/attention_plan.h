@@ -48,6 +48,19 @@ struct AttentionPlan {
   }
 };
 
+// Keys taken through scores, softmax and values together; a multiple of every target's panel height.
+inline constexpr int64_t kAttentionKeyBlock = 84;
+
+// Writes to last[c] the last key, counted from k0, that rows first + c see under the causal mask, in [-1, a
+// block].
+inline void causal_limits(const AttentionPlan& plan, int64_t first, int64_t count, int64_t width, int64_t k0,
+                          float* last) {
+  for (int64_t c = 0; c < width; ++c) {
+    const int64_t key = plan.last_key(first + std::min(c, count - 1)) - k0;
+    last[c] = static_cast<float>(std::clamp<int64_t>(key, -1, kAttentionKeyBlock));
+  }
+}
+
 // Adds a mask's entries of one query row, keys [first, first + n), to scores that lie `step` floats apart.
 void apply_mask_row(const View& mask, int64_t b, int64_t head, int64_t position, int64_t first, int64_t n,
                     float* scores, int64_t step);

@@ -7,25 +7,16 @@
 
 #include "backend/cpu/simd_target.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/gemm_kernel.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
 #include <hwy/highway.h>
 
 #include "backend/cpu/gemm_convert-inl.h"
 
-#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
-// Nothing here gains from the later instructions.
-namespace lamina::cpu::N_AVX3 {
-const GemmKernels<float>* kernels_f32();
-const GemmKernels<double>* kernels_f64();
-}  // namespace lamina::cpu::N_AVX3
-namespace lamina::cpu::N_AVX3_DL {
-const GemmKernels<float>* kernels_f32() { return N_AVX3::kernels_f32(); }
-const GemmKernels<double>* kernels_f64() { return N_AVX3::kernels_f64(); }
-}  // namespace lamina::cpu::N_AVX3_DL
-#else
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -246,7 +237,6 @@ const GemmKernels<double>* kernels_f64() {
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
-#endif
 
 #if HWY_ONCE
 namespace lamina::cpu {

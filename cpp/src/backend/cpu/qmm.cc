@@ -109,7 +109,10 @@ struct Int8Rows {
   Scratch units, scales, sums;
 
   Int8Rows(const QmmArgs& q, const Problem& p, bool parallel)
-      : edges_ld(p.w.groups() + kQmmPad), units(q.m * q.k), scales(q.m * edges_ld * 4), sums(q.m * edges_ld * 4) {
+      : edges_ld(p.w.groups() + kQmmPad),
+        units(q.m * q.k),
+        scales(q.m * edges_ld * 4),
+        sums(q.m * edges_ld * 4) {
     run_jobs(q.m, parallel && q.m > 1, [&](int64_t i) {
       Scratch row(q.k * 4);
       load_row_f32({element(p.x.data, i * q.x_row_stride, q.x_dtype), q.x_dtype, 0, q.x_col_stride}, q.k,
@@ -127,20 +130,21 @@ void multiply_int8_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
   const int64_t units_ld = kernels.stream_units(q.bits, q.k), step = rows_per_job(q, p);
   Scratch arranged(q.m * units_ld * 4);
   for (int64_t i = 0; i < q.m; ++i) {
-    kernels.arrange(q.bits, q.k, x.units.as<int32_t>() + i * (q.k / 4), arranged.as<int32_t>() + i * units_ld);
+    kernels.arrange(q.bits, q.k, x.units.as<int32_t>() + i * (q.k / 4),
+                    arranged.as<int32_t>() + i * units_ld);
   }
   run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, rows = std::min(step, q.n - row0);
     Scratch tile(q.m * rows * 4), work(kernels.stream_bytes(p.w));
-    kernels.stream(p.w, row0, rows, q.m, arranged.as<int32_t>(), x.scales.as<float>(), x.sums.as<float>(), x.edges_ld,
-                   tile.as<float>(), rows, work.as<void>());
+    kernels.stream(p.w, row0, rows, q.m, arranged.as<int32_t>(), x.scales.as<float>(), x.sums.as<float>(),
+                   x.edges_ld, tile.as<float>(), rows, work.as<void>());
     finish_tile(q, p, tile.as<float>(), 0, q.m, row0, rows, rows);
   });
 }
 
 // Rows [row0, row0 + rows) of the activations, interleaved as a register tile reads them.
-void interleave_rows(const QmmArgs& q, const Int8Rows& x, int64_t groups, int64_t row0, int64_t rows, int32_t* units,
-                     float* edges) {
+void interleave_rows(const QmmArgs& q, const Int8Rows& x, int64_t groups, int64_t row0, int64_t rows,
+                     int32_t* units, float* edges) {
   for (int64_t i = 0; i < rows; ++i) {
     const int32_t* from = x.units.as<int32_t>() + (row0 + i) * (q.k / 4);
     for (int64_t u = 0; u < q.k / 4; ++u) units[u * rows + i] = from[u];
@@ -158,8 +162,8 @@ void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
   {
     const Int8Rows x(q, p, parallel);
     run_jobs(ceil_div(q.m, mr), parallel, [&](int64_t i) {
-      interleave_rows(q, x, groups, i * mr, std::min(mr, q.m - i * mr), units.as<int32_t>() + i * mr * (q.k / 4),
-                      edges.as<float>() + i * mr * groups * 2);
+      interleave_rows(q, x, groups, i * mr, std::min(mr, q.m - i * mr),
+                      units.as<int32_t>() + i * mr * (q.k / 4), edges.as<float>() + i * mr * groups * 2);
     });
   }
   const int64_t panels = ceil_div(q.n, nr), each = std::clamp<int64_t>(panels / (4 * num_threads()), 1, 8);
@@ -173,9 +177,9 @@ void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
         const int64_t rows = std::min(mr, q.m - row0);
         // The next panel's codes come in behind the arithmetic of this one.
         const int64_t next_bytes = row0 == 0 && next > 0 ? next * p.w.row_bytes() : 0;
-        kernels.multiply(p.w, rows, units.as<int32_t>() + row0 * (q.k / 4), edges.as<float>() + row0 * groups * 2,
-                         words.as<int32_t>(), w_edges.as<float>(), tile.as<float>(), nr,
-                         p.w.codes + (col0 + nr) * p.w.row_bytes(), next_bytes);
+        kernels.multiply(p.w, rows, units.as<int32_t>() + row0 * (q.k / 4),
+                         edges.as<float>() + row0 * groups * 2, words.as<int32_t>(), w_edges.as<float>(),
+                         tile.as<float>(), nr, p.w.codes + (col0 + nr) * p.w.row_bytes(), next_bytes);
         finish_tile(q, p, tile.as<float>(), row0, rows, col0, std::min(nr, q.n - col0), nr);
       }
     }

@@ -22,8 +22,8 @@ using D32 = hn::Rebind<uint32_t, D>;
 
 inline int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
 
-// Codes are looked up in a vector of float values where it has enough lanes; the values are centred, which keeps the
-// two parts of a product small.
+// Codes are looked up in a vector of float values where it has enough lanes; the values are centred, which
+// keeps the two parts of a product small.
 template <int kBits>
 constexpr bool kHasTable = HWY_TARGET != HWY_SCALAR&& hn::MaxLanes(D()) >= (size_t{1} << kBits);
 template <int kBits>
@@ -124,7 +124,8 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
 // Widens a tile of scales or biases: dst[g * width + r] = entry first + g of weight row row0 + r. Rows
 // past the last repeat it: their columns of the product are thrown away.
 template <class T>
-void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
+                 float* dst) {
   const int64_t stride = w.groups();
   int64_t r = 0;
   for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
@@ -136,17 +137,20 @@ void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width,
   }
 }
 
-inline void widen_edges(const void* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
-                 float* dst) {
+inline void widen_edges(const void* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first,
+                        int64_t n, float* dst) {
   switch (w.scale_dtype) {
-    case Dtype::kFloat16: return widen_edges(static_cast<const float16_t*>(src), w, row0, width, first, n, dst);
-    case Dtype::kBFloat16: return widen_edges(static_cast<const bfloat16_t*>(src), w, row0, width, first, n, dst);
+    case Dtype::kFloat16:
+      return widen_edges(static_cast<const float16_t*>(src), w, row0, width, first, n, dst);
+    case Dtype::kBFloat16:
+      return widen_edges(static_cast<const bfloat16_t*>(src), w, row0, width, first, n, dst);
     default: return widen_edges(static_cast<const float*>(src), w, row0, width, first, n, dst);
   }
 }
 
 // dst[i * width + r] = word first + i of weight row row0 + r, bits unchanged.
-inline void transpose_words(const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n, float* dst) {
+inline void transpose_words(const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
+                            float* dst) {
   const int64_t stride = w.row_bytes() / 4;
   const auto* words = reinterpret_cast<const float*>(w.codes);
   int64_t r = 0;

@@ -5,23 +5,16 @@
 #include "backend/cpu/qmm_kernel.h"
 #include "backend/cpu/simd_target.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/qmm_exact.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
 #include <hwy/highway.h>
 
 #include "backend/cpu/qmm_decode-inl.h"
 
-#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
-// Nothing here gains from the later instructions.
-namespace lamina::cpu::N_AVX3 {
-const QmmExact* exact_kernels();
-}
-namespace lamina::cpu::N_AVX3_DL {
-const QmmExact* exact_kernels() { return N_AVX3::exact_kernels(); }
-}  // namespace lamina::cpu::N_AVX3_DL
-#else
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -262,7 +255,6 @@ const QmmExact* exact_kernels() {
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
-#endif
 
 #if HWY_ONCE
 namespace lamina::cpu {

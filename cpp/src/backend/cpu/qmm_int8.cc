@@ -1,5 +1,3 @@
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,10 +6,12 @@
 #include "backend/cpu/qmm_kernel.h"
 #include "backend/cpu/simd_target.h"
 
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/qmm_int8.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include "backend/cpu/qmm_decode-inl.h"
@@ -34,8 +34,8 @@ constexpr bool divides_byte(int bits) { return 8 % bits == 0; }
 // Width of a code in a panel: others are widened to bytes.
 constexpr int panel_bits(int bits) { return divides_byte(bits) ? bits : 8; }
 
-// sum + the dot products of 4 unsigned bytes of w with 4 signed bytes of x, per 32-bit lane. kBits is the width of the
-// codes in w; no step saturates.
+// sum + the dot products of 4 unsigned bytes of w with 4 signed bytes of x, per 32-bit lane. kBits is the
+// width of the codes in w; no step saturates.
 template <int kBits>
 HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
 #if HWY_TARGET == HWY_AVX3_DL
@@ -65,7 +65,8 @@ HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
 #else
   const auto a = static_cast<uint32_t>(hn::GetLane(w)), b = static_cast<uint32_t>(hn::GetLane(x));
   int32_t dot = hn::GetLane(sum);
-  for (int i = 0; i < 32; i += 8) dot += static_cast<int32_t>(a >> i & 255u) * static_cast<int8_t>(b >> i & 255u);
+  for (int i = 0; i < 32; i += 8)
+    dot += static_cast<int32_t>(a >> i & 255u) * static_cast<int8_t>(b >> i & 255u);
   return hn::Set(DI(), dot);
 #endif
 }
@@ -177,7 +178,8 @@ HWY_INLINE VI sum_adjacent(const int32_t* p) {
   if constexpr (kCount == 1) {
     return hn::Load(DI(), p);
   } else {
-    const VI low = sum_adjacent<kCount / 2>(p), high = sum_adjacent<kCount / 2>(p + kCount / 2 * lane_count());
+    const VI low = sum_adjacent<kCount / 2>(p),
+             high = sum_adjacent<kCount / 2>(p + kCount / 2 * lane_count());
 #if HWY_TARGET == HWY_SCALAR
     return hn::Add(low, high);
 #else
@@ -188,8 +190,8 @@ HWY_INLINE VI sum_adjacent(const int32_t* p) {
 
 // parts[g] = what group g of one weight row adds to the result.
 template <int kLanesPerGroup>
-void gather_parts(int64_t groups, const int32_t* raw, const float* w_scales, const float* w_biases, const float* scales,
-                  const float* sums, float* parts) {
+void gather_parts(int64_t groups, const int32_t* raw, const float* w_scales, const float* w_biases,
+                  const float* scales, const float* sums, float* parts) {
   for (int64_t g = 0; g < groups; g += lane_count()) {
     const V dots = hn::ConvertTo(D(), sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup));
     const V factor = hn::Mul(hn::LoadU(D(), w_scales + g), hn::LoadU(D(), scales + g));
@@ -214,8 +216,8 @@ constexpr int kStreamRows = 4;
 // Weight rows whose groups are added up together, down the lanes.
 constexpr int kSumRows = 16;
 
-// Working memory of `stream`: a row's decoded scales and biases, the raw lanes of four rows, the parts of kSumRows rows
-// and the same transposed.
+// Working memory of `stream`: a row's decoded scales and biases, the raw lanes of four rows, the parts of
+// kSumRows rows and the same transposed.
 struct StreamWork {
   int64_t padded, raw_elems;
   float *scales, *biases, *parts, *turned;
@@ -261,9 +263,8 @@ void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const in
   }
   if (at < words) {
     const auto mask = hn::FirstN(DI(), static_cast<size_t>(words - at));
-    chunk(at, [&](const uint8_t* p) HWY_ATTR {
-      return hn::MaskedLoad(mask, DI(), reinterpret_cast<const int32_t*>(p));
-    });
+    chunk(at, [&](const uint8_t* p)
+                  HWY_ATTR { return hn::MaskedLoad(mask, DI(), reinterpret_cast<const int32_t*>(p)); });
   }
 }
 
@@ -279,7 +280,8 @@ HWY_INLINE void stream_parts(const QmmWeights& w, const StreamWork& s, int64_t r
 // out[r] = the parts of kSumRows rows, each added up in the order of its groups.
 void add_parts(const QmmWeights& w, const StreamWork& s, float* out) {
   const int64_t lanes = lane_count(), groups = w.groups();
-  for (int64_t r = 0; r < kSumRows; r += 4) transpose_four(s.parts + r * s.padded, s.padded, groups, s.turned + r, kSumRows);
+  for (int64_t r = 0; r < kSumRows; r += 4)
+    transpose_four(s.parts + r * s.padded, s.padded, groups, s.turned + r, kSumRows);
   for (int64_t r = 0; r < kSumRows; r += lanes) {
     V total = hn::Zero(D());
     for (int64_t g = 0; g < groups; ++g) total = hn::Add(total, hn::Load(D(), s.turned + g * kSumRows + r));
@@ -289,7 +291,8 @@ void add_parts(const QmmWeights& w, const StreamWork& s, float* out) {
 
 template <int kBits>
 void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
-                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work) {
+                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld,
+                 void* work) {
   const StreamWork s(w, work);
   const int64_t words = words_of(kBits, w.cols), units_ld = stream_units(kBits, w.cols);
   // What lies past the words stays zero; what lies past the rows is added up and dropped.
@@ -311,8 +314,8 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, con
           }
         }
         for (int64_t q = 0; q < some; ++q) {
-          stream_parts(w, s, row0 + first + r + q, s.raw + q * s.raw_elems, scales + i * edges_ld, sums + i * edges_ld,
-                       s.parts + (r + q) * s.padded);
+          stream_parts(w, s, row0 + first + r + q, s.raw + q * s.raw_elems, scales + i * edges_ld,
+                       sums + i * edges_ld, s.parts + (r + q) * s.padded);
         }
       }
       float totals[kSumRows];
@@ -322,8 +325,8 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, con
   }
 }
 
-void stream(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units, const float* scales,
-            const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work) {
+void stream(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
+            const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work) {
   switch (w.bits) {
     case 1: return stream_bits<1>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
     case 2: return stream_bits<2>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
@@ -379,10 +382,11 @@ void pack(const QmmWeights& w, int64_t row0, int32_t* words, float* edges) {
 
 template <int kBits, int kRows>
 void multiply_tile(const QmmWeights& w, const int32_t* HWY_RESTRICT units, const float* HWY_RESTRICT x_edges,
-                   const int32_t* HWY_RESTRICT words, const float* HWY_RESTRICT w_edges, float* HWY_RESTRICT tile,
-                   int64_t ld, const uint8_t* next, int64_t next_bytes) {
+                   const int32_t* HWY_RESTRICT words, const float* HWY_RESTRICT w_edges,
+                   float* HWY_RESTRICT tile, int64_t ld, const uint8_t* next, int64_t next_bytes) {
   constexpr int kPlanes = 8 / kBits;
-  const int64_t lanes = lane_count(), width = 2 * lanes, groups = w.groups(), group_words = w.group * kBits / 32;
+  const int64_t lanes = lane_count(), width = 2 * lanes, groups = w.groups(),
+                group_words = w.group * kBits / 32;
   const int64_t fetch_bytes = (next_bytes / groups + 63) / 64 * 64;
   for (int64_t g = 0; g < groups; ++g) {
     for (int64_t at = g * fetch_bytes; at < std::min(next_bytes, (g + 1) * fetch_bytes); at += 64) {
@@ -418,8 +422,8 @@ void multiply_tile(const QmmWeights& w, const int32_t* HWY_RESTRICT units, const
   }
 }
 
-using TileFn = void (*)(const QmmWeights&, const int32_t*, const float*, const int32_t*, const float*, float*, int64_t,
-                        const uint8_t*, int64_t);
+using TileFn = void (*)(const QmmWeights&, const int32_t*, const float*, const int32_t*, const float*, float*,
+                        int64_t, const uint8_t*, int64_t);
 
 template <int kBits, int... kRows>
 constexpr auto tile_table(std::integer_sequence<int, kRows...>) {
@@ -429,8 +433,9 @@ constexpr auto tile_table(std::integer_sequence<int, kRows...>) {
 template <int kBits>
 constexpr auto kTiles = tile_table<kBits>(std::make_integer_sequence<int, kTileRows>());
 
-void multiply(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges, const int32_t* words,
-              const float* w_edges, float* tile, int64_t ld, const uint8_t* next, int64_t next_bytes) {
+void multiply(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges,
+              const int32_t* words, const float* w_edges, float* tile, int64_t ld, const uint8_t* next,
+              int64_t next_bytes) {
   const auto at = static_cast<size_t>(rows - 1);
   switch (panel_bits(w.bits)) {
     case 1: return kTiles<1>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
@@ -443,16 +448,11 @@ void multiply(const QmmWeights& w, int64_t rows, const int32_t* units, const flo
 }  // namespace
 
 const QmmInt8* int8_kernels() {
-  static constexpr QmmInt8 kTable = {kTileRows,
-                                     2 * static_cast<int64_t>(hn::MaxLanes(DI())),
-                                     quantize_row,
-                                     stream_units,
-                                     stream_bytes,
-                                     arrange,
-                                     stream,
-                                     panel_words,
-                                     pack,
-                                     multiply};
+  static constexpr QmmInt8 kTable = {kTileRows,    2 * static_cast<int64_t>(hn::MaxLanes(DI())),
+                                     quantize_row, stream_units,
+                                     stream_bytes, arrange,
+                                     stream,       panel_words,
+                                     pack,         multiply};
   return &kTable;
 }
 

@@ -55,9 +55,10 @@ struct QmmPack {
 
 const QmmPack& qmm_pack();
 
-// Activations of one row in 8 bits: per group of the weights, x is about scale * q with q in [-127, 127], and `sums` holds
-// scale * (sum of q). Codes are regrouped: unit u of 4 bytes meets the same bytes of plane u % P of weight word u / P,
-// where a word holds P = 8 / bits codes in each byte (P = 1 for widths that do not divide 8: they are widened to bytes).
+// Activations of one row in 8 bits: per group of the weights, x is about scale * q with q in [-127, 127], and
+// `sums` holds scale * (sum of q). Codes are regrouped: unit u of 4 bytes meets the same bytes of plane u % P
+// of weight word u / P, where a word holds P = 8 / bits codes in each byte (P = 1 for widths that do not
+// divide 8: they are widened to bytes).
 struct QmmInt8Row {
   int32_t* units;  // k / 4
   float* scales;   // k / group + kQmmPad
@@ -75,19 +76,22 @@ struct QmmInt8 {
   int64_t (*stream_units)(int bits, int64_t k);
   int64_t (*stream_bytes)(const QmmWeights& w);
   void (*arrange)(int bits, int64_t k, const int32_t* units, int32_t* arranged);
-  // tile[i * ld + r] for weight rows row0 + r, r < rows, and m activations: units arranged, `stream_units` apart; scales
-  // and sums `edges_ld` apart.
+  // tile[i * ld + r] for weight rows row0 + r, r < rows, and m activations: units arranged, `stream_units`
+  // apart; scales and sums `edges_ld` apart.
   void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
-                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work);
+                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld,
+                 void* work);
 
   // Words of one column of a panel.
   int64_t (*panel_words)(const QmmWeights& w);
   // A panel of nr weight rows: words[panel_words * nr] and edges[2 * groups * nr] (scales, then biases).
   void (*pack)(const QmmWeights& w, int64_t row0, int32_t* words, float* edges);
-  // tile[rows x nr] from a panel and `rows` <= mr activation rows: unit u of row i at units[u * rows + i], its scale and
-  // sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i]. Fetches `next` into the cache meanwhile.
-  void (*multiply)(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges, const int32_t* words,
-                   const float* w_edges, float* tile, int64_t ld, const uint8_t* next, int64_t next_bytes);
+  // tile[rows x nr] from a panel and `rows` <= mr activation rows: unit u of row i at units[u * rows + i],
+  // its scale and sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i]. Fetches `next`
+  // into the cache meanwhile.
+  void (*multiply)(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges,
+                   const int32_t* words, const float* w_edges, float* tile, int64_t ld, const uint8_t* next,
+                   int64_t next_bytes);
 };
 
 const QmmInt8& qmm_int8();

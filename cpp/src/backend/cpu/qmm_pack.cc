@@ -5,23 +5,16 @@
 #include "backend/cpu/qmm_kernel.h"
 #include "backend/cpu/simd_target.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/qmm_pack.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
 #include <hwy/highway.h>
 
 #include "backend/cpu/qmm_decode-inl.h"
 
-#if HWY_TARGET == HWY_AVX3_DL && (HWY_TARGETS & HWY_AVX3)
-// Nothing here gains from the later instructions.
-namespace lamina::cpu::N_AVX3 {
-const QmmPack* pack_kernels();
-}
-namespace lamina::cpu::N_AVX3_DL {
-const QmmPack* pack_kernels() { return N_AVX3::pack_kernels(); }
-}  // namespace lamina::cpu::N_AVX3_DL
-#else
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -71,9 +64,11 @@ void pack_panel_transposed(const QmmWeights& w, int64_t row0, int64_t k0, int64_
 }
 
 template <int kBits>
-void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
+void pack_transposed_bits(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols,
+                          float* dst) {
   const int64_t nr = 2 * lane_count();
-  for (int64_t c = 0; c < cols; c += nr) pack_panel_transposed<kBits>(w, col0 + c, k0, depth, dst + c * depth);
+  for (int64_t c = 0; c < cols; c += nr)
+    pack_panel_transposed<kBits>(w, col0 + c, k0, depth, dst + c * depth);
 }
 
 // Where a run of 32 codes begins; a copy where reading past its end could leave the matrix.
@@ -140,7 +135,6 @@ const QmmPack* pack_kernels() {
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
-#endif
 
 #if HWY_ONCE
 namespace lamina::cpu {

@@ -5,10 +5,12 @@
 
 #include "backend/cpu/simd_target.h"
 
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/rope_kernel.cc"
 #include <hwy/foreach_target.h>
-//
+// After foreach_target.h.
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
