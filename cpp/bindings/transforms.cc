@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include <pybind11/eval.h>
+
 #include "autograd/vmap.h"
 #include "bindings/callable.h"
 #include "bindings/ops.h"
@@ -349,6 +351,55 @@ class CustomCall final : public TransformCall {
   }
 };
 
+// A class in Python: its decorators return themselves, and it holds Python functions only.
+constexpr const char* kCustomFunction = R"(
+class custom_function:
+    """A function with a gradient of its own.
+
+    Parameters
+    ----------
+    fun : Callable
+        Takes arrays (or trees of them) as positional arguments and returns an array or a tree of arrays.
+
+    Raises
+    ------
+    NotImplementedError
+        A rule for ``jvp`` or ``vmap`` is set: the function itself is differentiated and mapped in those.
+
+    Examples
+    --------
+    >>> @mx.custom_function
+    ... def f(x):
+    ...     return mx.sin(x)
+    >>> @f.vjp
+    ... def f_vjp(primals, cotangents, outputs):
+    ...     return cotangents * 7
+    >>> mx.grad(f)(mx.array(0.0)).item()
+    7.0
+    """
+
+    def __init__(self, fun):
+        self._rules = {}
+        self._call = _make_custom_function(fun, self._rules)
+
+    def __call__(self, *args, **kwargs):
+        """Call the function; gradients of the result go through its rule."""
+        return self._call(*args, **kwargs)
+
+    def vjp(self, f):
+        """Set ``f(primals, cotangents, outputs)``, which returns one gradient for each primal."""
+        self._rules["vjp"] = f
+        return f
+
+    def jvp(self, f):
+        """Not available: forward derivatives are those of the function itself."""
+        raise NotImplementedError("[custom_function] a rule for jvp is not supported; the function is differentiated")
+
+    def vmap(self, f):
+        """Not available: the function itself is mapped."""
+        raise NotImplementedError("[custom_function] a rule for vmap is not supported; the function is mapped")
+)";
+
 std::vector<Array> list_argument(const Any& a) {
   const auto items = as_items(a.object);
   if (!items) a.wrong();
@@ -434,6 +485,11 @@ void add_transforms(const Scope& core) {
       [](PyObject* fun, PyObject* rules) {
         return make_transform("custom_function", fun, borrowed(rules), std::make_unique<CustomCall>());
       });
+  py::dict scope;
+  scope["__name__"] = "lamina.core";
+  scope["_make_custom_function"] = m.attr("_make_custom_function");
+  py::exec(kCustomFunction, scope);
+  m.attr("custom_function") = scope["custom_function"];
 }
 
 }  // namespace lamina::bind

@@ -340,10 +340,7 @@ Arrays attention_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   const bool mask_wanted = p.has_mask && wants[3];
   const bool sinks_wanted = p.has_sinks && wants[p.has_mask ? 4 : 3];
   Arrays out(c.in.size());
-  // Up to this many scores a head, the fused plain form beats the recomputing kernel.
-  constexpr int64_t kPlainScores = 1 << 20;
-  const bool small = c.in[0].shape(2) * c.in[1].shape(2) <= kPlainScores;
-  if (!mask_wanted && !sinks_wanted && !g[1].valid() && !small) {
+  if (!mask_wanted && !sinks_wanted && !g[1].valid()) {
     Arrays in = c.in;
     in.push_back(c.outs[0]);
     in.push_back(contiguous(c.outs[1]));

@@ -190,6 +190,26 @@ void run_attention(const KernelCall& c) {
   attention(a);
 }
 
+// in: q, k, v, [mask], [sinks], out, lse, dout; out: dq, dk, dv.
+void run_attention_backward(const KernelCall& c) {
+  const auto& p = c.as<AttentionParams>();
+  const size_t n = c.in.size();
+  AttentionGradArgs a;
+  a.q = c.in[0];
+  a.k = c.in[1];
+  a.v = c.in[2];
+  a.out = c.in[n - 3];
+  a.lse = c.in[n - 2].as<float>();
+  a.dout = c.in[n - 1];
+  a.dq = c.out[0];
+  a.dk = c.out[1];
+  a.dv = c.out[2];
+  a.scale = p.scale;
+  a.causal = p.causal;
+  if (p.has_mask) a.mask = &c.in[3];
+  attention_backward(a);
+}
+
 void run_gather(const KernelCall& c) {
   const auto& p = c.as<GatherParams>();
   gather(c.in[0], c.in.subspan(1), p.axes, p.slice_sizes, c.out[0]);
@@ -216,6 +236,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::QuantizedMatmul, run_quantized_matmul);
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
+  set(OpId::AttentionBackward, run_attention_backward);
 }
 
 }  // namespace
