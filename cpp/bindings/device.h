@@ -9,5 +9,6 @@ std::optional<Device> as_device(PyObject* o);
 
 void add_devices(const Scope& core);
 void add_memory(const Scope& core);
+void add_device_info(const Scope& core);
 
 }  // namespace lamina::bind

@@ -37,6 +37,7 @@ void fill_module(py::module_& m) {
   add_dtypes(core);
   add_devices(core);
   add_memory(core);
+  add_device_info(core);
   const Scope type = add_array_type(core);
   add_array_export(type);
   add_indexing(core, type);
