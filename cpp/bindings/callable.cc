@@ -47,9 +47,7 @@ PyObject* bind_method(PyObject* o, PyObject* instance, PyObject*) {
   return PyMethod_New(o, instance);
 }
 
-PyObject* represent(PyObject* o) {
-  return PyUnicode_FromFormat("<lamina transform of %R>", of(o)->function);
-}
+PyObject* represent(PyObject* o) { return PyUnicode_FromFormat("<lamina transform of %R>", of(o)->function); }
 
 PyMemberDef members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(PyTransform, dict), READONLY, nullptr},
@@ -65,11 +63,15 @@ PyGetSetDef properties[] = {
 
 void add_transform_type(py::module_& m) {
   PyType_Slot slots[] = {
-      {Py_tp_traverse, reinterpret_cast<void*>(&traverse)}, {Py_tp_clear, reinterpret_cast<void*>(&clear)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(&destroy)},   {Py_tp_call, reinterpret_cast<void*>(&call)},
+      {Py_tp_traverse, reinterpret_cast<void*>(&traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(&clear)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(&destroy)},
+      {Py_tp_call, reinterpret_cast<void*>(&call)},
       {Py_tp_descr_get, reinterpret_cast<void*>(&bind_method)},
-      {Py_tp_repr, reinterpret_cast<void*>(&represent)},    {Py_tp_members, members},
-      {Py_tp_getset, properties},                           {0, nullptr},
+      {Py_tp_repr, reinterpret_cast<void*>(&represent)},
+      {Py_tp_members, members},
+      {Py_tp_getset, properties},
+      {0, nullptr},
   };
   PyType_Spec spec{"lamina.core.Transform", sizeof(PyTransform), 0,
                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
@@ -87,7 +89,10 @@ py::object make_transform(const char* name, PyObject* function, py::object extra
   self->function = Py_NewRef(function);
   self->extra = extra ? extra.release().ptr() : nullptr;
   self->impl = impl.release();
-  py::module_::import("functools").attr("update_wrapper")(out, borrowed(function), py::make_tuple("__name__", "__qualname__", "__doc__", "__module__"), py::tuple());
+  py::module_::import("functools")
+      .attr("update_wrapper")(out, borrowed(function),
+                              py::make_tuple("__name__", "__qualname__", "__doc__", "__module__"),
+                              py::tuple());
   return out;
 }
 

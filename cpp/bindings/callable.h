@@ -14,8 +14,8 @@ struct TransformCall {
   virtual py::object call(PyTransform* self, PyObject* args, PyObject* kwargs) = 0;
 };
 
-// A function made from another one (grad, vmap, compile, ...). It looks like the function it wraps (functools), binds
-// as a method, and the garbage collector sees what it holds.
+// A function made from another one (grad, vmap, compile, ...). It looks like the function it wraps
+// (functools), binds as a method, and the garbage collector sees what it holds.
 struct PyTransform {
   PyObject_HEAD PyObject* function;
   PyObject* extra;  // other objects of the transform, or null
@@ -28,7 +28,8 @@ struct PyTransform {
 };
 
 // Throws TypeError where `function` cannot be called.
-py::object make_transform(const char* name, PyObject* function, py::object extra, std::unique_ptr<TransformCall> impl);
+py::object make_transform(const char* name, PyObject* function, py::object extra,
+                          std::unique_ptr<TransformCall> impl);
 // A new empty dict as the object's cache.
 void give_cache(PyObject* transform);
 void add_transform_type(py::module_& m);

@@ -13,9 +13,8 @@ std::atomic<bool> compile_enabled{true};
 constexpr const char* kCapsule = "lamina.trace";
 
 py::capsule keep_trace(Trace trace) {
-  return py::capsule(new Trace(std::move(trace)), kCapsule, [](PyObject* o) {
-    delete static_cast<Trace*>(PyCapsule_GetPointer(o, kCapsule));
-  });
+  return py::capsule(new Trace(std::move(trace)), kCapsule,
+                     [](PyObject* o) { delete static_cast<Trace*>(PyCapsule_GetPointer(o, kCapsule)); });
 }
 const Trace& trace_of(const py::object& capsule) {
   return *static_cast<Trace*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
@@ -33,7 +32,8 @@ py::bytes signature_of(const std::vector<Array>& arrays) {
   return py::bytes(text);
 }
 
-// A function traced once for each structure, constants, shapes and dtypes of its arguments and captured state.
+// A function traced once for each structure, constants, shapes and dtypes of its arguments and captured
+// state.
 class CompiledCall final : public TransformCall {
  public:
   // extra: (inputs, outputs), trees of captured arrays or None.
@@ -47,8 +47,8 @@ class CompiledCall final : public TransformCall {
     const py::tuple call = py::make_tuple(args, kwargs);
     std::vector<Array> inputs = arrays_of(call.ptr());
     collect_arrays(captured.ptr(), inputs);
-    const py::object key =
-        py::make_tuple(structure_key(call.ptr(), "compile"), structure_key_of_state(captured), signature_of(inputs));
+    const py::object key = py::make_tuple(structure_key(call.ptr(), "compile"),
+                                          structure_key_of_state(captured), signature_of(inputs));
     py::dict cache = py::reinterpret_borrow<py::dict>(self->cache);
     if (!cache.contains(key)) cache[key] = record(fun, call, captured, changed, inputs);
     const py::tuple entry = py::reinterpret_borrow<py::tuple>(py::object(cache[key]));
@@ -62,9 +62,8 @@ class CompiledCall final : public TransformCall {
  private:
   // Captured state may hold anything; what is neither a container nor an array does not take part.
   static py::object structure_key_of_state(const py::object& state) {
-    const py::object bare = map_leaves(state.ptr(), [](PyObject* leaf) {
-      return is_array(leaf) ? borrowed(leaf) : py::object(py::none());
-    });
+    const py::object bare = map_leaves(
+        state.ptr(), [](PyObject* leaf) { return is_array(leaf) ? borrowed(leaf) : py::object(py::none()); });
     return structure_key(bare.ptr(), "compile");
   }
 
@@ -93,11 +92,14 @@ class CompiledCall final : public TransformCall {
 
 void add_compile(const Scope& core) {
   def(core,
-      "compile(fun: Callable[P, R], inputs: object | None = None, outputs: object | None = None, shapeless: bool = "
+      "compile(fun: Callable[P, R], inputs: object | None = None, outputs: object | None = None, shapeless: "
+      "bool = "
       "False) -> Callable[P, R]",
-      "A function that runs `fun` once for each structure, shape and dtype of its arguments and afterwards builds the "
+      "A function that runs `fun` once for each structure, shape and dtype of its arguments and afterwards "
+      "builds the "
       "recorded graph without running Python.\n\n"
-      "Results are those of plain evaluation bit for bit. Arguments that are not arrays are constants: another value "
+      "Results are those of plain evaluation bit for bit. Arguments that are not arrays are constants: "
+      "another value "
       "means another trace. Evaluating an array inside `fun` while it is traced raises ValueError.\n"
       "@inputs Lists, dicts or modules whose arrays `fun` reads and that change between calls.\n"
       "@outputs Containers that `fun` updates; each call updates them too.\n"
@@ -111,7 +113,8 @@ void add_compile(const Scope& core) {
         return out;
       });
   def(core, "disable_compile() -> None",
-      "Makes all compiled functions run as plain Python, for debugging.\n>>> mx.disable_compile()\n>>> mx.enable_compile()\n",
+      "Makes all compiled functions run as plain Python, for debugging.\n>>> mx.disable_compile()\n>>> "
+      "mx.enable_compile()\n",
       [] { compile_enabled = false; });
   def(core, "enable_compile() -> None", "Undoes `disable_compile`.\n>>> mx.enable_compile()\n",
       [] { compile_enabled = true; });

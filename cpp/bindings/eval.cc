@@ -16,7 +16,8 @@ std::vector<Array> all_arrays(Rest trees) {
 void add_evaluation(const Scope& core) {
   def(core, "eval(*args) -> None",
       "Computes arrays, or all arrays of nested lists, tuples and dicts.\n\n"
-      "Other Python threads run meanwhile. An error of a kernel is raised here and the arrays stay unevaluated.\n"
+      "Other Python threads run meanwhile. An error of a kernel is raised here and the arrays stay "
+      "unevaluated.\n"
       "@args Arrays and trees of arrays; other leaves are ignored.\n"
       ">>> a = mx.array([1.0, 2.0]) * 2\n>>> mx.eval(a, {'b': [a + 1]})\n",
       [](Rest args) { evaluate_released(all_arrays(args)); });

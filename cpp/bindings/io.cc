@@ -60,7 +60,9 @@ class Outgoing {
   std::vector<NamedTensor> tensors_;
 };
 
-bool is_path(PyObject* o) { return PyUnicode_Check(o) || PyBytes_Check(o) || PyObject_HasAttrString(o, "__fspath__"); }
+bool is_path(PyObject* o) {
+  return PyUnicode_Check(o) || PyBytes_Check(o) || PyObject_HasAttrString(o, "__fspath__");
+}
 
 std::string path_of(const py::object& file) {
   const py::object path = py::module_::import("os").attr("fsdecode")(file);
@@ -149,7 +151,8 @@ std::string format_of(const Source& s, const std::optional<std::string>& format)
   std::string name = format.value_or(std::filesystem::path(s.path).extension().string());
   if (name.starts_with('.')) name.erase(0, 1);
   if (name != "npy" && name != "npz" && name != "safetensors") {
-    throw ValueError("[load] wanted a file of format npy, npz or safetensors, got '" + name + "' for " + s.path);
+    throw ValueError("[load] wanted a file of format npy, npz or safetensors, got '" + name + "' for " +
+                     s.path);
   }
   return name;
 }
@@ -176,7 +179,8 @@ py::object load(const Any& file, const std::optional<std::string>& format, bool 
   if (return_metadata && kind != "safetensors") {
     throw ValueError("[load] metadata belong to safetensors files, got format " + kind);
   }
-  if (kind == "npy") return wrapped(adopt_tensor(s.buffer ? read_npy(s.view, s.buffer, s.path) : load_npy(s.path)));
+  if (kind == "npy")
+    return wrapped(adopt_tensor(s.buffer ? read_npy(s.view, s.buffer, s.path) : load_npy(s.path)));
   if (kind == "npz") return dict_of(s.buffer ? read_npz(s.view, s.path) : load_npz(s.path));
   const LoadedSafetensors loaded = safetensors_from(s);
   const py::dict arrays = dict_of(loaded.tensors);
@@ -211,7 +215,8 @@ void add_io(const Scope& core) {
       ">>> import io\n>>> f = io.BytesIO()\n>>> mx.savez_compressed(f, a=mx.array([1, 2]))\n",
       [](Any file, Rest args, const py::dict& kwargs) { save_arrays(file, args, kwargs, true); });
   def(core,
-      "save_safetensors(file: file | str | pathlib.Path, arrays: dict[str, array], metadata: dict[str, str] | None = "
+      "save_safetensors(file: file | str | pathlib.Path, arrays: dict[str, array], metadata: dict[str, str] "
+      "| None = "
       "None)",
       "Writes named arrays as safetensors; the extension is added where it is missing.\n"
       "@metadata Text stored beside the arrays.\n@raises OSError The file cannot be written.\n"
@@ -233,15 +238,19 @@ void add_io(const Scope& core) {
           }
         }
         const auto& tensors = out.tensors();
-        write_to(file, ".safetensors", [&](const std::string& path) { save_safetensors(path, tensors, notes); });
+        write_to(file, ".safetensors",
+                 [&](const std::string& path) { save_safetensors(path, tensors, notes); });
       });
   def(core,
-      "load(file: file | str | pathlib.Path, /, format: str | None = None, return_metadata: bool = False, *, stream: "
+      "load(file: file | str | pathlib.Path, /, format: str | None = None, return_metadata: bool = False, *, "
+      "stream: "
       "StreamOrDevice = None) -> array | dict[str, array] | tuple[dict[str, array], dict[str, Any]]",
-      "Reads .npy (one array), .npz or .safetensors (a dict). Files on disk are mapped: memory is read when it is used.\n"
+      "Reads .npy (one array), .npz or .safetensors (a dict). Files on disk are mapped: memory is read when "
+      "it is used.\n"
       "@format The format, where the name does not end in it.\n"
       "@return_metadata Return (arrays, metadata); safetensors only.\n"
-      "@raises ValueError The content is not valid, or the format is unknown.\n@raises OSError The file cannot be read.\n"
+      "@raises ValueError The content is not valid, or the format is unknown.\n@raises OSError The file "
+      "cannot be read.\n"
       ">>> import io\n>>> f = io.BytesIO()\n>>> mx.save(f, mx.array([1, 2]))\n>>> _ = f.seek(0)\n"
       ">>> mx.load(f, format='npy')\narray([1, 2], dtype=int32)\n",
       [](Any file, std::optional<std::string> format, bool return_metadata) {

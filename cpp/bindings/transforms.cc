@@ -31,7 +31,8 @@ std::vector<Array> outputs_of(const py::object& result, const char* name) {
     out.push_back(value_of((*items)[i].ptr()));
   }
   if (!items || out.size() != items->size()) {
-    throw ValueError(std::string("[") + name + "] the function must return an array or a sequence of arrays, got " +
+    throw ValueError(std::string("[") + name +
+                     "] the function must return an array or a sequence of arrays, got " +
                      type_name(result.ptr()));
   }
   return out;
@@ -81,7 +82,9 @@ Wanted wanted_of(const char* function, PyObject* argnums, PyObject* argnames) {
     throw ValueError(std::string("[") + function + "] argnums names an argument twice");
   }
   for (int64_t p : w.positions) {
-    if (p < 0) throw ValueError(std::string("[") + function + "] argnums must not be negative, got " + std::to_string(p));
+    if (p < 0)
+      throw ValueError(std::string("[") + function + "] argnums must not be negative, got " +
+                       std::to_string(p));
   }
   return w;
 }
@@ -97,11 +100,13 @@ class GradCall final : public TransformCall {
     const py::dict kwargs = kwargs_of(kwargs_in);
     check_arguments(args, kwargs);
     std::vector<Array> primals;
-    for (int64_t p : wanted_.positions) collect_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), primals);
+    for (int64_t p : wanted_.positions)
+      collect_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), primals);
     for (const std::string& n : wanted_.names) collect_arrays(py::object(kwargs[n.c_str()]).ptr(), primals);
     for (const Array& p : primals) {
       if (!is_inexact(p.dtype())) {
-        throw ValueError(std::string("[") + name_ + "] gradients are taken with respect to floating arrays, got dtype " +
+        throw ValueError(std::string("[") + name_ +
+                         "] gradients are taken with respect to floating arrays, got dtype " +
                          std::string(dtype_name(p.dtype())));
       }
     }
@@ -121,13 +126,14 @@ class GradCall final : public TransformCall {
   void check_arguments(const py::tuple& args, const py::dict& kwargs) const {
     for (int64_t p : wanted_.positions) {
       if (static_cast<size_t>(p) >= args.size()) {
-        throw ValueError(std::string("[") + name_ + "] argnums names argument " + std::to_string(p) + ", but only " +
-                         std::to_string(args.size()) + " positional arguments came");
+        throw ValueError(std::string("[") + name_ + "] argnums names argument " + std::to_string(p) +
+                         ", but only " + std::to_string(args.size()) + " positional arguments came");
       }
     }
     for (const std::string& n : wanted_.names) {
       if (!kwargs.contains(n)) {
-        throw ValueError(std::string("[") + name_ + "] argnames names '" + n + "', which is no keyword argument of the call");
+        throw ValueError(std::string("[") + name_ + "] argnames names '" + n +
+                         "', which is no keyword argument of the call");
       }
     }
   }
@@ -138,7 +144,8 @@ class GradCall final : public TransformCall {
     py::list positional(args);
     py::dict named = kwargs.attr("copy")();
     for (int64_t p : wanted_.positions) {
-      positional[static_cast<size_t>(p)] = replace_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), tracers, next);
+      positional[static_cast<size_t>(p)] =
+          replace_arrays(py::object(args[static_cast<size_t>(p)]).ptr(), tracers, next);
     }
     for (const std::string& n : wanted_.names) {
       named[n.c_str()] = replace_arrays(py::object(kwargs[n.c_str()]).ptr(), tracers, next);
@@ -170,7 +177,8 @@ class GradCall final : public TransformCall {
     for (const std::string& n : wanted_.names) {
       named[n.c_str()] = replace_arrays(py::object(kwargs[n.c_str()]).ptr(), grads, next);
     }
-    const py::object by_position = wanted_.one_position ? py::object(positional[0]) : py::object(py::tuple(positional));
+    const py::object by_position =
+        wanted_.one_position ? py::object(positional[0]) : py::object(py::tuple(positional));
     if (wanted_.names.empty()) return by_position;
     return py::make_tuple(wanted_.positions.empty() ? py::none() : by_position, named);
   }
@@ -195,8 +203,8 @@ lamina::Function list_function(PyObject* fun, const char* name) {
 // One axis for each array of `tree`: the prefix tree `axes` holds ints or None.
 void spread_axes(PyObject* tree, PyObject* axes, std::vector<int64_t>& out, const char* what) {
   auto fail_at = [&](PyObject* got) {
-    throw ValueError(std::string("[vmap] ") + what + " must be an int, None, or a tree that fits the values, got " +
-                     type_name(got));
+    throw ValueError(std::string("[vmap] ") + what +
+                     " must be an int, None, or a tree that fits the values, got " + type_name(got));
   };
   if (is_array(tree)) {
     if (axes == Py_None) {
@@ -228,7 +236,8 @@ void spread_axes(PyObject* tree, PyObject* axes, std::vector<int64_t>& out, cons
 }
 
 // Negative axes count from the end of an array with `ndim` axes; INT64_MIN says not mapped.
-std::vector<int> resolve_axes(const std::vector<int64_t>& axes, const std::vector<int64_t>& ndims, const char* what) {
+std::vector<int> resolve_axes(const std::vector<int64_t>& axes, const std::vector<int64_t>& ndims,
+                              const char* what) {
   std::vector<int> out;
   for (size_t i = 0; i < axes.size(); ++i) {
     if (axes[i] == INT64_MIN) {
@@ -236,8 +245,8 @@ std::vector<int> resolve_axes(const std::vector<int64_t>& axes, const std::vecto
       continue;
     }
     if (axes[i] < -ndims[i] || axes[i] >= ndims[i]) {
-      throw ValueError(std::string("[vmap] ") + what + " " + std::to_string(axes[i]) + " is out of bounds for an array with " +
-                       std::to_string(ndims[i]) + " axes");
+      throw ValueError(std::string("[vmap] ") + what + " " + std::to_string(axes[i]) +
+                       " is out of bounds for an array with " + std::to_string(ndims[i]) + " axes");
     }
     out.push_back(static_cast<int>(axes[i] < 0 ? axes[i] + ndims[i] : axes[i]));
   }
@@ -341,7 +350,8 @@ class CustomCall final : public TransformCall {
       std::vector<Array> grads = arrays_of(given.ptr());
       if (grads.size() != primals.size()) {
         throw ValueError("[custom_function] the vjp must return one gradient for each of " +
-                         std::to_string(primals.size()) + " arrays, returned " + std::to_string(grads.size()));
+                         std::to_string(primals.size()) + " arrays, returned " +
+                         std::to_string(grads.size()));
       }
       return grads;
     };
@@ -418,20 +428,26 @@ void add_transforms(const Scope& core) {
   py::module_ m = py::reinterpret_borrow<py::module_>(core.object);
   add_transform_type(m);
   def(core,
-      "grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = ()) -> "
+      "grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = "
+      "()) -> "
       "Callable[P, Any]",
-      "A function that returns the gradient of `fun`, whose result is a scalar array or a tuple beginning with one.\n"
-      "@argnums Positions of the arguments (arrays or trees of arrays) to differentiate; 0 unless argnames are given.\n"
+      "A function that returns the gradient of `fun`, whose result is a scalar array or a tuple beginning "
+      "with one.\n"
+      "@argnums Positions of the arguments (arrays or trees of arrays) to differentiate; 0 unless argnames "
+      "are given.\n"
       "@argnames Names of keyword arguments to differentiate.\n"
-      "@returns Gradients like the argument; a tuple for several; with argnames a pair (by position, by name).\n"
+      "@returns Gradients like the argument; a tuple for several; with argnames a pair (by position, by "
+      "name).\n"
       "@raises ValueError The result is no scalar, or an argument is not floating.\n"
       ">>> mx.grad(lambda x: (x * x).sum())(mx.array([1.0, 2.0]))\narray([2, 4], dtype=float32)\n",
       [](PyObject* fun, PyObject* argnums, PyObject* argnames) {
-        return make_transform("grad", fun, py::object(),
-                              std::make_unique<GradCall>("grad", wanted_of("grad", argnums, argnames), false));
+        return make_transform(
+            "grad", fun, py::object(),
+            std::make_unique<GradCall>("grad", wanted_of("grad", argnums, argnames), false));
       });
   def(core,
-      "value_and_grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | Sequence[str] = "
+      "value_and_grad(fun: Callable[P, R], argnums: int | Sequence[int] | None = None, argnames: str | "
+      "Sequence[str] = "
       "()) -> Callable[P, tuple[R, Any]]",
       "A function that returns the result of `fun` and its gradient, computed together.\n"
       "@argnums As for `grad`.\n@argnames As for `grad`.\n"
@@ -440,33 +456,39 @@ void add_transforms(const Scope& core) {
       ">>> value, gradient = mx.value_and_grad(lambda x: (x * x).sum())(mx.array([1.0, 2.0]))\n"
       ">>> value.item(), gradient.tolist()\n(5.0, [2.0, 4.0])\n",
       [](PyObject* fun, PyObject* argnums, PyObject* argnames) {
-        return make_transform(
-            "value_and_grad", fun, py::object(),
-            std::make_unique<GradCall>("value_and_grad", wanted_of("value_and_grad", argnums, argnames), true));
+        return make_transform("value_and_grad", fun, py::object(),
+                              std::make_unique<GradCall>(
+                                  "value_and_grad", wanted_of("value_and_grad", argnums, argnames), true));
       });
-  def(core, "vjp(fun: Callable, primals: list[array], cotangents: list[array]) -> tuple[list[array], list[array]]",
+  def(core,
+      "vjp(fun: Callable, primals: list[array], cotangents: list[array]) -> tuple[list[array], list[array]]",
       "The outputs of `fun` and the products of the cotangents with its Jacobian.\n"
       "@primals Arguments of fun.\n@cotangents One for each output, of its shape.\n"
       "@returns (outputs, one product for each primal).\n"
       "@raises ValueError Numbers or shapes of cotangents and outputs differ.\n"
       ">>> outs, grads = mx.vjp(mx.sin, (mx.array(0.0),), (mx.array(2.0),))\n>>> grads[0].item()\n2.0\n",
       [](PyObject* fun, Any primals, Any cotangents) {
-        auto [outs, grads] = vjp(list_function(fun, "vjp"), list_argument(primals), list_argument(cotangents));
+        auto [outs, grads] =
+            vjp(list_function(fun, "vjp"), list_argument(primals), list_argument(cotangents));
         return py::object(py::make_tuple(owned(wrap_list(outs)), owned(wrap_list(grads))));
       });
-  def(core, "jvp(fun: Callable, primals: list[array], tangents: list[array]) -> tuple[list[array], list[array]]",
+  def(core,
+      "jvp(fun: Callable, primals: list[array], tangents: list[array]) -> tuple[list[array], list[array]]",
       "The outputs of `fun` and the products of its Jacobian with the tangents.\n"
       "@primals Arguments of fun.\n@tangents One for each primal, of its shape.\n"
       "@returns (outputs, one product for each output).\n"
       "@raises ValueError Numbers or shapes of tangents and primals differ.\n"
-      ">>> outs, tangents = mx.jvp(mx.sin, (mx.array(0.0),), (mx.array(2.0),))\n>>> tangents[0].item()\n2.0\n",
+      ">>> outs, tangents = mx.jvp(mx.sin, (mx.array(0.0),), (mx.array(2.0),))\n>>> "
+      "tangents[0].item()\n2.0\n",
       [](PyObject* fun, Any primals, Any tangents) {
-        auto [outs, products] = jvp(list_function(fun, "jvp"), list_argument(primals), list_argument(tangents));
+        auto [outs, products] =
+            jvp(list_function(fun, "jvp"), list_argument(primals), list_argument(tangents));
         return py::object(py::make_tuple(owned(wrap_list(outs)), owned(wrap_list(products))));
       });
   def(core, "vmap(fun: Callable[P, R], in_axes: object = 0, out_axes: object = 0) -> Callable[P, R]",
       "A function that maps `fun` over an axis of its arguments and stacks the results, without a loop.\n"
-      "@in_axes The mapped axis of each array: an int or None (not mapped) for all, or a tree of them like the arguments.\n"
+      "@in_axes The mapped axis of each array: an int or None (not mapped) for all, or a tree of them like "
+      "the arguments.\n"
       "@out_axes Where the mapped axis goes in each result; None for results that do not depend on it.\n"
       "@raises ValueError Axes out of bounds, or mapped axes of different lengths.\n"
       ">>> mx.vmap(lambda x, y: (x * y).sum(), in_axes=(0, None))(mx.ones((3, 2)), mx.array([1.0, 2.0]))\n"
@@ -476,13 +498,15 @@ void add_transforms(const Scope& core) {
                               std::make_unique<VmapCall>());
       });
   def(core, "checkpoint(fun: Callable[P, R]) -> Callable[P, R]",
-      "A function like `fun` whose intermediate results are computed again for the gradient instead of kept.\n"
+      "A function like `fun` whose intermediate results are computed again for the gradient instead of "
+      "kept.\n"
       "@fun Gradients flow to the arrays among its positional arguments.\n"
       ">>> f = mx.checkpoint(lambda x: mx.sin(mx.sin(x)))\n>>> mx.grad(f)(mx.array(0.0)).item()\n1.0\n",
-      [](PyObject* fun) { return make_transform("checkpoint", fun, py::object(), std::make_unique<CheckpointCall>()); });
+      [](PyObject* fun) {
+        return make_transform("checkpoint", fun, py::object(), std::make_unique<CheckpointCall>());
+      });
   def(core, "_make_custom_function(fun: Callable, rules: dict) -> Callable",
-      "What `custom_function` objects call.",
-      [](PyObject* fun, PyObject* rules) {
+      "What `custom_function` objects call.", [](PyObject* fun, PyObject* rules) {
         return make_transform("custom_function", fun, borrowed(rules), std::make_unique<CustomCall>());
       });
   py::dict scope;

@@ -63,9 +63,8 @@ py::object map_leaves(PyObject* tree, const std::function<py::object(PyObject*)>
 }
 
 py::object replace_arrays(PyObject* tree, const std::vector<Array>& values, size_t& next) {
-  return map_leaves(tree, [&](PyObject* leaf) {
-    return is_array(leaf) ? wrapped(values.at(next++)) : borrowed(leaf);
-  });
+  return map_leaves(
+      tree, [&](PyObject* leaf) { return is_array(leaf) ? wrapped(values.at(next++)) : borrowed(leaf); });
 }
 
 py::object write_back(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next) {
@@ -96,7 +95,8 @@ void TreeSnapshot::remember(PyObject* tree) {
   const DepthGuard depth;
   if (PyList_Check(tree)) {
     contents_.emplace_back(borrowed(tree), owned(PyList_GetSlice(tree, 0, PyList_GET_SIZE(tree))));
-    for (const py::handle item : py::reinterpret_borrow<py::list>(contents_.back().second)) remember(item.ptr());
+    for (const py::handle item : py::reinterpret_borrow<py::list>(contents_.back().second))
+      remember(item.ptr());
   } else if (PyTuple_Check(tree)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tree); ++i) remember(PyTuple_GET_ITEM(tree, i));
   } else if (PyDict_Check(tree)) {
@@ -148,8 +148,10 @@ void describe(PyObject* tree, py::list& out, const char* function) {
   } else {
     if (PyObject_Hash(tree) == -1) {
       PyErr_Clear();
-      throw TypeError(std::string(function) + "() wants arguments of arrays, hashable constants, and lists, tuples "
-                      "and dicts of them, got " + type_name(tree));
+      throw TypeError(std::string(function) +
+                      "() wants arguments of arrays, hashable constants, and lists, tuples "
+                      "and dicts of them, got " +
+                      type_name(tree));
     }
     // 1, 1.0 and True are equal keys but not the same constant.
     out.append(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(tree))));

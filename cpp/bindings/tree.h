@@ -7,8 +7,8 @@
 
 namespace lamina::bind {
 
-// Trees: lists, tuples and dicts (and their subclasses, nn.Module among them) nested in any way; arrays and all
-// other objects are leaves. Dicts are walked in insertion order.
+// Trees: lists, tuples and dicts (and their subclasses, nn.Module among them) nested in any way; arrays and
+// all other objects are leaves. Dicts are walked in insertion order.
 
 // Appends the arrays of a tree.
 void collect_arrays(PyObject* tree, std::vector<Array>& out);
@@ -18,15 +18,16 @@ inline std::vector<Array> arrays_of(PyObject* tree) {
   return out;
 }
 
-// A copy of the tree's containers (dicts become plain dicts, named tuples stay) with the i-th array replaced by
-// values[next++]; other leaves are the same objects.
+// A copy of the tree's containers (dicts become plain dicts, named tuples stay) with the i-th array replaced
+// by values[next++]; other leaves are the same objects.
 py::object replace_arrays(PyObject* tree, const std::vector<Array>& values, size_t& next);
 
 // A copy of the containers in which f gives every leaf's successor.
 py::object map_leaves(PyObject* tree, const std::function<py::object(PyObject* leaf)>& f);
 
-// Writes the template's arrays, replaced by values[next++], into the live containers of the same structure: items of
-// lists and dicts are assigned, missing dict keys are added. Returns what stands for the live tree afterwards.
+// Writes the template's arrays, replaced by values[next++], into the live containers of the same structure:
+// items of lists and dicts are assigned, missing dict keys are added. Returns what stands for the live tree
+// afterwards.
 py::object write_back(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next);
 
 // Remembers the contents of all lists and dicts of a tree, and puts them back when it goes.
@@ -42,8 +43,8 @@ class TreeSnapshot {
   std::vector<std::pair<py::object, py::object>> contents_;
 };
 
-// A hashable description of a tree: its structure, and every leaf that is not an array. Throws TypeError for a leaf
-// that cannot be hashed, naming `function`.
+// A hashable description of a tree: its structure, and every leaf that is not an array. Throws TypeError for
+// a leaf that cannot be hashed, naming `function`.
 py::object structure_key(PyObject* tree, const char* function);
 
 // A Python object that C++ code may let go of on any thread, with or without the GIL.

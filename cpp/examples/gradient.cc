@@ -24,7 +24,8 @@ int main() {
     lamina::eval(p);
     if (i % 50 == 0) std::printf("step %3d  loss %.6f\n", i, static_cast<double>(value[0].item<float>()));
   }
-  const double slope = static_cast<double>(p[0].item<float>()), offset = static_cast<double>(p[1].item<float>());
+  const double slope = static_cast<double>(p[0].item<float>()),
+               offset = static_cast<double>(p[1].item<float>());
   std::printf("slope %.3f, offset %.3f\n", slope, offset);
   return std::fabs(slope - 3) < 0.01 && std::fabs(offset - 0.5) < 0.01 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -21,8 +21,6 @@ int main() {
 
   try {
     lamina::matmul(lamina::zeros({2, 3}), lamina::zeros({4, 5}));
-  } catch (const lamina::ShapeError& e) {
-    std::printf("an error: %s\n", e.what());
-  }
+  } catch (const lamina::ShapeError& e) { std::printf("an error: %s\n", e.what()); }
   return worst < 1e-6 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -14,18 +14,83 @@ import mlx.core as mx
 
 FOLDER = Path(__file__).parent
 
-DTYPES = (
-    "bool_ uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 bfloat16 complex64".split()
-)
-BINARY = (
-    "add subtract multiply divide floor_divide remainder power maximum minimum logaddexp arctan2 equal less "
-    "logical_and bitwise_and left_shift"
-).split()
-UNARY = (
-    "negative abs sign square sqrt rsqrt reciprocal exp log sin tanh erf sigmoid floor ceil round logical_not "
-    "bitwise_invert isnan real imag conjugate"
-).split()
-REDUCTIONS = "sum prod max min all any mean var logsumexp argmax cumsum cumprod cummax sort argsort softmax median".split()
+DTYPES = [
+    "bool_",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "complex64",
+]
+BINARY = [
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "floor_divide",
+    "remainder",
+    "power",
+    "maximum",
+    "minimum",
+    "logaddexp",
+    "arctan2",
+    "equal",
+    "less",
+    "logical_and",
+    "bitwise_and",
+    "left_shift",
+]
+UNARY = [
+    "negative",
+    "abs",
+    "sign",
+    "square",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "exp",
+    "log",
+    "sin",
+    "tanh",
+    "erf",
+    "sigmoid",
+    "floor",
+    "ceil",
+    "round",
+    "logical_not",
+    "bitwise_invert",
+    "isnan",
+    "real",
+    "imag",
+    "conjugate",
+]
+REDUCTIONS = [
+    "sum",
+    "prod",
+    "max",
+    "min",
+    "all",
+    "any",
+    "mean",
+    "var",
+    "logsumexp",
+    "argmax",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "sort",
+    "argsort",
+    "softmax",
+    "median",
+]
 SCALARS = {"bool": True, "int": 2, "float": 1.5, "complex": 1j}
 
 PRINTED = """

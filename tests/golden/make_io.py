@@ -77,9 +77,7 @@ def zip64_archive(name: str, data: bytes) -> bytes:
         0x02014B50, 45, 45, 0, 0, 0x210000, crc, full, full, len(encoded), len(extra), 0, 0, 0, 0, full,
     )  # fmt: skip
     directory += encoded + extra
-    end64 = struct.pack(
-        "<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, 1, 1, len(directory), len(body)
-    )
+    end64 = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, 1, 1, len(directory), len(body))
     locator = struct.pack("<IIQI", 0x07064B50, 0, len(body) + len(directory), 1)
     end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 0xFFFF, 0xFFFF, full, full, 0)
     return body + directory + end64 + locator + end
@@ -100,8 +98,8 @@ def write_safetensors() -> None:
     tensors = {f"t.{dtype}": pattern(dtype, (2, 3)) for dtype in DTYPES}
     tensors["empty"] = pattern("float32", (0, 3))
     tensors["scalar"] = pattern("float32", ())
-    tensors["\u00e9\"\\"] = pattern("int8", (5,))
-    save_file(tensors, OUT / "all.safetensors", metadata={"format": "np", "note": "caf\u00e9 \"quoted\"\n"})
+    tensors['\u00e9"\\'] = pattern("int8", (5,))
+    save_file(tensors, OUT / "all.safetensors", metadata={"format": "np", "note": 'caf\u00e9 "quoted"\n'})
     save_file(
         {"b": pattern("float32", (3,)), "a": pattern("float32", (2, 2)), "c": pattern("uint8", (3,))},
         OUT / "small.safetensors",

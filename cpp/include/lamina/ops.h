@@ -33,8 +33,8 @@ Array weak_scalar(int64_t v, Dtype other);
 Array weak_scalar(double v, Dtype other);
 Array weak_scalar(std::complex<double> v, Dtype other);
 
-#define LAMINA_OPERATOR(op, name)                                                          \
-  inline Array operator op(const Array& a, const Array& b) { return name(a, b); }          \
+#define LAMINA_OPERATOR(op, name)                                                                   \
+  inline Array operator op(const Array& a, const Array& b) { return name(a, b); }                   \
   inline Array operator op(const Array& a, double b) { return name(a, weak_scalar(b, a.dtype())); } \
   inline Array operator op(double a, const Array& b) { return name(weak_scalar(a, b.dtype()), b); }
 LAMINA_OPERATOR(+, add)
@@ -68,7 +68,8 @@ Array stop_gradient(const Array& a);
 std::vector<Array> depends(std::span<const Array> inputs, std::span<const Array> dependencies);
 Array array_equal(const Array& a, const Array& b, bool equal_nan = false);
 Array isclose(const Array& a, const Array& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
-Array allclose(const Array& a, const Array& b, double rtol = 1e-5, double atol = 1e-8, bool equal_nan = false);
+Array allclose(const Array& a, const Array& b, double rtol = 1e-5, double atol = 1e-8,
+               bool equal_nan = false);
 
 // Shape and views.
 Array broadcast_to(const Array& a, const Shape& shape);
@@ -146,8 +147,8 @@ Array quantized_matmul(const Array& x, const Array& w, const Array& scales, cons
 
 namespace random {
 Array key(uint64_t seed);
-// The process's implicit key: seed(s) sets it to key(s); a draw without a key replaces it by the first half of its
-// split and uses the second.
+// The process's implicit key: seed(s) sets it to key(s); a draw without a key replaces it by the first half
+// of its split and uses the second.
 void seed(uint64_t seed);
 Array state();
 void set_state(const Array& key);
@@ -158,28 +159,34 @@ Array split_keys(const Array& key, int num);
 Array bits(const Shape& shape, int width = 4, const std::optional<Array>& key = std::nullopt);
 Array uniform(const Array& low, const Array& high, const Shape& shape, Dtype dtype = Dtype::kFloat32,
               const std::optional<Array>& key = std::nullopt);
-Array normal(const Shape& shape, Dtype dtype = Dtype::kFloat32, const std::optional<Array>& loc = std::nullopt,
-             const std::optional<Array>& scale = std::nullopt, const std::optional<Array>& key = std::nullopt);
+Array normal(const Shape& shape, Dtype dtype = Dtype::kFloat32,
+             const std::optional<Array>& loc = std::nullopt, const std::optional<Array>& scale = std::nullopt,
+             const std::optional<Array>& key = std::nullopt);
 Array randint(const Array& low, const Array& high, const Shape& shape, Dtype dtype = Dtype::kInt32,
               const std::optional<Array>& key = std::nullopt);
 Array bernoulli(const Array& p, const std::optional<Shape>& shape = std::nullopt,
                 const std::optional<Array>& key = std::nullopt);
-Array truncated_normal(const Array& lower, const Array& upper, const std::optional<Shape>& shape = std::nullopt,
-                       Dtype dtype = Dtype::kFloat32, const std::optional<Array>& key = std::nullopt);
-Array gumbel(const Shape& shape, Dtype dtype = Dtype::kFloat32, const std::optional<Array>& key = std::nullopt);
+Array truncated_normal(const Array& lower, const Array& upper,
+                       const std::optional<Shape>& shape = std::nullopt, Dtype dtype = Dtype::kFloat32,
+                       const std::optional<Array>& key = std::nullopt);
+Array gumbel(const Shape& shape, Dtype dtype = Dtype::kFloat32,
+             const std::optional<Array>& key = std::nullopt);
 Array categorical(const Array& logits, int64_t axis = -1, const std::optional<Shape>& shape = std::nullopt,
-                  std::optional<int64_t> num_samples = std::nullopt, const std::optional<Array>& key = std::nullopt);
+                  std::optional<int64_t> num_samples = std::nullopt,
+                  const std::optional<Array>& key = std::nullopt);
 Array permutation(const Array& x, int64_t axis = 0, const std::optional<Array>& key = std::nullopt);
 Array permutation(int64_t n, const std::optional<Array>& key = std::nullopt);
 }  // namespace random
 
 namespace fast {
 Array rms_norm(const Array& x, const std::optional<Array>& weight, float eps);
-Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias, float eps);
+Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias,
+                 float eps);
 // x (B, ..., T, D); offset 0-d or (B,); freqs (dims / 2,) replaces base.
-Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale, const Array& offset,
-           const std::optional<Array>& freqs = std::nullopt);
-// q (B, Hq, L, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv). A mask is bool or additive, broadcastable to (B, Hq, L, S).
+Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale,
+           const Array& offset, const std::optional<Array>& freqs = std::nullopt);
+// q (B, Hq, L, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv). A mask is bool or additive, broadcastable to (B, Hq,
+// L, S).
 Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, float scale,
                                    const std::optional<Array>& mask = std::nullopt, bool causal = false,
                                    const std::optional<Array>& sinks = std::nullopt);
@@ -212,14 +219,15 @@ Array slice(const Array& a, const Array& start, const Axes& axes, const Shape& s
 Array slice_update(const Array& a, const Array& update, const Array& start, const Axes& axes);
 // For each value the first (last, where right) place in the sorted 1-d sequence that keeps it sorted; uint32.
 Array searchsorted(const Array& sorted, const Array& values, bool right = false);
-// The indices of elements that are not zero, one int64 array for each axis. Evaluates: values decide the shape.
+// The indices of elements that are not zero, one int64 array for each axis. Evaluates: values decide the
+// shape.
 std::vector<Array> nonzero(const Array& a);
 // matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices);
 Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                 const std::optional<Array>& x_indices, const std::optional<Array>& w_indices, bool transpose = true,
-                 int group_size = 64, int bits = 4);
+                 const std::optional<Array>& x_indices, const std::optional<Array>& w_indices,
+                 bool transpose = true, int group_size = 64, int bits = 4);
 
 namespace random {
 Array laplace(const Shape& shape, Dtype dtype = Dtype::kFloat32, double loc = 0, double scale = 1,

@@ -20,8 +20,8 @@ std::pair<Arrays, Arrays> jvp(const Function& fun, const Arrays& primals, const 
 std::function<std::pair<Arrays, Arrays>(const Arrays&)> value_and_grad(const Function& fun,
                                                                        const std::vector<int>& argnums = {0});
 std::function<Arrays(const Arrays&)> grad(const Function& fun, const std::vector<int>& argnums = {0});
-// Maps fun over in_axes of its arguments (-1: not mapped) and stacks its outputs at out_axes (-1: not mapped).
-// Axis numbers are non-negative.
+// Maps fun over in_axes of its arguments (-1: not mapped) and stacks its outputs at out_axes (-1: not
+// mapped). Axis numbers are non-negative.
 Function vmap(const Function& fun, const std::vector<int>& in_axes, const std::vector<int>& out_axes);
 // fun with its intermediates recomputed in the backward pass.
 Function checkpoint(const Function& fun);

@@ -53,7 +53,8 @@ class Forward {
   void elementwise(Node* n) {
     const Array x(n->inputs[0]);
     if (n->op == OpId::Cast) {
-      if (const Array t = of(n->inputs[0]); t.valid() && is_inexact(n->dtype)) tangent_[n] = astype(t, n->dtype);
+      if (const Array t = of(n->inputs[0]); t.valid() && is_inexact(n->dtype))
+        tangent_[n] = astype(t, n->dtype);
       return;
     }
     if (!is_inexact(n->dtype)) return;
@@ -124,7 +125,8 @@ class Forward {
     }
     const Arrays found = backward(from, to, cotangents);
     Arrays outs;
-    for (size_t i = 0, j = 0; i < dummies.size(); ++i) outs.push_back(dummies[i].valid() ? found[j++] : Array());
+    for (size_t i = 0, j = 0; i < dummies.size(); ++i)
+      outs.push_back(dummies[i].valid() ? found[j++] : Array());
     return outs;
   }
 
@@ -152,13 +154,15 @@ class Forward {
 
 std::pair<Arrays, Arrays> jvp(const Function& fun, const Arrays& primals, const Arrays& tangents) {
   if (primals.size() != tangents.size()) {
-    fail<ValueError>("jvp", "wants one tangent for each of {} primals, got {}", primals.size(), tangents.size());
+    fail<ValueError>("jvp", "wants one tangent for each of {} primals, got {}", primals.size(),
+                     tangents.size());
   }
   const TraceScope scope;
   Arrays tracers, given;
   for (size_t i = 0; i < primals.size(); ++i) {
     if (tangents[i].shape() != primals[i].shape()) {
-      fail<ShapeError>("jvp", "primal {} has shape {}, its tangent {}", i, primals[i].shape(), tangents[i].shape());
+      fail<ShapeError>("jvp", "primal {} has shape {}, its tangent {}", i, primals[i].shape(),
+                       tangents[i].shape());
     }
     tracers.push_back(autograd::tracer_of(primals[i]));
     given.push_back(is_inexact(primals[i].dtype()) ? astype(tangents[i], primals[i].dtype()) : Array());

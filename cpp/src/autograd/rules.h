@@ -10,8 +10,8 @@ namespace lamina::autograd {
 
 // ---- elementwise rows ----
 
-// What an elementwise rule sees. `out` is a tangent or a cotangent of the result; the rule multiplies it by the
-// derivative with respect to one operand, so that one rule serves both directions.
+// What an elementwise rule sees. `out` is a tangent or a cotangent of the result; the rule multiplies it by
+// the derivative with respect to one operand, so that one rule serves both directions.
 struct Grad {
   Array out;
   Array x, y, z;  // the operands, as many as the op has
@@ -27,7 +27,8 @@ const ElementwiseRules& elementwise_rules(OpId op);
 
 // ---- structured ops ----
 
-// A node with its operands; for several-output ops `outs` are all its Output nodes' values, else outs[0] is the result.
+// A node with its operands; for several-output ops `outs` are all its Output nodes' values, else outs[0] is
+// the result.
 struct OpCall {
   OpId op;
   const Node& node;
@@ -35,14 +36,14 @@ struct OpCall {
   Arrays outs;
 };
 
-// Gradients of the operands for the cotangents of outs (an empty handle: zero). Only operands with wants[i] need one;
-// an empty handle says zero.
+// Gradients of the operands for the cotangents of outs (an empty handle: zero). Only operands with wants[i]
+// need one; an empty handle says zero.
 using VjpRule = Arrays (*)(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
 // Null for ops through which no gradient flows.
 VjpRule vjp_rule(OpId op);
 
-// Which operands the op is linear in, jointly: its tangent is the op itself applied to their tangents, the other
-// operands staying as they are.
+// Which operands the op is linear in, jointly: its tangent is the op itself applied to their tangents, the
+// other operands staying as they are.
 std::vector<bool> linear_operands(const OpCall& call);
 
 // A node like call's with other operands of the same shapes and dtypes; all outputs.
@@ -53,8 +54,8 @@ Array sum_to(const Array& g, const Shape& shape);
 
 // ---- batching ----
 
-// One op under vmap: operands with batched[i] carry the mapped axis of length `size` in front. Returns all outputs,
-// each with the mapped axis in front.
+// One op under vmap: operands with batched[i] carry the mapped axis of length `size` in front. Returns all
+// outputs, each with the mapped axis in front.
 struct BatchCall {
   OpCall call;
   std::vector<bool> batched;
@@ -64,7 +65,8 @@ Arrays batch(const BatchCall& b);
 
 // ---- functions with rules of their own ----
 
-using CustomRule = std::function<Arrays(const Arrays& primals, const Arrays& cotangents, const Arrays& outputs)>;
+using CustomRule =
+    std::function<Arrays(const Arrays& primals, const Arrays& cotangents, const Arrays& outputs)>;
 
 // Shared by the CustomOutput nodes of one call.
 struct CustomCall {
@@ -89,7 +91,8 @@ Arrays call_custom(const Function& fun, const CustomRule& rule, const Arrays& pr
 // What a node's value depends on for a transform: its inputs, or a custom call's primals.
 Arrays dependencies(const Node& n);
 
-// Nodes between `from` and `to`: those that depend on a node of `from`, producers first, without `from` itself.
+// Nodes between `from` and `to`: those that depend on a node of `from`, producers first, without `from`
+// itself.
 std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to);
 
 // The op call of a node; Output nodes' producers give all outputs that are in use.

@@ -95,24 +95,33 @@ constexpr Row kRows[] = {
     unary(OpId::Conjugate, [](const Grad& g) { return conjugate(g.out); }),
     unary(OpId::Real, [](const Grad& g) { return g.out; }),
     unary(OpId::Imag, [](const Grad& g) { return g.out; }),
-    binary(OpId::Add, [](const Grad& g) { return g.out; }, [](const Grad& g) { return g.out; }),
-    binary(OpId::Subtract, [](const Grad& g) { return g.out; }, [](const Grad& g) { return negative(g.out); }),
-    binary(OpId::Multiply, [](const Grad& g) { return g.out * g.y; }, [](const Grad& g) { return g.out * g.x; }),
-    binary(OpId::Divide, [](const Grad& g) { return g.out / g.y; },
-           [](const Grad& g) { return g.out * negative(g.value / g.y); }),
+    binary(
+        OpId::Add, [](const Grad& g) { return g.out; }, [](const Grad& g) { return g.out; }),
+    binary(
+        OpId::Subtract, [](const Grad& g) { return g.out; }, [](const Grad& g) { return negative(g.out); }),
+    binary(
+        OpId::Multiply, [](const Grad& g) { return g.out * g.y; }, [](const Grad& g) { return g.out * g.x; }),
+    binary(
+        OpId::Divide, [](const Grad& g) { return g.out / g.y; },
+        [](const Grad& g) { return g.out * negative(g.value / g.y); }),
     flat(OpId::FloorDivide),
-    binary(OpId::Remainder, [](const Grad& g) { return g.out; },
-           [](const Grad& g) { return g.out * negative(floor_divide(g.x, g.y)); }),
+    binary(
+        OpId::Remainder, [](const Grad& g) { return g.out; },
+        [](const Grad& g) { return g.out * negative(floor_divide(g.x, g.y)); }),
     binary(OpId::Power, power_x, power_y),
-    binary(OpId::Maximum, [](const Grad& g) { return larger(g, g.x, g.y, true); },
-           [](const Grad& g) { return larger(g, g.y, g.x, true); }),
-    binary(OpId::Minimum, [](const Grad& g) { return larger(g, g.x, g.y, false); },
-           [](const Grad& g) { return larger(g, g.y, g.x, false); }),
+    binary(
+        OpId::Maximum, [](const Grad& g) { return larger(g, g.x, g.y, true); },
+        [](const Grad& g) { return larger(g, g.y, g.x, true); }),
+    binary(
+        OpId::Minimum, [](const Grad& g) { return larger(g, g.x, g.y, false); },
+        [](const Grad& g) { return larger(g, g.y, g.x, false); }),
     // Both infinite and equal: half each, where exp(x - value) would be NaN.
-    binary(OpId::LogAddExp, [](const Grad& g) { return g.out * sigmoid_of_difference(g.x, g.y); },
-           [](const Grad& g) { return g.out * sigmoid_of_difference(g.y, g.x); }),
-    binary(OpId::Arctan2, [](const Grad& g) { return g.out * (g.y / (square(g.x) + square(g.y))); },
-           [](const Grad& g) { return g.out * negative(g.x / (square(g.x) + square(g.y))); }),
+    binary(
+        OpId::LogAddExp, [](const Grad& g) { return g.out * sigmoid_of_difference(g.x, g.y); },
+        [](const Grad& g) { return g.out * sigmoid_of_difference(g.y, g.x); }),
+    binary(
+        OpId::Arctan2, [](const Grad& g) { return g.out * (g.y / (square(g.x) + square(g.y))); },
+        [](const Grad& g) { return g.out * negative(g.x / (square(g.x) + square(g.y))); }),
     flat(OpId::Equal),
     flat(OpId::NotEqual),
     flat(OpId::Less),

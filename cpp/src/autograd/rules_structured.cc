@@ -22,7 +22,9 @@ Arrays depends_rule(const OpCall& c, const Arrays& g, const Wants&) {
   out[0] = g[0];
   return out;
 }
-Arrays broadcast_rule(const OpCall& c, const Arrays& g, const Wants&) { return {sum_to(g[0], c.in[0].shape())}; }
+Arrays broadcast_rule(const OpCall& c, const Arrays& g, const Wants&) {
+  return {sum_to(g[0], c.in[0].shape())};
+}
 Arrays transpose_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const Axes& axes = axes_of(c);
   Axes inverse(axes.size());
@@ -30,8 +32,12 @@ Arrays transpose_rule(const OpCall& c, const Arrays& g, const Wants&) {
   return {transpose(g[0], inverse)};
 }
 Arrays expand_rule(const OpCall& c, const Arrays& g, const Wants&) { return {squeeze(g[0], axes_of(c))}; }
-Arrays squeeze_rule(const OpCall& c, const Arrays& g, const Wants&) { return {expand_dims(g[0], axes_of(c))}; }
-Arrays reshape_rule(const OpCall& c, const Arrays& g, const Wants&) { return {reshape(g[0], c.in[0].shape())}; }
+Arrays squeeze_rule(const OpCall& c, const Arrays& g, const Wants&) {
+  return {expand_dims(g[0], axes_of(c))};
+}
+Arrays reshape_rule(const OpCall& c, const Arrays& g, const Wants&) {
+  return {reshape(g[0], c.in[0].shape())};
+}
 
 // The box [start, start + n * stride) as slice() arguments.
 Shape box_stop(const Shape& start, const Strides& strides, const Shape& lengths) {
@@ -48,15 +54,16 @@ Shape box_stop(const Shape& start, const Strides& strides, const Shape& lengths)
 
 Arrays slice_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const auto& p = c.node.as<SliceParams>();
-  return {slice_update(zeros_like(c.in[0], g[0].dtype()), g[0], p.start, box_stop(p.start, p.strides, c.node.shape),
-                       p.strides)};
+  return {slice_update(zeros_like(c.in[0], g[0].dtype()), g[0], p.start,
+                       box_stop(p.start, p.strides, c.node.shape), p.strides)};
 }
 
 Arrays as_strided_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const auto& p = c.node.as<AsStridedParams>();
   Array index(p.offset, Dtype::kInt64);
   for (size_t i = 0; i < p.strides.size(); ++i) {
-    const Array line = multiply(arange(0, c.node.shape[i], 1, Dtype::kInt64), Array(p.strides[i], Dtype::kInt64));
+    const Array line =
+        multiply(arange(0, c.node.shape[i], 1, Dtype::kInt64), Array(p.strides[i], Dtype::kInt64));
     Shape shape(p.strides.size(), 1);
     shape[i] = c.node.shape[i];
     index = add(index, reshape(line, shape));
@@ -117,9 +124,11 @@ std::pair<Array, Array> scatter_gradients(const Place& at, ScatterMode mode, con
     case ScatterMode::kAdd: return {g, at.read(g)};
     case ScatterMode::kSet: {
       // Of updates to one element only the last one counts.
-      const Array winner = at.write(full(a.shape(), Array(int64_t{-1}, Dtype::kInt64)), at.ids, ScatterMode::kSet);
+      const Array winner =
+          at.write(full(a.shape(), Array(int64_t{-1}, Dtype::kInt64)), at.ids, ScatterMode::kSet);
       const Array won = equal(at.read(winner), at.ids);
-      return {at.write(g, zeros_like(updates, g.dtype()), ScatterMode::kSet), where(won, at.read(g), zero(g))};
+      return {at.write(g, zeros_like(updates, g.dtype()), ScatterMode::kSet),
+              where(won, at.read(g), zero(g))};
     }
     case ScatterMode::kMultiply: {
       const Array factor = at.write(ones_like(a), updates, ScatterMode::kMultiply);
@@ -156,7 +165,9 @@ Arrays scatter_axis_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const Array &a = c.in[0], &index = c.in[1], &updates = c.in[2];
   Place at;
   at.read = [&](const Array& x) { return take_along_axis(x, index, p.axis); };
-  at.write = [&](const Array& x, const Array& u, ScatterMode m) { return put_along_axis(x, index, u, p.axis, m); };
+  at.write = [&](const Array& x, const Array& u, ScatterMode m) {
+    return put_along_axis(x, index, u, p.axis, m);
+  };
   at.ids = reshape(arange(0, updates.size(), 1, Dtype::kInt64), updates.shape());
   Arrays out(3);
   std::tie(out[0], out[2]) = scatter_gradients(at, p.mode, g[0], a, updates, c.outs[0]);
@@ -173,8 +184,8 @@ Arrays matmul_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
 }
 
 // Sums of a dense gradient of w = scale * q + bias over its groups.
-std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales, int group_size,
-                                        int bits) {
+std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales,
+                                        int group_size, int bits) {
   const Array q = dequantize(packed, ones_like(scales), zeros_like(scales), group_size, bits);
   Shape groups = scales.shape();
   groups.push_back(group_size);
@@ -206,7 +217,9 @@ Arrays quantized_matmul_rule(const OpCall& c, const Arrays& g, const Wants& want
 
 // ---- reductions, scans, sorting ----
 
-Arrays sum_rule(const OpCall& c, const Arrays& g, const Wants&) { return {broadcast_to(g[0], c.in[0].shape())}; }
+Arrays sum_rule(const OpCall& c, const Arrays& g, const Wants&) {
+  return {broadcast_to(g[0], c.in[0].shape())};
+}
 
 // The product of the others, exact where elements are zero: exclusive products from both ends.
 Arrays prod_rule(const OpCall& c, const Arrays& g, const Wants&) {
@@ -222,9 +235,11 @@ Arrays prod_rule(const OpCall& c, const Arrays& g, const Wants&) {
   for (size_t i = 0; i < perm.size(); ++i) inverse[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
   const Array front = transpose(x, perm);
   Shape flat(front.shape().begin(), front.shape().begin() + kept);
-  flat.push_back(std::accumulate(front.shape().begin() + kept, front.shape().end(), int64_t{1}, std::multiplies<>()));
+  flat.push_back(
+      std::accumulate(front.shape().begin() + kept, front.shape().end(), int64_t{1}, std::multiplies<>()));
   const Array rows = reshape(front, flat);
-  const Array left = scan(rows, ScanKind::kProd, -1, false, false), right = scan(rows, ScanKind::kProd, -1, true, false);
+  const Array left = scan(rows, ScanKind::kProd, -1, false, false),
+              right = scan(rows, ScanKind::kProd, -1, true, false);
   const Array others = transpose(reshape(conj_if(multiply(left, right)), front.shape()), inverse);
   return {multiply(g[0], others)};
 }
@@ -275,7 +290,8 @@ Array cumextremum_gradient(const Array& x, const Array& out, const Array& g, int
   const Array line = reshape(arange(0, shape[static_cast<size_t>(axis)], 1, Dtype::kInt64), shape);
   const Array here = equal(x, out);
   const Array none = Array(reverse ? x.shape()[static_cast<size_t>(axis)] - 1 : int64_t{0}, Dtype::kInt64);
-  const Array from = scan(where(here, line, none), reverse ? ScanKind::kMin : ScanKind::kMax, axis, reverse, true);
+  const Array from =
+      scan(where(here, line, none), reverse ? ScanKind::kMin : ScanKind::kMax, axis, reverse, true);
   return put_along_axis(zeros_like(g), from, g, axis, ScatterMode::kAdd);
 }
 
@@ -309,19 +325,23 @@ Arrays rope_rule(const OpCall& c, const Arrays& g, const Wants&) {
   return out;
 }
 
-// Attention in plain ops, for what the kernels do not differentiate: masks, sinks, second derivatives, the log-sum-exp.
+// Attention in plain ops, for what the kernels do not differentiate: masks, sinks, second derivatives, the
+// log-sum-exp.
 Arrays plain_attention(const AttentionParams& p, const Arrays& in) {
-  const Array q = astype(in[0], Dtype::kFloat32), k = astype(in[1], Dtype::kFloat32), v = astype(in[2], Dtype::kFloat32);
+  const Array q = astype(in[0], Dtype::kFloat32), k = astype(in[1], Dtype::kFloat32),
+              v = astype(in[2], Dtype::kFloat32);
   const int64_t b = q.shape(0), heads = q.shape(1), kv = k.shape(1), l = q.shape(2), s = k.shape(2);
   auto grouped = [&](const Array& x) { return reshape(x, {b, kv, heads / kv, l, x.shape(-1)}); };
   Array scores = matmul(grouped(q), expand_dims(last_two_swapped(k), {2})) * static_cast<double>(p.scale);
   const double low = -std::numeric_limits<double>::infinity();
   if (p.has_mask) {
     const Array m = reshape(in[3], {b, kv, heads / kv, l, s});
-    scores = in[3].dtype() == Dtype::kBool ? where(m, scores, Array(low)) : add(scores, astype(m, Dtype::kFloat32));
+    scores = in[3].dtype() == Dtype::kBool ? where(m, scores, Array(low))
+                                           : add(scores, astype(m, Dtype::kFloat32));
   }
   if (p.causal) {
-    const Array row = expand_dims(arange(s - l, s, 1, Dtype::kInt64), {1}), column = arange(0, s, 1, Dtype::kInt64);
+    const Array row = expand_dims(arange(s - l, s, 1, Dtype::kInt64), {1}),
+                column = arange(0, s, 1, Dtype::kInt64);
     scores = where(greater_equal(row, column), scores, Array(low));
   }
   Array lse = logsumexp(scores, Axes{-1}, true);
@@ -351,7 +371,8 @@ Arrays attention_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
     std::copy(grads.begin(), grads.end(), out.begin());
     return out;
   }
-  const Arrays cotangents = {g[0].valid() ? g[0] : zeros_like(c.outs[0]), g[1].valid() ? g[1] : zeros_like(c.outs[1])};
+  const Arrays cotangents = {g[0].valid() ? g[0] : zeros_like(c.outs[0]),
+                             g[1].valid() ? g[1] : zeros_like(c.outs[1])};
   return vjp([&p](const Arrays& in) { return plain_attention(p, in); }, c.in, cotangents).second;
 }
 

@@ -28,9 +28,7 @@ const Arrays& primals_of(const Node& n) {
   return n.op == OpId::CustomOutput ? autograd::custom_params(n).call->primals : none;
 }
 
-Array placeholder(const Array& like) {
-  return make_node(OpId::Placeholder, like.dtype(), like.shape(), {});
-}
+Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.dtype(), like.shape(), {}); }
 
 }  // namespace
 
@@ -148,7 +146,8 @@ Function compile(const Function& fun) {
     std::shared_ptr<const Trace> trace;
     {
       std::lock_guard lock(traces->mutex);
-      if (auto it = traces->by_signature.find(signature); it != traces->by_signature.end()) trace = it->second;
+      if (auto it = traces->by_signature.find(signature); it != traces->by_signature.end())
+        trace = it->second;
     }
     if (!trace) {
       trace = std::make_shared<const Trace>(fun, inputs);

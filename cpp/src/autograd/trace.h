@@ -10,12 +10,13 @@ namespace lamina {
 // The graph of a function, recorded once and built again for other inputs of the same shapes and dtypes.
 class Trace {
  public:
-  // Runs fun on placeholders with the shapes and dtypes of `inputs`. Evaluating one inside fun throws ValueError.
+  // Runs fun on placeholders with the shapes and dtypes of `inputs`. Evaluating one inside fun throws
+  // ValueError.
   Trace(const Function& fun, const Arrays& inputs);
   ~Trace();
   Trace(Trace&&) noexcept;
-  // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no input are
-  // shared by all replays: they are constants.
+  // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no
+  // input are shared by all replays: they are constants.
   Arrays replay(const Arrays& inputs) const;
   // Nodes that a replay builds.
   size_t nodes() const;

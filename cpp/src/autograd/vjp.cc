@@ -99,13 +99,15 @@ class Backward {
     for (size_t i = 0; i < n->inputs.size(); ++i) {
       const Array input(n->inputs[i]);
       if (!rules.by_operand[i] || !inside(input)) continue;
-      Array d = is_complex(input.dtype()) ? complex_vjp(n->op, rules.by_operand[i], grad) : rules.by_operand[i](grad);
+      Array d = is_complex(input.dtype()) ? complex_vjp(n->op, rules.by_operand[i], grad)
+                                          : rules.by_operand[i](grad);
       give(input, sum_to(d, input.shape()));
     }
   }
 
   void structured(Node* n, const Arrays& cotangents) {
-    const bool any = std::any_of(cotangents.begin(), cotangents.end(), [](const Array& c) { return c.valid(); });
+    const bool any =
+        std::any_of(cotangents.begin(), cotangents.end(), [](const Array& c) { return c.valid(); });
     const VjpRule rule = vjp_rule(n->op);
     if (!any || !rule) return;
     const OpCall call = call_of(n);
@@ -193,12 +195,14 @@ std::pair<Arrays, Arrays> vjp(const Function& fun, const Arrays& primals, const 
   for (const Array& p : primals) tracers.push_back(autograd::tracer_of(p));
   Arrays outs = fun(tracers);
   if (outs.size() != cotangents.size()) {
-    fail<ValueError>("vjp", "wants one cotangent for each of {} outputs, got {}", outs.size(), cotangents.size());
+    fail<ValueError>("vjp", "wants one cotangent for each of {} outputs, got {}", outs.size(),
+                     cotangents.size());
   }
   Arrays given;
   for (size_t i = 0; i < outs.size(); ++i) {
     if (cotangents[i].valid() && cotangents[i].shape() != outs[i].shape()) {
-      fail<ShapeError>("vjp", "output {} has shape {}, its cotangent {}", i, outs[i].shape(), cotangents[i].shape());
+      fail<ShapeError>("vjp", "output {} has shape {}, its cotangent {}", i, outs[i].shape(),
+                       cotangents[i].shape());
     }
     given.push_back(cotangents[i].valid() ? astype(cotangents[i], outs[i].dtype()) : Array());
   }
@@ -216,7 +220,8 @@ std::function<std::pair<Arrays, Arrays>(const Arrays&)> value_and_grad(const Fun
     std::vector<bool> seen(args.size(), false);
     for (int i : argnums) {
       if (i < 0 || static_cast<size_t>(i) >= args.size() || seen[static_cast<size_t>(i)]) {
-        fail<ValueError>("value_and_grad", "argnums must be distinct and within {} arguments, got {}", args.size(), i);
+        fail<ValueError>("value_and_grad", "argnums must be distinct and within {} arguments, got {}",
+                         args.size(), i);
       }
       seen[static_cast<size_t>(i)] = true;
       primals.push_back(args[static_cast<size_t>(i)]);

@@ -10,8 +10,8 @@
 
 namespace lamina {
 
-// What a kernel gets: the op's parameters and views of its operands. Outputs have memory; output 0 may be input 0's
-// own memory where the entry says in_place.
+// What a kernel gets: the op's parameters and views of its operands. Outputs have memory; output 0 may be
+// input 0's own memory where the entry says in_place.
 struct KernelCall {
   OpId op;
   const Params* params;
@@ -38,8 +38,8 @@ struct Backend {
   TileFn (*cast)(Dtype, Dtype);
   ReduceFn (*reduce)(OpId, Dtype);
   void (*copy)(const View& in, const View& out);
-  bool fuse;       // false: every op is a tape of its own
-  bool computes;   // false: outputs get memory, nothing is written
+  bool fuse;      // false: every op is a tape of its own
+  bool computes;  // false: outputs get memory, nothing is written
 };
 
 // The backend that evaluates: the cpu backend, or what LAMINA_BACKEND=cpu|reference|null names.

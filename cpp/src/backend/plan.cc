@@ -227,7 +227,8 @@ std::string describe_plan(const Job& job, const Plan& plan) {
   std::string text;
   for (const Step& s : plan.steps) {
     const Node* n = job.nodes[s.node].get();
-    text += fmt::format("{} {} {} {}\n", kKinds[static_cast<int>(s.kind)], op_info(n->op).name, n->dtype, n->shape);
+    text += fmt::format("{} {} {} {}\n", kKinds[static_cast<int>(s.kind)], op_info(n->op).name, n->dtype,
+                        n->shape);
     if (s.tape) text += fusion::print(s.tape->tape);
   }
   return text;

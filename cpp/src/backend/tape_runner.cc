@@ -84,7 +84,8 @@ void gather(const char* in, int64_t stride, char* out, int64_t n, int64_t item) 
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// Sizes that follow from the tape and the length of a row alone, so that results do not depend on anything else.
+// Sizes that follow from the tape and the length of a row alone, so that results do not depend on anything
+// else.
 struct Tiling {
   int64_t tile = 0;  // elements of a full slot
   int64_t rows = 1;  // rows worked on at once
@@ -110,7 +111,8 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
 
 class Runner {
  public:
-  Runner(const BoundTape& bound, const Shape& full, std::span<const View> inputs, std::span<const View> outputs)
+  Runner(const BoundTape& bound, const Shape& full, std::span<const View> inputs,
+         std::span<const View> outputs)
       : b_(bound), code_(bound.tape.code), inputs_(inputs.begin(), inputs.end()), outputs_(outputs) {
     split_axes(full);
     tiling_ = choose_tiling(b_, columns_);
@@ -193,7 +195,8 @@ class Runner {
         scalar[static_cast<size_t>(c.source)] = c.space == Space::kScalar;
       }
     }
-    for (size_t i = 0; i < outputs_.size(); ++i) row[inputs_.size() + i] = b_.tape.outputs[i].space == Space::kRow;
+    for (size_t i = 0; i < outputs_.size(); ++i)
+      row[inputs_.size() + i] = b_.tape.outputs[i].space == Space::kRow;
     for (size_t i = 0; i < n; ++i) {
       const View& v = i < inputs_.size() ? inputs_[i] : outputs_[i - inputs_.size()];
       strides[i] = scalar[i] ? Strides(ndim, 0) : aligned_strides(v, ndim);
@@ -314,7 +317,8 @@ class Runner {
     const Instr& c = code_[i];
     auto* out = static_cast<char*>(s.at[i]);
     if (c.kind == InstrKind::kLoad) {
-      fill(out, operands_[static_cast<size_t>(c.source)].base, tiling_.tile, static_cast<int64_t>(itemsize(c.dtype)));
+      fill(out, operands_[static_cast<size_t>(c.source)].base, tiling_.tile,
+           static_cast<int64_t>(itemsize(c.dtype)));
     } else {
       call(s, i, out, tiling_.tile);
     }
@@ -483,7 +487,8 @@ class Runner {
       run_row_code(s, p, row);
       for (size_t i = 0; i < code_.size(); ++i) {
         const Instr& c = code_[i];
-        if (c.kind == InstrKind::kReduce && c.phase == p) reduce_identity(c.op, c.compute, result(s, i, row, 0));
+        if (c.kind == InstrKind::kReduce && c.phase == p)
+          reduce_identity(c.op, c.compute, result(s, i, row, 0));
       }
       for (int64_t column = 0; column < columns_; column += tiling_.tile) {
         run_phase(s, static_cast<size_t>(p), row, column, std::min(tiling_.tile, columns_ - column));

@@ -6,8 +6,8 @@
 
 namespace lamina {
 
-// Fills a view node (strides, offset, buffer) from its ready inputs. Reshapes whose strides allow no view copy
-// through the backend.
+// Fills a view node (strides, offset, buffer) from its ready inputs. Reshapes whose strides allow no view
+// copy through the backend.
 void run_view(Node& node, std::span<Node* const> inputs, const Backend& backend);
 
 // Strides of `shape` over the same elements, if a view can give them.

@@ -10,7 +10,7 @@ namespace lamina {
 namespace {
 
 constexpr std::array<std::string_view, kNumDtypes> kNames = {
-    "bool", "uint8", "uint16",  "uint32",  "uint64",  "int8",     "int16",
+    "bool",  "uint8", "uint16",  "uint32",  "uint64",  "int8",     "int16",
     "int32", "int64", "float16", "float32", "float64", "bfloat16", "complex64"};
 
 Dtype signed_of_size(size_t bytes) {

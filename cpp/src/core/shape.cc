@@ -38,9 +38,7 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   size_t shift = big.size() - small.size();
   for (size_t i = 0; i < small.size(); ++i) {
     int64_t x = big[shift + i], y = small[i];
-    if (x != y && x != 1 && y != 1) {
-      fail<ShapeError>(op, "shapes {} and {} do not broadcast", a, b);
-    }
+    if (x != y && x != 1 && y != 1) { fail<ShapeError>(op, "shapes {} and {} do not broadcast", a, b); }
     out[shift + i] = x == 1 ? y : x;
   }
   return out;

@@ -25,8 +25,8 @@ struct Graph {
   std::vector<Shape> shapes;
 };
 
-// Nodes that run as one tape. Every node has the region's full shape, or its row shape: the full shape with the
-// trailing `row_axes` lengths at 1.
+// Nodes that run as one tape. Every node has the region's full shape, or its row shape: the full shape with
+// the trailing `row_axes` lengths at 1.
 struct Region {
   std::vector<uint32_t> nodes;  // producers first; the last one is the root
   uint32_t full_shape = 0;
@@ -35,14 +35,14 @@ struct Region {
 };
 
 struct Options {
-  bool fuse = true;         // false: each fusable node is a region of its own
-  size_t max_nodes = 192;   // of a region
+  bool fuse = true;        // false: each fusable node is a region of its own
+  size_t max_nodes = 192;  // of a region
   size_t max_inputs = 24;
 };
 
-// Partitions the fusable nodes (elementwise, casts, reductions over trailing axes) into regions. A node joins the
-// region of its consumers where all of them are in that one region, so no path leaves a region and comes back.
-// region_of[i] is the region of node i, or -1 for nodes that run by themselves.
+// Partitions the fusable nodes (elementwise, casts, reductions over trailing axes) into regions. A node joins
+// the region of its consumers where all of them are in that one region, so no path leaves a region and comes
+// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves.
 struct Partition {
   std::vector<Region> regions;
   std::vector<int> region_of;

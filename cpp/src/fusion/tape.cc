@@ -133,7 +133,8 @@ class Lowering {
 
   Space space_of_node(uint32_t i) const {
     const uint32_t s = node(i).shape;
-    return region_.row_axes > 0 && s == region_.row_shape && s != region_.full_shape ? Space::kRow : Space::kFull;
+    return region_.row_axes > 0 && s == region_.row_shape && s != region_.full_shape ? Space::kRow
+                                                                                     : Space::kFull;
   }
 
   // Rows are repeated for a full op; scalars go with anything.
@@ -161,14 +162,15 @@ class Lowering {
     tape_.outputs.push_back({i, space, n.dtype, v});
   }
 
-  // Stable order by phase; within a phase rows before full values would be wrong only across reductions, and those
-  // end the phase.
+  // Stable order by phase; within a phase rows before full values would be wrong only across reductions, and
+  // those end the phase.
   void order_by_phase() {
     std::vector<int32_t> order(tape_.code.size()), place(tape_.code.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
     auto rank = [this](int32_t i) {
       const Instr& c = tape_.code[static_cast<size_t>(i)];
-      return std::pair(c.space == Space::kScalar ? -1 : c.phase, c.space == Space::kFull || c.kind == InstrKind::kReduce);
+      return std::pair(c.space == Space::kScalar ? -1 : c.phase,
+                       c.space == Space::kFull || c.kind == InstrKind::kReduce);
     };
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) < rank(b); });
     std::vector<Instr> sorted;
@@ -190,7 +192,8 @@ class Lowering {
   int scan_slots(const std::vector<int32_t>& program, std::vector<int32_t>& slot_of) const {
     std::vector<int32_t> last(tape_.code.size(), -1);
     for (size_t p = 0; p < program.size(); ++p) {
-      for (int32_t in : tape_.code[static_cast<size_t>(program[p])].in) last[static_cast<size_t>(in)] = static_cast<int32_t>(p);
+      for (int32_t in : tape_.code[static_cast<size_t>(program[p])].in)
+        last[static_cast<size_t>(in)] = static_cast<int32_t>(p);
     }
     std::vector<int32_t> free_slots, slot(tape_.code.size(), -1);
     int count = 0;
@@ -261,7 +264,8 @@ class Lowering {
         int32_t last = -1;
         for (size_t i = 0; i < tape_.code.size(); ++i) {
           const auto& in = tape_.code[i].in;
-          if (std::find(in.begin(), in.end(), static_cast<int32_t>(l)) != in.end()) last = static_cast<int32_t>(i);
+          if (std::find(in.begin(), in.end(), static_cast<int32_t>(l)) != in.end())
+            last = static_cast<int32_t>(i);
         }
         if (last <= tape_.outputs[o].value) tape_.donors[o].push_back(load.source);
       }

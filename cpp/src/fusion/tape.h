@@ -41,12 +41,12 @@ struct TapeOutput {
 };
 
 struct Tape {
-  std::vector<Instr> code;      // in an order in which operands come first, phases ascending
-  std::vector<uint32_t> inputs; // values of the graph that are read
+  std::vector<Instr> code;       // in an order in which operands come first, phases ascending
+  std::vector<uint32_t> inputs;  // values of the graph that are read
   std::vector<TapeOutput> outputs;
   int phases = 1;
-  int slots = 0;                // for tiles of full values, when rows fit one tile
-  int max_item = 4;             // bytes of the widest value in a slot
+  int slots = 0;     // for tiles of full values, when rows fit one tile
+  int max_item = 4;  // bytes of the widest value in a slot
   // Where rows do not fit: what each phase runs, recomputing what it needs, and slots by instruction for it.
   std::vector<std::vector<int32_t>> phase_code;
   std::vector<std::vector<int32_t>> phase_slot;  // parallel to phase_code

@@ -37,7 +37,8 @@ Node* scalar_node(Dtype dtype, double re, double im, int64_t i) {
     case Dtype::kFloat32: put(static_cast<float>(re)); break;
     case Dtype::kFloat64: put(re); break;
     case Dtype::kComplex64:
-      n->scalar = std::bit_cast<ScalarBits>(std::array<float, 2>{static_cast<float>(re), static_cast<float>(im)});
+      n->scalar =
+          std::bit_cast<ScalarBits>(std::array<float, 2>{static_cast<float>(re), static_cast<float>(im)});
       break;
   }
   return n;
@@ -119,7 +120,8 @@ Array Array::copy_host(const void* data, size_t count, Dtype dtype, const Shape&
 size_t byte_count(const Shape& shape, Dtype dtype) {
   int64_t bytes = 0;
   if (__builtin_mul_overflow(num_elements(shape), static_cast<int64_t>(itemsize(dtype)), &bytes)) {
-    fail<OutOfMemory>("allocate", "a {} array of shape {} has more bytes than can be addressed", dtype, shape);
+    fail<OutOfMemory>("allocate", "a {} array of shape {} has more bytes than can be addressed", dtype,
+                      shape);
   }
   return static_cast<size_t>(bytes);
 }

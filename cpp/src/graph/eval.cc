@@ -142,9 +142,7 @@ void run_job(Job& job) {
       if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false);
     }
     engine->run(job);
-  } catch (...) {
-    error = std::current_exception();
-  }
+  } catch (...) { error = std::current_exception(); }
   settle(job, std::move(error));
 }
 
@@ -189,7 +187,8 @@ void evaluate(std::span<const Array> arrays, bool async) {
   if (job->event) {
     Ref<Event> event = job->event;
     const int stream = job->stream;
-    submit(stream, [j = std::move(job)]() mutable { run_job(*j); }, async);
+    submit(
+        stream, [j = std::move(job)]() mutable { run_job(*j); }, async);
     if (!async) others.push_back(std::move(event));
   }
   if (async) return;

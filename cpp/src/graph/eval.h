@@ -16,24 +16,22 @@ size_t byte_count(const Shape& shape, Dtype dtype);
 // A ready array with row-major memory of its own and undefined contents.
 Array uninitialized(const Shape& shape, Dtype dtype);
 
-// One evaluation: the lazy nodes, producers first, and what they read. Operands are numbered: the nodes from 0,
-// then the leaves (arrays that are ready when the job runs).
+// One evaluation: the lazy nodes, producers first, and what they read. Operands are numbered: the nodes from
+// 0, then the leaves (arrays that are ready when the job runs).
 struct Job {
   std::vector<Ref<Node>> nodes;
   std::vector<Ref<Node>> leaves;
-  std::vector<uint32_t> operands;         // of all nodes, one after the other
-  std::vector<uint32_t> operand_begin;    // nodes.size() + 1 positions in operands
-  std::vector<uint8_t> wanted;            // by node: held by somebody outside the job
-  std::vector<uint8_t> leaf_owned;        // by leaf: held by this job's nodes alone
-  std::vector<uint8_t> filled;            // by node: the engine has put its result into the node
-  std::vector<uint32_t> key;              // structure without sizes: equal keys share a plan
-  std::vector<Ref<Event>> waits;          // of leaves that other jobs compute
+  std::vector<uint32_t> operands;       // of all nodes, one after the other
+  std::vector<uint32_t> operand_begin;  // nodes.size() + 1 positions in operands
+  std::vector<uint8_t> wanted;          // by node: held by somebody outside the job
+  std::vector<uint8_t> leaf_owned;      // by leaf: held by this job's nodes alone
+  std::vector<uint8_t> filled;          // by node: the engine has put its result into the node
+  std::vector<uint32_t> key;            // structure without sizes: equal keys share a plan
+  std::vector<Ref<Event>> waits;        // of leaves that other jobs compute
   Ref<Event> event;
   int stream = 0;
 
-  Node* value(uint32_t i) const {
-    return i < nodes.size() ? nodes[i].get() : leaves[i - nodes.size()].get();
-  }
+  Node* value(uint32_t i) const { return i < nodes.size() ? nodes[i].get() : leaves[i - nodes.size()].get(); }
   std::span<const uint32_t> inputs(size_t node) const {
     return std::span(operands).subspan(operand_begin[node], operand_begin[node + 1] - operand_begin[node]);
   }

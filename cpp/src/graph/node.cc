@@ -39,7 +39,8 @@ View Node::view() const {
   } else if (buffer) {
     v.data = static_cast<char*>(buffer->data()) + offset * static_cast<int64_t>(itemsize(dtype));
   } else {
-    fail<ValueError>("eval", "the memory of an input {} {} was used up by an evaluation that failed", dtype, shape);
+    fail<ValueError>("eval", "the memory of an input {} {} was used up by an evaluation that failed", dtype,
+                     shape);
   }
   return v;
 }

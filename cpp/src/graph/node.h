@@ -58,7 +58,7 @@ struct Node : RefCounted {
   Strides strides;     // in elements; valid when kReady
   int64_t offset = 0;  // in elements from the buffer's start
   BufferRef buffer;
-  ScalarBits scalar;   // value of OpId::Scalar; such a node is always ready and has no buffer
+  ScalarBits scalar;  // value of OpId::Scalar; such a node is always ready and has no buffer
   Ref<Params> params;
   Ref<Results> results;       // set for several-output ops
   SmallVec<Node*, 3> inputs;  // counted references
@@ -97,7 +97,8 @@ Array make_node(OpId op, Dtype dtype, const Shape& shape, std::span<const Array>
                 Ref<Params> params = nullptr);
 inline Array make_node(OpId op, Dtype dtype, const Shape& shape, std::initializer_list<Array> inputs,
                        Ref<Params> params = nullptr) {
-  return make_node(op, dtype, shape, std::span<const Array>(inputs.begin(), inputs.size()), std::move(params));
+  return make_node(op, dtype, shape, std::span<const Array>(inputs.begin(), inputs.size()),
+                   std::move(params));
 }
 // The n results of a several-output op: shapes[i], dtypes[i].
 std::vector<Array> make_tuple_node(OpId op, std::span<const Shape> shapes, std::span<const Dtype> dtypes,

@@ -58,10 +58,8 @@ struct KeyWriter {
     for (const T& x : v) add(x);
   }
   template <class E>
-    requires std::is_enum_v<E>
-  void add(E v) {
-    key.push_back(static_cast<uint32_t>(v));
-  }
+  requires std::is_enum_v<E>
+  void add(E v) { key.push_back(static_cast<uint32_t>(v)); }
 };
 
 struct Describer {

@@ -128,17 +128,15 @@ void synchronize(Stream s) {
 std::string to_string(const Device& d) {
   return fmt::format("Device({}, {})", d.type == DeviceType::kCpu ? "cpu" : "gpu", d.index);
 }
-std::string to_string(const Stream& s) {
-  return fmt::format("Stream({}, {})", to_string(s.device), s.index);
-}
+std::string to_string(const Stream& s) { return fmt::format("Stream({}, {})", to_string(s.device), s.index); }
 
 int device_count(DeviceType type) { return type == DeviceType::kCpu ? 1 : 0; }
 
 Device default_device() { return defaults.device; }
 void set_default_device(Device d) {
   if (d.index < 0 || d.index >= device_count(d.type)) {
-    fail<ValueError>("device", "{} is not available: this machine and build have {} of that type", to_string(d),
-                     device_count(d.type));
+    fail<ValueError>("device", "{} is not available: this machine and build have {} of that type",
+                     to_string(d), device_count(d.type));
   }
   defaults.device = d;
 }

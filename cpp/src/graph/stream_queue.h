@@ -15,7 +15,8 @@ void submit_work(int stream, std::function<void()> work, bool async);
 template <class F>
 void submit(int stream, F work, bool async) {
   auto shared = std::make_shared<F>(std::move(work));
-  submit_work(stream, [shared] { (*shared)(); }, async);
+  submit_work(
+      stream, [shared] { (*shared)(); }, async);
 }
 
 }  // namespace lamina

@@ -19,7 +19,8 @@ Shape keep_dims(const Shape& shape, const Axes& axes);
 Shape drop_dims(const Shape& shape, const Axes& axes);
 // float32 for integers and bool, the dtype itself otherwise.
 inline Dtype to_inexact(Dtype t) { return is_inexact(t) ? t : Dtype::kFloat32; }
-// An elementwise node without dtype or shape checks; inputs may differ in shape as long as they broadcast to shape.
+// An elementwise node without dtype or shape checks; inputs may differ in shape as long as they broadcast to
+// shape.
 Array elementwise(OpId id, Dtype dtype, const Shape& shape, std::initializer_list<Array> inputs);
 // A reduction node that keeps the axes at length 1.
 Array reduce_keepdims(OpId id, const Array& x, const Axes& axes);

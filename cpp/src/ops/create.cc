@@ -14,8 +14,8 @@ void check_lengths(const Shape& shape, const char* op) {
 
 int64_t count_steps(double start, double stop, double step) {
   if (!(step != 0) || !std::isfinite(start) || !std::isfinite(stop) || !std::isfinite(step)) {
-    fail<ValueError>("arange", "wants finite start and stop and a finite step that is not 0, got {}, {}, {}", start,
-                     stop, step);
+    fail<ValueError>("arange", "wants finite start and stop and a finite step that is not 0, got {}, {}, {}",
+                     start, stop, step);
   }
   const double n = std::ceil((stop - start) / step);
   if (n >= 0x1p62) fail<ValueError>("arange", "{} values do not fit an array", n);

@@ -5,7 +5,8 @@ namespace {
 
 void check_weight(const std::optional<Array>& w, const Array& x, const char* op, const char* name) {
   if (w && (w->ndim() != 1 || w->shape(0) != x.shape(-1))) {
-    fail<ShapeError>(op, "{} must have shape ({},) for x of {}, got {}", name, x.shape(-1), x.shape(), w->shape());
+    fail<ShapeError>(op, "{} must have shape ({},) for x of {}, got {}", name, x.shape(-1), x.shape(),
+                     w->shape());
   }
 }
 
@@ -30,12 +31,14 @@ Array rms_norm(const Array& x, const std::optional<Array>& weight, float eps) {
   const Dtype out = result_dtype(x, {&weight});
   const Dtype t = promote(out, Dtype::kFloat32);
   const Array v = astype(x, t);
-  Array y = multiply(v, rsqrt(add(mean(square(v), Axes{-1}, true), weak_scalar(static_cast<double>(eps), t))));
+  Array y =
+      multiply(v, rsqrt(add(mean(square(v), Axes{-1}, true), weak_scalar(static_cast<double>(eps), t))));
   if (weight) y = multiply(y, astype(*weight, t));
   return astype(y, out);
 }
 
-Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias, float eps) {
+Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias,
+                 float eps) {
   check_input(x, "layer_norm");
   check_weight(weight, x, "layer_norm", "weight");
   check_weight(bias, x, "layer_norm", "bias");
@@ -43,20 +46,23 @@ Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::
   const Dtype t = promote(out, Dtype::kFloat32);
   const Array v = astype(x, t);
   const Array centered = subtract(v, mean(v, Axes{-1}, true));
-  Array y = multiply(centered, rsqrt(add(mean(square(centered), Axes{-1}, true),
-                                         weak_scalar(static_cast<double>(eps), t))));
+  Array y = multiply(
+      centered, rsqrt(add(mean(square(centered), Axes{-1}, true), weak_scalar(static_cast<double>(eps), t))));
   if (weight) y = multiply(y, astype(*weight, t));
   if (bias) y = add(y, astype(*bias, t));
   return astype(y, out);
 }
 
-Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale, const Array& offset,
-           const std::optional<Array>& freqs) {
+Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale,
+           const Array& offset, const std::optional<Array>& freqs) {
   check_input(x, "rope");
-  if (x.ndim() < 3) fail<ShapeError>("rope", "x wants at least 3 axes (B, ..., T, D), got shape {}", x.shape());
-  if (x.dtype() == Dtype::kFloat64) fail<DtypeError>("rope", "wants float32, float16 or bfloat16, got float64");
+  if (x.ndim() < 3)
+    fail<ShapeError>("rope", "x wants at least 3 axes (B, ..., T, D), got shape {}", x.shape());
+  if (x.dtype() == Dtype::kFloat64)
+    fail<DtypeError>("rope", "wants float32, float16 or bfloat16, got float64");
   if (dims <= 0 || dims % 2 != 0 || dims > x.shape(-1)) {
-    fail<ValueError>("rope", "dims must be even, positive and at most the last axis {}, got {}", x.shape(-1), dims);
+    fail<ValueError>("rope", "dims must be even, positive and at most the last axis {}, got {}", x.shape(-1),
+                     dims);
   }
   if (base.has_value() == freqs.has_value()) {
     fail<ValueError>("rope", "wants base or freqs, {} came", base ? "both" : "neither");
@@ -64,7 +70,8 @@ Array rope(const Array& x, int dims, bool traditional, std::optional<float> base
   if (freqs && (freqs->ndim() != 1 || freqs->shape(0) != dims / 2)) {
     fail<ShapeError>("rope", "freqs must have shape ({},), got {}", dims / 2, freqs->shape());
   }
-  if (!is_integer(offset.dtype()) || offset.ndim() > 1 || (offset.size() != 1 && offset.size() != x.shape(0))) {
+  if (!is_integer(offset.dtype()) || offset.ndim() > 1 ||
+      (offset.size() != 1 && offset.size() != x.shape(0))) {
     fail<ShapeError>("rope", "offset must be an integer or one for each of {} batches, got {} of shape {}",
                      x.shape(0), offset.dtype(), offset.shape());
   }
@@ -84,15 +91,18 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
                                    const std::optional<Array>& sinks) {
   const char* op = "scaled_dot_product_attention";
   if (q.ndim() != 4 || k.ndim() != 4 || v.ndim() != 4) {
-    fail<ShapeError>(op, "wants 4 axes (B, H, L, D) each, got {}, {} and {}", q.shape(), k.shape(), v.shape());
+    fail<ShapeError>(op, "wants 4 axes (B, H, L, D) each, got {}, {} and {}", q.shape(), k.shape(),
+                     v.shape());
   }
   const bool fits = q.shape(0) == k.shape(0) && q.shape(0) == v.shape(0) && k.shape(1) == v.shape(1) &&
                     k.shape(2) == v.shape(2) && q.shape(3) == k.shape(3) && k.shape(1) > 0 &&
                     q.shape(1) % k.shape(1) == 0;
   if (!fits) {
-    fail<ShapeError>(op, "queries {}, keys {} and values {} do not fit: equal batch, head dim and key length, query "
-                         "heads a multiple of key heads",
-                     q.shape(), k.shape(), v.shape());
+    fail<ShapeError>(
+        op,
+        "queries {}, keys {} and values {} do not fit: equal batch, head dim and key length, query "
+        "heads a multiple of key heads",
+        q.shape(), k.shape(), v.shape());
   }
   const Dtype t = promote(promote(q.dtype(), k.dtype()), v.dtype());
   if (!is_floating(t) || t == Dtype::kFloat64) {
@@ -112,7 +122,8 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
     }
     inputs.push_back(astype(*sinks, Dtype::kFloat32));
   }
-  const Shape shapes[] = {{q.shape(0), q.shape(1), q.shape(2), v.shape(3)}, {q.shape(0), q.shape(1), q.shape(2)}};
+  const Shape shapes[] = {{q.shape(0), q.shape(1), q.shape(2), v.shape(3)},
+                          {q.shape(0), q.shape(1), q.shape(2)}};
   const Dtype dtypes[] = {t, Dtype::kFloat32};
   AttentionParams p;
   p.scale = scale;

@@ -45,10 +45,12 @@ Array scatter(const Array& a, std::span<const Array> indices, const Array& updat
   std::vector<Array> index = broadcast_arrays(indices);
   const Shape& outer = index.empty() ? Shape{} : index[0].shape();
   const Shape& u = updates.shape();
-  bool fits = u.size() == outer.size() + a.shape().size() && std::equal(outer.begin(), outer.end(), u.begin());
+  bool fits =
+      u.size() == outer.size() + a.shape().size() && std::equal(outer.begin(), outer.end(), u.begin());
   for (size_t i = 0; fits && i < a.shape().size(); ++i) fits = u[outer.size() + i] <= a.shape()[i];
   if (!fits) {
-    fail<ShapeError>("scatter", "updates of {} do not fit indices of {} into an array of {}", u, outer, a.shape());
+    fail<ShapeError>("scatter", "updates of {} do not fit indices of {} into an array of {}", u, outer,
+                     a.shape());
   }
   std::vector<Array> inputs{a, astype(updates, a.dtype())};
   inputs.insert(inputs.end(), index.begin(), index.end());
@@ -115,8 +117,9 @@ Array put_along_axis(const Array& a, const Array& indices, const Array& values, 
   const AlongAxis p = along_axis(a, indices, axis, "put_along_axis");
   Array v = astype(values, a.dtype());
   if (!axis && values.shape() == indices.shape()) v = reshape(v, {-1});
-  const Array out = make_node(OpId::ScatterAxis, a.dtype(), p.a.shape(), {p.a, p.indices, broadcast_to(v, p.shape)},
-                              make_params(ScatterAxisParams{p.axis, mode}));
+  const Array out =
+      make_node(OpId::ScatterAxis, a.dtype(), p.a.shape(), {p.a, p.indices, broadcast_to(v, p.shape)},
+                make_params(ScatterAxisParams{p.axis, mode}));
   return axis ? out : reshape(out, a.shape());
 }
 

@@ -59,7 +59,8 @@ std::vector<Array> split(const Array& a, int64_t sections, int64_t axis) {
   const auto at = static_cast<size_t>(normalize_axis(axis, a.ndim(), "split"));
   const int64_t length = a.shape()[at];
   if (sections <= 0 || length % sections != 0) {
-    fail<ValueError>("split", "axis {} of length {} does not divide into {} equal parts", axis, length, sections);
+    fail<ValueError>("split", "axis {} of length {} does not divide into {} equal parts", axis, length,
+                     sections);
   }
   Shape indices;
   for (int64_t i = 1; i < sections; ++i) indices.push_back(i * (length / sections));
@@ -99,7 +100,8 @@ Array pad(const Array& a, std::span<const std::pair<int64_t, int64_t>> widths, c
   Shape shape = a.shape(), start, stop;
   for (size_t i = 0; i < widths.size(); ++i) {
     const auto [before, after] = widths[i];
-    if (before < 0 || after < 0) fail<ValueError>("pad", "widths must not be negative, got ({}, {})", before, after);
+    if (before < 0 || after < 0)
+      fail<ValueError>("pad", "widths must not be negative, got ({}, {})", before, after);
     start.push_back(before);
     stop.push_back(before + shape[i]);
     shape[i] += before + after;
@@ -127,7 +129,8 @@ Array roll(const Array& a, const Shape& shift, const Axes& axes) {
 }
 
 Array diagonal(const Array& a, int64_t offset, int64_t axis1, int64_t axis2) {
-  const int64_t i = normalize_axis(axis1, a.ndim(), "diagonal"), j = normalize_axis(axis2, a.ndim(), "diagonal");
+  const int64_t i = normalize_axis(axis1, a.ndim(), "diagonal"),
+                j = normalize_axis(axis2, a.ndim(), "diagonal");
   if (i == j) fail<ValueError>("diagonal", "axis1 and axis2 must differ, both are {}", axis1);
   Array m = a;
   Axes perm;

@@ -16,7 +16,8 @@ Array with_batch(const Array& a, const Shape& batch) {
 
 Array matmul(const Array& a, const Array& b) {
   if (a.ndim() == 0 || b.ndim() == 0) {
-    fail<ShapeError>("matmul", "wants at least 1 axis on both sides, got shapes {} and {}", a.shape(), b.shape());
+    fail<ShapeError>("matmul", "wants at least 1 axis on both sides, got shapes {} and {}", a.shape(),
+                     b.shape());
   }
   const Dtype t = promote(a.dtype(), b.dtype());
   const Array x = a.ndim() == 1 ? expand_dims(a, {0}) : a;
@@ -40,7 +41,8 @@ Array addmm(const Array& c, const Array& a, const Array& b, float alpha, float b
   const Dtype t = promote(c.dtype(), product.dtype());
   const Shape shape = broadcast_shapes(c.shape(), product.shape(), "addmm");
   if (shape != product.shape()) {
-    fail<ShapeError>("addmm", "c of shape {} does not broadcast to the product's {}", c.shape(), product.shape());
+    fail<ShapeError>("addmm", "c of shape {} does not broadcast to the product's {}", c.shape(),
+                     product.shape());
   }
   product = astype(product, t);
   if (alpha != 1) product = multiply(product, weak_scalar(static_cast<double>(alpha), t));

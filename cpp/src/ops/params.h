@@ -6,11 +6,11 @@
 namespace lamina {
 
 // Parameters of the structured ops. `field`: part of the plan; `size`: an argument of it.
-#define LAMINA_PARAMS(Type, body)                                      \
-  friend bool operator==(const Type&, const Type&) = default;          \
-  template <class V>                                                   \
-  void fields([[maybe_unused]] V& v) const {                           \
-    body                                                               \
+#define LAMINA_PARAMS(Type, body)                             \
+  friend bool operator==(const Type&, const Type&) = default; \
+  template <class V>                                          \
+  void fields([[maybe_unused]] V& v) const {                  \
+    body                                                      \
   }
 
 struct AxesParams {  // reductions, transpose, expand_dims, squeeze

@@ -6,8 +6,9 @@ namespace {
 
 void check_format(int group_size, int bits, const char* op) {
   if (!affine_supported(group_size, bits)) {
-    fail<ValueError>(op, "group_size {} with {} bits is not supported; group sizes are 32, 64, 128, bits 2 to 6 or 8",
-                     group_size, bits);
+    fail<ValueError>(
+        op, "group_size {} with {} bits is not supported; group sizes are 32, 64, 128, bits 2 to 6 or 8",
+        group_size, bits);
   }
 }
 
@@ -17,13 +18,15 @@ void check_packed(const Array& w, const Array& scales, const Array& biases, int 
   if (w.dtype() != Dtype::kUInt32) fail<DtypeError>(op, "w must be uint32 words, got {}", w.dtype());
   if (w.ndim() < 2) fail<ShapeError>(op, "w wants at least 2 axes, got shape {}", w.shape());
   if (!is_floating(scales.dtype()) || scales.dtype() == Dtype::kFloat64 || scales.dtype() != biases.dtype()) {
-    fail<DtypeError>(op, "scales and biases must share float32, float16 or bfloat16, got {} and {}", scales.dtype(),
-                     biases.dtype());
+    fail<DtypeError>(op, "scales and biases must share float32, float16 or bfloat16, got {} and {}",
+                     scales.dtype(), biases.dtype());
   }
   Shape wanted = w.shape();
   wanted.back() = wanted.back() * 32 / bits / group_size;
-  if (scales.shape() != wanted || biases.shape() != wanted || wanted.back() * group_size * bits != w.shape(-1) * 32) {
-    fail<ShapeError>(op, "w of {} with group_size {} and {} bits wants scales and biases of {}, got {} and {}",
+  if (scales.shape() != wanted || biases.shape() != wanted ||
+      wanted.back() * group_size * bits != w.shape(-1) * 32) {
+    fail<ShapeError>(op,
+                     "w of {} with group_size {} and {} bits wants scales and biases of {}, got {} and {}",
                      w.shape(), group_size, bits, wanted, scales.shape(), biases.shape());
   }
 }
@@ -56,8 +59,8 @@ Array dequantize(const Array& w, const Array& scales, const Array& biases, int g
                    make_params(QuantParams{group_size, bits, true, QuantizedMode::kExact}));
 }
 
-Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases, bool transpose,
-                       int group_size, int bits, QuantizedMode mode) {
+Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
+                       bool transpose, int group_size, int bits, QuantizedMode mode) {
   const char* op = "quantized_matmul";
   check_packed(w, scales, biases, group_size, bits, op);
   if (!is_floating(x.dtype()) || x.dtype() == Dtype::kFloat64) {

@@ -20,7 +20,8 @@ KeyState& key_state() {
 Array key_or_next(const std::optional<Array>& key, const char* op) {
   if (!key) return next_key();
   if (key->dtype() != Dtype::kUInt32 || key->shape() != Shape{2}) {
-    fail<ValueError>(op, "a key must be uint32 of shape (2,), got {} of shape {}", key->dtype(), key->shape());
+    fail<ValueError>(op, "a key must be uint32 of shape (2,), got {} of shape {}", key->dtype(),
+                     key->shape());
   }
   return *key;
 }
@@ -66,7 +67,8 @@ Array state() {
 
 void set_state(const Array& k) {
   if (k.dtype() != Dtype::kUInt32 || k.shape() != Shape{2}) {
-    fail<ValueError>("random", "a state must be uint32 of shape (2,), got {} of shape {}", k.dtype(), k.shape());
+    fail<ValueError>("random", "a state must be uint32 of shape (2,), got {} of shape {}", k.dtype(),
+                     k.shape());
   }
   KeyState& s = key_state();
   std::lock_guard lock(s.mutex);
@@ -88,7 +90,8 @@ Array bits(const Shape& shape, int width, const std::optional<Array>& key) {
   for (int64_t d : shape) {
     if (d < 0) fail<ShapeError>("bits", "lengths must not be negative, got shape {}", shape);
   }
-  if (width != 1 && width != 2 && width != 4) fail<ValueError>("bits", "width must be 1, 2 or 4, got {}", width);
+  if (width != 1 && width != 2 && width != 4)
+    fail<ValueError>("bits", "width must be 1, 2 or 4, got {}", width);
   const Dtype t = width == 1 ? Dtype::kUInt8 : width == 2 ? Dtype::kUInt16 : Dtype::kUInt32;
   return make_node(OpId::RandomBits, t, shape, {k}, make_params(RandomBitsParams{width}));
 }
@@ -116,8 +119,8 @@ Array uniform(const Array& low, const Array& high, const Shape& shape, Dtype dty
   return add(multiply(subtract(hi, lo), u), lo);
 }
 
-Array normal(const Shape& shape, Dtype dtype, const std::optional<Array>& loc, const std::optional<Array>& scale,
-             const std::optional<Array>& key) {
+Array normal(const Shape& shape, Dtype dtype, const std::optional<Array>& loc,
+             const std::optional<Array>& scale, const std::optional<Array>& key) {
   const Array k = key_or_next(key, "normal");
   if (is_complex(dtype)) {
     Shape pairs = shape;
@@ -138,7 +141,8 @@ Array normal(const Shape& shape, Dtype dtype, const std::optional<Array>& loc, c
 Array randint(const Array& low, const Array& high, const Shape& shape, Dtype dtype,
               const std::optional<Array>& key) {
   if (!is_integer(dtype)) fail<DtypeError>("randint", "wants an integer dtype, got {}", dtype);
-  const Array u = uniform(astype(low, Dtype::kFloat32), astype(high, Dtype::kFloat32), shape, Dtype::kFloat32, key);
+  const Array u =
+      uniform(astype(low, Dtype::kFloat32), astype(high, Dtype::kFloat32), shape, Dtype::kFloat32, key);
   const Array top = subtract(astype(high, dtype), Array(int64_t{1}, dtype));
   return maximum(minimum(astype(floor(u), dtype), top), astype(low, dtype));
 }
@@ -181,7 +185,8 @@ Array categorical(const Array& logits, int64_t axis, const std::optional<Shape>&
     const bool fits = shape->size() >= rest.size() &&
                       std::equal(rest.begin(), rest.end(), shape->end() - static_cast<int64_t>(rest.size()));
     if (!fits) {
-      fail<ShapeError>("categorical", "shape {} must end in {}, the logits' shape without axis {}", *shape, rest, axis);
+      fail<ShapeError>("categorical", "shape {} must end in {}, the logits' shape without axis {}", *shape,
+                       rest, axis);
     }
     extra = Shape(shape->begin(), shape->end() - static_cast<int64_t>(rest.size()));
   }

@@ -39,9 +39,9 @@ Array reduce_keepdims(OpId id, const Array& x, const Axes& axes) {
   return make_node(id, out, keep_dims(x.shape(), axes), {x}, make_params(AxesParams{axes}));
 }
 
-#define REDUCE(id, name, ...)                                           \
-  Array name(const Array& x, const OptAxes& axes, bool keepdims) {      \
-    return reduced(OpId::id, x, axes, keepdims);                        \
+#define REDUCE(id, name, ...)                                      \
+  Array name(const Array& x, const OptAxes& axes, bool keepdims) { \
+    return reduced(OpId::id, x, axes, keepdims);                   \
   }
 #include "lamina/table/reduce.def"
 #undef REDUCE

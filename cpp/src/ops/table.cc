@@ -10,10 +10,12 @@ constexpr ResultRule kWiden = ResultRule::kWiden;
 
 // In the order of OpId.
 constexpr OpInfo kOps[] = {
-#define BINARY(id, name, dtypes, result, scalar, range, ulp, doc) {#name, Family::kBinary, dtypes, result, doc},
+#define BINARY(id, name, dtypes, result, scalar, range, ulp, doc) \
+  {#name, Family::kBinary, dtypes, result, doc},
 #define UNARY(id, name, dtypes, result, scalar, range, ulp, doc) {#name, Family::kUnary, dtypes, result, doc},
 #define TERNARY(id, name, dtypes, result, scalar, doc) {#name, Family::kTernary, dtypes, result, doc},
-#define REDUCE(id, name, dtypes, result, identity, combine, doc) {#name, Family::kReduce, dtypes, result, doc},
+#define REDUCE(id, name, dtypes, result, identity, combine, doc) \
+  {#name, Family::kReduce, dtypes, result, doc},
 #define STRUCTURED(id, name, family, doc) {#name, Family::family, kAnyDtype, kSame, doc},
 #include "lamina/table/binary.def"
 #include "lamina/table/reduce.def"

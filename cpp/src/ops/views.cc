@@ -148,7 +148,8 @@ Array transpose(const Array& a, const OptAxes& axes) {
 }
 
 Array swapaxes(const Array& a, int64_t axis1, int64_t axis2) {
-  const int64_t i = normalize_axis(axis1, a.ndim(), "swapaxes"), j = normalize_axis(axis2, a.ndim(), "swapaxes");
+  const int64_t i = normalize_axis(axis1, a.ndim(), "swapaxes"),
+                j = normalize_axis(axis2, a.ndim(), "swapaxes");
   Axes perm = normalize_axes(std::nullopt, a.ndim(), "swapaxes");
   std::swap(perm[static_cast<size_t>(i)], perm[static_cast<size_t>(j)]);
   return transpose(a, perm);
@@ -216,15 +217,17 @@ struct Box {
   bool whole = true;
 };
 
-Box slice_box(const Shape& shape, const Shape& start, const Shape& stop, const Strides& strides, const char* op) {
+Box slice_box(const Shape& shape, const Shape& start, const Shape& stop, const Strides& strides,
+              const char* op) {
   if (start.size() != shape.size() || stop.size() != shape.size() || strides.size() != shape.size()) {
-    fail<ValueError>(op, "wants start, stop and strides for {} axes, got {}, {} and {}", shape.size(), start.size(),
-                     stop.size(), strides.size());
+    fail<ValueError>(op, "wants start, stop and strides for {} axes, got {}, {} and {}", shape.size(),
+                     start.size(), stop.size(), strides.size());
   }
   Box box;
   box.params = {start, strides};
   for (size_t i = 0; i < shape.size(); ++i) {
-    if (strides[i] == 0 || strides[i] == INT64_MIN) fail<ValueError>(op, "a step of {} is not possible", strides[i]);
+    if (strides[i] == 0 || strides[i] == INT64_MIN)
+      fail<ValueError>(op, "a step of {} is not possible", strides[i]);
     box.shape.push_back(clamp_slice(box.params.start[i], stop[i], strides[i], shape[i]));
     if (box.shape[i] == 0) box.params.start[i] = 0;
     box.whole &= box.shape[i] == shape[i] && strides[i] == 1;
@@ -288,8 +291,8 @@ Array as_strided(const Array& a, const Shape& shape, const Strides& strides, int
     bad |= __builtin_add_overflow(reach < 0 ? low : high, reach, reach < 0 ? &low : &high);
   }
   if (bad || (num_elements(shape) > 0 && (low < 0 || high >= a.size()))) {
-    fail<ValueError>("as_strided", "shape {} with strides {} and offset {} leaves an array of {} elements", shape,
-                     strides, offset, a.size());
+    fail<ValueError>("as_strided", "shape {} with strides {} and offset {} leaves an array of {} elements",
+                     shape, strides, offset, a.size());
   }
   return make_node(OpId::AsStrided, a.dtype(), shape, {contiguous(reshape(a, {-1}))},
                    make_params(AsStridedParams{strides, offset}));
@@ -306,7 +309,8 @@ Array view(const Array& a, Dtype dtype) {
   }
   Shape shape = a.shape();
   if (shape.back() * from % to != 0) {
-    fail<ShapeError>("view", "a last axis of {} {} elements does not divide into {}", shape.back(), a.dtype(), dtype);
+    fail<ShapeError>("view", "a last axis of {} {} elements does not divide into {}", shape.back(), a.dtype(),
+                     dtype);
   }
   shape.back() = shape.back() * from / to;
   return make_node(OpId::ViewAs, dtype, shape, {contiguous(a)});

@@ -83,7 +83,8 @@ TEST(Regions, SoftmaxHasThreePhasesAndFewSlots) {
     std::string names;
     for (int32_t i : t.phase_code[phase]) {
       const Instr& c = t.code[static_cast<size_t>(i)];
-      if (c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce) names += std::string(op_info(c.op).name) + " ";
+      if (c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce)
+        names += std::string(op_info(c.op).name) + " ";
     }
     return names;
   };

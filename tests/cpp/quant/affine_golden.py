@@ -1,7 +1,7 @@
 """Print the table of digests in affine_test.cc, made by a reference implementation of `quantize`.
 
 Run with a Python that has the reference package:  python affine_golden.py
-Each digest is FNV-1a (64 bits) over the bytes of codes, scales, biases and the decoded weights, in that order.
+Each digest is FNV-1a (64 bits) over the bytes of codes, scales, biases and decoded weights, in that order.
 """
 
 import mlx.core as mx
@@ -12,7 +12,7 @@ DTYPES = {"kFloat32": mx.float32, "kFloat16": mx.float16, "kBFloat16": mx.bfloat
 
 
 def weights() -> np.ndarray:
-    """Return float32 values of shape (ROWS, COLS): a hash of the index, rows shifted, one zero and one constant row."""
+    """Return float32 values of shape (ROWS, COLS): hashes; rows shifted; one zero and one constant row."""
     index = np.arange(ROWS * COLS, dtype=np.uint64)
     bits = (index * 2654435761 + 12345) % 2**32 // 256
     w = (bits.astype(np.float32) / np.float32(2**22) - np.float32(2)).reshape(ROWS, COLS)

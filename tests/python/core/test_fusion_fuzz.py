@@ -1,4 +1,4 @@
-"""Random graphs: the fused evaluation against one op at a time in the reference backend, and compiled against plain."""
+"""Random graphs: fused against one op at a time and the reference backend, and compiled against plain."""
 
 from contextlib import contextmanager
 
@@ -28,7 +28,12 @@ def programs(draw):
     columns = draw(st.sampled_from([1, 2, 3, 7, 16, 33, 130, 1030, 2100]))
     count = draw(st.integers(1, 25))
     steps = [
-        (draw(st.sampled_from("uubbbrcstv")), draw(st.integers(0, 99)), draw(st.integers(0, 999)), draw(st.integers(0, 999)))
+        (
+            draw(st.sampled_from("uubbbrcstv")),
+            draw(st.integers(0, 99)),
+            draw(st.integers(0, 999)),
+            draw(st.integers(0, 999)),
+        )
         for _ in range(count)
     ]
     return rows, columns, steps, draw(st.integers(0, 2**32 - 1))
@@ -47,7 +52,9 @@ def run(program, leaves):
             axis = (-1, 0, None)[op % 3] if x.ndim else None
             values.append(mx.clip(REDUCE[i % len(REDUCE)](x, axis=axis, keepdims=True), -4.0, 4.0))
         elif kind == "c":
-            values.append(x.astype([mx.float16, mx.bfloat16, mx.int32, mx.float64][op % 4]).astype(mx.float32))
+            values.append(
+                x.astype([mx.float16, mx.bfloat16, mx.int32, mx.float64][op % 4]).astype(mx.float32)
+            )
         elif kind == "s":
             values.append(mx.where(x > y, x * 0.5, y))
         elif kind == "t" and x.shape == (rows, columns):
@@ -70,18 +77,21 @@ def leaves_of(program):
 
 def close(a, b, terms):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    # A cast or a comparison may tip over at a rounding difference: a step of float16 at 4, or a whole unit of int32.
     off = np.abs(a - b) > 64 * terms * np.finfo(np.float32).eps * (1 + np.abs(b))
     return not off.any(), off
 
 
-SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 
 
 def smooth(program):
     """Without the instructions that turn rounding into steps."""
     rows, columns, steps, seed = program
-    kept = [s for s in steps if s[0] not in "cs" and not (s[0] == "u" and UNARY[s[1] % len(UNARY)] is mx.floor)]
+    kept = [
+        s for s in steps if s[0] not in "cs" and not (s[0] == "u" and UNARY[s[1] % len(UNARY)] is mx.floor)
+    ]
     return rows, columns, kept, seed
 
 
@@ -97,7 +107,8 @@ def test_fused_equals_reference(program):
         mx.eval(expected)
     growth = 4.0 ** min(len(program[2]), 6)
     for ours, theirs in zip(fused, expected, strict=True):
-        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
         good, off = close(ours, theirs, growth * max(1, program[1]) ** 0.5)
         assert good, np.argwhere(off)[:3]
 
@@ -105,7 +116,7 @@ def test_fused_equals_reference(program):
 @SETTINGS
 @given(programs())
 def test_fused_equals_one_op_at_a_time_bit_by_bit(program):
-    """Evaluating after every instruction stores what the tape keeps in its slots: float32 results are the same bits."""
+    """Evaluating after every instruction stores what a tape keeps in its slots: the same bits."""
     leaves = leaves_of(program)
     fused = run(program, leaves)
     mx.eval(fused[-1])
@@ -113,7 +124,11 @@ def test_fused_equals_one_op_at_a_time_bit_by_bit(program):
     stepwise = list(leaves)
     for step in steps:
         before = len(stepwise)
-        stepwise += run((rows, columns, [step], seed), stepwise)[-1:] if _appends(step, stepwise, rows, columns) else []
+        stepwise += (
+            run((rows, columns, [step], seed), stepwise)[-1:]
+            if _appends(step, stepwise, rows, columns)
+            else []
+        )
         mx.eval(stepwise[before:])
     one = stepwise[len(leaves) :] or stepwise
     assert np.array_equal(np.asarray(fused[-1]), np.asarray(one[-1]), equal_nan=True)

@@ -48,7 +48,10 @@ def test_scalar_promotion(name: str) -> None:
     f = getattr(mx, name)
     assert PROMOTION["scalars"] == list(SCALARS)
     for left, dtype, want in zip(ones(), DTYPES, PROMOTION["scalar"][name], strict=True):
-        assert compare(list(SCALARS), lambda right, left=left: f(left, right), list(SCALARS.values()), want) == [], dtype
+        assert (
+            compare(list(SCALARS), lambda right, left=left: f(left, right), list(SCALARS.values()), want)
+            == []
+        ), dtype
 
 
 @pytest.mark.parametrize("name", PROMOTION["unary"])

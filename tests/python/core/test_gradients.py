@@ -7,17 +7,23 @@ import pytest
 EPS = np.finfo(np.float64).eps
 STEP = EPS ** (1 / 3)  # balances truncation and rounding of a central difference
 
+AROUND_ZERO = ["negative", "square", "sin", "arctan", "arcsinh", "sigmoid"]
+SMALL = ["exp", "expm1", "sinh", "cosh", "tanh", "erf"]
+POSITIVE = ["rsqrt", "reciprocal", "log", "log2", "log10", "sqrt", "abs"]
+UNIT = ["tan", "arcsin", "arccos", "arctanh", "erfinv"]
 UNARY = {
-    "negative": (-3, 3), "abs": (0.2, 3), "square": (-3, 3), "sqrt": (0.2, 3), "rsqrt": (0.3, 3),
-    "reciprocal": (0.3, 3), "exp": (-2, 2), "expm1": (-2, 2), "log": (0.3, 3), "log2": (0.3, 3), "log10": (0.3, 3),
-    "log1p": (-0.5, 3), "sin": (-3, 3), "cos": (-3, 3), "tan": (-1, 1), "arcsin": (-0.8, 0.8), "arccos": (-0.8, 0.8),
-    "arctan": (-3, 3), "sinh": (-2, 2), "cosh": (-2, 2), "tanh": (-2, 2), "arcsinh": (-3, 3), "arccosh": (1.3, 3),
-    "arctanh": (-0.8, 0.8), "erf": (-2, 2), "erfinv": (-0.8, 0.8), "sigmoid": (-3, 3),
-}  # fmt: skip
+    **dict.fromkeys([*AROUND_ZERO, "cos"], (-3, 3)),
+    **dict.fromkeys(SMALL, (-2, 2)),
+    **dict.fromkeys(POSITIVE, (0.3, 3)),
+    **dict.fromkeys(UNIT, (-0.8, 0.8)),
+    "log1p": (-0.5, 3),
+    "arccosh": (1.3, 3),
+}
 BINARY = {
-    "add": (-3, 3), "subtract": (-3, 3), "multiply": (-3, 3), "divide": (0.4, 3), "power": (0.4, 2),
-    "maximum": (-3, 3), "minimum": (-3, 3), "logaddexp": (-3, 3), "arctan2": (0.3, 3), "remainder": (0.4, 3),
-}  # fmt: skip
+    **dict.fromkeys(["add", "subtract", "multiply", "maximum", "minimum", "logaddexp"], (-3, 3)),
+    **dict.fromkeys(["divide", "arctan2", "remainder"], (0.4, 3)),
+    "power": (0.4, 2),
+}
 
 
 def draw(rng, low, high, *shape):
@@ -165,7 +171,9 @@ def test_attention_gradients_match_the_plain_form():
         scores = mx.where(mx.tril(mx.ones((5, 5))) > 0, scores, -mx.inf)
         return ((mx.softmax(scores, axis=-1) @ v) * weights).sum()
 
-    for ours, theirs in zip(mx.grad(fast, (0, 1, 2))(q, k, v), mx.grad(plain, (0, 1, 2))(q, k, v), strict=True):
+    for ours, theirs in zip(
+        mx.grad(fast, (0, 1, 2))(q, k, v), mx.grad(plain, (0, 1, 2))(q, k, v), strict=True
+    ):
         a, b = np.array(ours), np.array(theirs)
         assert np.abs(a - b).max() <= 64 * np.finfo(np.float32).eps * np.abs(b).max()
 
@@ -182,7 +190,9 @@ def test_quantized_matmul_gradients():
     def dense(x, s, b):
         return ((x @ mx.dequantize(w, s, b, group_size=32, bits=4).T) * weights).sum()
 
-    for ours, theirs in zip(mx.grad(quantized, (0, 1, 2))(x, s, b), mx.grad(dense, (0, 1, 2))(x, s, b), strict=True):
+    for ours, theirs in zip(
+        mx.grad(quantized, (0, 1, 2))(x, s, b), mx.grad(dense, (0, 1, 2))(x, s, b), strict=True
+    ):
         a, e = np.array(ours), np.array(theirs)
         assert np.abs(a - e).max() <= 64 * np.finfo(np.float32).eps * (1 + np.abs(e).max())
 
@@ -211,13 +221,13 @@ def test_errors():
 
 
 def test_an_exception_of_the_function_passes_through():
-    class Mine(Exception):
+    class MineError(Exception):
         pass
 
     def f(x):
-        raise Mine("here")
+        raise MineError("here")
 
     for transform in (mx.grad, mx.value_and_grad, mx.vmap, mx.compile, mx.checkpoint):
-        with pytest.raises(Mine, match="here"):
+        with pytest.raises(MineError, match="here"):
             transform(f)(mx.array([1.0]))
     assert mx.grad(lambda x: x.sum())(mx.array([1.0])).item() == 1.0

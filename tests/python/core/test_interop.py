@@ -33,7 +33,12 @@ def test_round_trip(name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("numpy_dtype", "dtype"),
-    [(np.float64, mx.float32), (np.complex128, mx.complex64), (np.longlong, mx.int64), (np.float16, mx.float16)],
+    [
+        (np.float64, mx.float32),
+        (np.complex128, mx.complex64),
+        (np.longlong, mx.int64),
+        (np.float16, mx.float16),
+    ],
 )
 def test_default_dtypes(numpy_dtype: Any, dtype: mx.Dtype) -> None:
     assert mx.array(np.ones(2, numpy_dtype)).dtype == dtype
@@ -48,7 +53,13 @@ def test_float64_is_exact_on_request() -> None:
 
 def test_strided_sources() -> None:
     values = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    for source in (values.T, values[:, ::-1], values[::2, :, 1:3], np.broadcast_to(values[0], (5, 3, 4)), values[:, 1]):
+    for source in (
+        values.T,
+        values[:, ::-1],
+        values[::2, :, 1:3],
+        np.broadcast_to(values[0], (5, 3, 4)),
+        values[:, 1],
+    ):
         assert_same(mx.array(source), source)
     assert_same(mx.array(values.astype(np.complex128)[:, ::2]), values.astype(np.complex64)[:, ::2])
 

@@ -144,7 +144,7 @@ def test_errors(make, text):
 
 @needs("conv1d", "conv2d")
 @pytest.mark.parametrize(
-    "make, text",
+    ("make", "text"),
     [
         (lambda: nn.Conv1d(4, 8, 3)(mx.ones((5, 4))), r"\[Conv1d\] .* 3 axes, got shape \(5, 4\)"),
         (

@@ -221,9 +221,12 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   };
   set(OpId::Contiguous, [](const KernelCall& c) { copy(c.in[0], c.out[0]); });
   set(OpId::Concatenate, [](const KernelCall& c) { concatenate(c.in, c.out[0], c.as<AxisParams>().axis); });
-  set(OpId::SliceUpdate, [](const KernelCall& c) { reference::run_slice_update(c, copy); }, true);
-  set(OpId::Scatter, [](const KernelCall& c) { reference::run_scatter(c, copy); }, true);
-  set(OpId::ScatterAxis, [](const KernelCall& c) { reference::run_scatter_axis(c, copy); }, true);
+  set(
+      OpId::SliceUpdate, [](const KernelCall& c) { reference::run_slice_update(c, copy); }, true);
+  set(
+      OpId::Scatter, [](const KernelCall& c) { reference::run_scatter(c, copy); }, true);
+  set(
+      OpId::ScatterAxis, [](const KernelCall& c) { reference::run_scatter_axis(c, copy); }, true);
   set(OpId::Gather, run_gather);
   set(OpId::Matmul, run_matmul);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });

@@ -105,9 +105,12 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Concatenate, run_concatenate);
   set(OpId::Gather, run_gather);
   set(OpId::GatherAxis, run_gather_axis);
-  set(OpId::SliceUpdate, [](const KernelCall& c) { run_slice_update(c, copy); }, true);
-  set(OpId::Scatter, [](const KernelCall& c) { run_scatter(c, copy); }, true);
-  set(OpId::ScatterAxis, [](const KernelCall& c) { run_scatter_axis(c, copy); }, true);
+  set(
+      OpId::SliceUpdate, [](const KernelCall& c) { run_slice_update(c, copy); }, true);
+  set(
+      OpId::Scatter, [](const KernelCall& c) { run_scatter(c, copy); }, true);
+  set(
+      OpId::ScatterAxis, [](const KernelCall& c) { run_scatter_axis(c, copy); }, true);
   set(OpId::Matmul, run_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
   set(OpId::Sort, run_sort);
@@ -129,7 +132,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
 
 const Backend& reference_backend() {
   static const Backend b = [] {
-    Backend r{"reference", {}, reference_tile, reference_cast, reference_reduce, reference::copy, false, true};
+    Backend r{"reference", {},  reference_tile, reference_cast, reference_reduce, reference::copy,
+              false,       true};
     reference::fill_kernels(r.kernels);
     return r;
   }();

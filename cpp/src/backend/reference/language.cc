@@ -62,7 +62,9 @@ struct Attention {
   }
 
   int64_t row(int64_t b, int64_t h, int64_t l) const { return (b * heads + h) * length + l; }
-  int64_t key(int64_t b, int64_t h, int64_t s) const { return (b * kv_heads + h / (heads / kv_heads)) * keys + s; }
+  int64_t key(int64_t b, int64_t h, int64_t s) const {
+    return (b * kv_heads + h / (heads / kv_heads)) * keys + s;
+  }
 
   // Scores of one query row; -inf where masked.
   std::vector<double> scores(int64_t b, int64_t h, int64_t l) const {
@@ -70,7 +72,8 @@ struct Attention {
     for (int64_t s = 0; s < keys; ++s) {
       double dot = 0;
       for (int64_t d = 0; d < dim; ++d) {
-        dot += q[static_cast<size_t>(row(b, h, l) * dim + d)] * k[static_cast<size_t>(key(b, h, s) * dim + d)];
+        dot +=
+            q[static_cast<size_t>(row(b, h, l) * dim + d)] * k[static_cast<size_t>(key(b, h, s) * dim + d)];
       }
       dot *= static_cast<double>(p.scale);
       const auto m = static_cast<size_t>(row(b, h, l) * keys + s);
@@ -160,9 +163,9 @@ void run_rope(const KernelCall& c) {
     const double start = offset[offset.size() == 1 ? 0 : static_cast<size_t>(r / per_batch)];
     const double position = static_cast<double>(p.scale) * (static_cast<double>(r % length) + start);
     for (int64_t i = 0; i < half; ++i) {
-      const double turn = p.has_freqs
-                              ? position / freqs[static_cast<size_t>(i)]
-                              : position * std::pow(static_cast<double>(p.base), -2.0 * static_cast<double>(i) / p.dims);
+      const double turn = p.has_freqs ? position / freqs[static_cast<size_t>(i)]
+                                      : position * std::pow(static_cast<double>(p.base),
+                                                            -2.0 * static_cast<double>(i) / p.dims);
       const double cosine = std::cos(turn), sine = p.inverse ? -std::sin(turn) : std::sin(turn);
       double& a = x[static_cast<size_t>(r * width + (p.traditional ? 2 * i : i))];
       double& b = x[static_cast<size_t>(r * width + (p.traditional ? 2 * i + 1 : i + half))];
@@ -176,7 +179,8 @@ void run_rope(const KernelCall& c) {
 
 void run_attention(const KernelCall& c) {
   const Attention a(c);
-  std::vector<double> out(static_cast<size_t>(c.out[0].size()), 0.0), lse(static_cast<size_t>(c.out[1].size()));
+  std::vector<double> out(static_cast<size_t>(c.out[0].size()), 0.0),
+      lse(static_cast<size_t>(c.out[1].size()));
   a.each_row([&](int64_t b, int64_t h, int64_t l) {
     const std::vector<double> x = a.scores(b, h, l);
     const double total = lse[static_cast<size_t>(a.row(b, h, l))] = a.log_sum(x, h);
@@ -196,14 +200,16 @@ void run_attention(const KernelCall& c) {
 void run_attention_backward(const KernelCall& c) {
   const Attention a(c);
   const size_t n = c.in.size();
-  const std::vector<double> out = to_double(c.in[n - 3]), lse = to_double(c.in[n - 2]), dout = to_double(c.in[n - 1]);
+  const std::vector<double> out = to_double(c.in[n - 3]), lse = to_double(c.in[n - 2]),
+                            dout = to_double(c.in[n - 1]);
   std::vector<double> dq(a.q.size(), 0.0), dk(a.k.size(), 0.0), dv(a.v.size(), 0.0);
   a.each_row([&](int64_t b, int64_t h, int64_t l) {
     const int64_t r = a.row(b, h, l);
     const std::vector<double> x = a.scores(b, h, l);
     double correction = 0;
     for (int64_t d = 0; d < a.value_dim; ++d) {
-      correction += out[static_cast<size_t>(r * a.value_dim + d)] * dout[static_cast<size_t>(r * a.value_dim + d)];
+      correction +=
+          out[static_cast<size_t>(r * a.value_dim + d)] * dout[static_cast<size_t>(r * a.value_dim + d)];
     }
     for (int64_t s = 0; s < a.keys; ++s) {
       const int64_t kr = a.key(b, h, s);

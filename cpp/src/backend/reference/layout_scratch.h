@@ -6,8 +6,8 @@
 
 namespace lamina {
 
-// Uninitialized 64-byte aligned working space for n elements of trivially copyable T, from the array allocator: counted,
-// cached, and under its limits. Throws OutOfMemory.
+// Uninitialized 64-byte aligned working space for n elements of trivially copyable T, from the array
+// allocator: counted, cached, and under its limits. Throws OutOfMemory.
 template <class T>
 class Scratch {
  public:

@@ -7,7 +7,6 @@
 
 namespace lamina::reference {
 
-
 // Index rules and errors as in gather.h; all indices are checked before anything is written. `out` already
 // holds the values to update and has no two indices for one element. Duplicates: updates apply in row-major
 // order of the indices (so kSet keeps the last), whatever the thread count.
