@@ -25,9 +25,11 @@ std::string processor_name(const std::string& architecture) {
 
 void add_device_info(const Scope& core) {
   def(core, "device_info(d: None | Device | DeviceType = None) -> dict[str, str | int]",
-      "What there is to know of a device: its name and architecture, the SIMD target of the kernels in use, the "
+      "What there is to know of a device: its name and architecture, the SIMD target of the kernels in use, "
+      "the "
       "threads that work on one operation, and the bytes of memory that the process may use.\n"
-      "@d The device; the default one by default.\n@raises ValueError Where this machine or build has no such device.\n"
+      "@d The device; the default one by default.\n@raises ValueError Where this machine or build has no "
+      "such device.\n"
       ">>> sorted(mx.device_info())\n['architecture', 'device_name', 'memory_size', 'simd', 'threads']\n",
       [](Any any) {
         if (any.object != Py_None) {

@@ -40,7 +40,21 @@ StreamOrDevice: TypeAlias = Stream | ThreadLocalStream | Device | DeviceType | N
 _Operand: TypeAlias = array | scalar | numpy.ndarray | numpy.generic
 '''
 
-BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
+BINARY = (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+)
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 UNARY = ("neg", "pos", "abs", "invert")
 CONVERSIONS = {"bool": "bool", "int": "int", "float": "_float", "index": "int", "len": "int", "hash": "int"}
@@ -93,7 +107,11 @@ def defined(name: str, signature: str, doc: str, indent: str, decorator: str = "
 
 def operators() -> list[str]:
     """The operators of ``array``."""
-    out = [f"def __{n}__(self, other: _Operand, /) -> array: ..." for op in BINARY for n in (op, f"r{op}", f"i{op}")]
+    out = [
+        f"def __{n}__(self, other: _Operand, /) -> array: ..."
+        for op in BINARY
+        for n in (op, f"r{op}", f"i{op}")
+    ]
     for op in COMPARISONS:
         override = "  # type: ignore[override]" if op in ("eq", "ne") else ""
         out.append(f"def __{op}__(self, other: Any, /) -> array: ...{override}")

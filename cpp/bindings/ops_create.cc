@@ -122,7 +122,8 @@ Array range_of(const Any& start_any, const Any& stop_any, const Any& step_any, s
 
 void add_ranges(const Scope& core) {
   def(core,
-      "arange(start: None | int | float = None, stop: None | int | float = None, step: None | int | float = None, "
+      "arange(start: None | int | float = None, stop: None | int | float = None, step: None | int | float = "
+      "None, "
       "dtype: "
       "Dtype | None = None, *, stream: StreamOrDevice = None) -> array",
       "Evenly spaced values from `start` up to, but without, `stop`; `arange(stop)` begins at 0.\n"

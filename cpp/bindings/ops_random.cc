@@ -7,8 +7,8 @@ namespace {
 
 using Key = std::optional<Array>;
 
-// `random.state`: a list that holds the key of the implicit sequence, so that compile and trees of saved state can
-// capture it like any other list of arrays.
+// `random.state`: a list that holds the key of the implicit sequence, so that compile and trees of saved
+// state can capture it like any other list of arrays.
 PyObject* state_list = nullptr;
 
 void store_state() {
@@ -108,7 +108,9 @@ void add_distributions(const Scope& random) {
       "@shape Shape of the result; the bounds' by default.\n>>> mx.random.truncated_normal(-1, 1, "
       "(3,)).shape\n(3,)\n",
       [](const Array& lower, const Array& upper, const std::optional<Shape>& shape, std::optional<Dtype> t,
-         const Key& key) { return random::truncated_normal(lower, upper, shape, or_float(t), key_or_next(key)); });
+         const Key& key) {
+        return random::truncated_normal(lower, upper, shape, or_float(t), key_or_next(key));
+      });
   def(random,
       "gumbel(shape: Sequence[int] = (), dtype: Dtype | None = float32, key: array | None = None, stream: "
       "StreamOrDevice "
@@ -149,7 +151,8 @@ void add_choices(const Scope& random) {
       ">>> mx.sort(mx.random.permutation(3)).tolist()\n[0, 1, 2]\n",
       [](Any x, int64_t axis, const Key& key) {
         if (!is_array(x.object)) {
-          if (const std::optional<int64_t> n = as_integer(x.object)) return random::permutation(*n, key_or_next(key));
+          if (const std::optional<int64_t> n = as_integer(x.object))
+            return random::permutation(*n, key_or_next(key));
         }
         const std::optional<Array> a = as_array(x.object);
         if (!a) x.wrong();

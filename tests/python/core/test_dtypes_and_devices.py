@@ -77,7 +77,9 @@ def test_categories() -> None:
     ids=str,
 )
 def test_isdtype(kind: object, names: list[str]) -> None:
-    assert [n for n in NUMPY_DTYPES if mx.isdtype(getattr(mx, n), kind)] == [n for n in NUMPY_DTYPES if n in names]
+    assert [n for n in NUMPY_DTYPES if mx.isdtype(getattr(mx, n), kind)] == [
+        n for n in NUMPY_DTYPES if n in names
+    ]
 
 
 def test_isdtype_of_an_unknown_kind() -> None:
@@ -118,13 +120,13 @@ def test_devices() -> None:
         lambda: mx.device_info(mx.gpu),
     ],
 )
-def test_devices_that_are_not_there(call) -> None:  # noqa: ANN001
+def test_devices_that_are_not_there(call) -> None:
     with pytest.raises(ValueError, match="is not available"):
         call()
 
 
 def test_wrong_types_for_devices() -> None:
-    with pytest.raises(TypeError, match="set_default_device.*wants Device | DeviceType, got str"):
+    with pytest.raises(TypeError, match=r"set_default_device.*wants Device \| DeviceType, got str"):
         mx.set_default_device("cpu")
     with pytest.raises(TypeError, match="argument 'stream' wants StreamOrDevice, got int"):
         mx.add(1, 2, stream=1)

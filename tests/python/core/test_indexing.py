@@ -298,7 +298,9 @@ def test_random_expressions(case: tuple[tuple[int, ...], Any]) -> None:
     assert_same(mx.array(values).at[index].add(mx.array(new)), summed)
 
 
-@pytest.mark.parametrize("index", [(slice(None, None, -1), [1, 0]), ([0, 1], slice(None)), (slice(1, None), 0)], ids=repr)
+@pytest.mark.parametrize(
+    "index", [(slice(None, None, -1), [1, 0]), ([0, 1], slice(None)), (slice(1, None), 0)], ids=repr
+)
 def test_layouts(index: Any) -> None:
     values = np.arange(9, dtype=np.float32).reshape(3, 3)
     for a, twin in ((mx.array(values).T, values.T), (mx.array(values)[::-1], values[::-1])):

@@ -6,6 +6,7 @@ import array as std_array
 import copy
 import ctypes
 import gc
+import hashlib
 import mmap
 import pickle
 import threading
@@ -33,7 +34,12 @@ def test_round_trip(name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("numpy_dtype", "dtype"),
-    [(np.float64, mx.float32), (np.complex128, mx.complex64), (np.longlong, mx.int64), (np.float16, mx.float16)],
+    [
+        (np.float64, mx.float32),
+        (np.complex128, mx.complex64),
+        (np.longlong, mx.int64),
+        (np.float16, mx.float16),
+    ],
 )
 def test_default_dtypes(numpy_dtype: Any, dtype: mx.Dtype) -> None:
     assert mx.array(np.ones(2, numpy_dtype)).dtype == dtype
@@ -48,7 +54,13 @@ def test_float64_is_exact_on_request() -> None:
 
 def test_strided_sources() -> None:
     values = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    for source in (values.T, values[:, ::-1], values[::2, :, 1:3], np.broadcast_to(values[0], (5, 3, 4)), values[:, 1]):
+    for source in (
+        values.T,
+        values[:, ::-1],
+        values[::2, :, 1:3],
+        np.broadcast_to(values[0], (5, 3, 4)),
+        values[:, 1],
+    ):
         assert_same(mx.array(source), source)
     assert_same(mx.array(values.astype(np.complex128)[:, ::2]), values.astype(np.complex64)[:, ::2])
 
@@ -85,13 +97,8 @@ def test_broadcast_memory_is_read_only() -> None:
     out = np.asarray(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
     assert out.strides[0] == 0
     assert not out.flags.writeable
-    with pytest.raises(BufferError, match="read-only"):
-        memoryview_writable(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
-
-
-def memoryview_writable(a: mx.array) -> None:
-    """Ask for a writable buffer, as a C function would."""
-    ctypes.c_char.from_buffer(a)
+    with pytest.raises(TypeError, match="not writable"):
+        ctypes.c_char.from_buffer(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
 
 
 def test_buffer_keeps_the_memory_alive() -> None:
@@ -121,7 +128,8 @@ def test_buffer_flags() -> None:
     assert memoryview(a).c_contiguous
     assert memoryview(a.T).f_contiguous
     with pytest.raises(BufferError, match="not row-contiguous"):
-        ctypes.c_char.from_buffer(a.T)
+        hashlib.sha256(a.T)
+    assert hashlib.sha256(a).digest() == hashlib.sha256(bytes(a)).digest()
     with pytest.raises(BufferError, match="bfloat16"):
         memoryview(mx.zeros(2, mx.bfloat16))
 
@@ -405,5 +413,5 @@ def test_numpy_functions_take_arrays() -> None:
     a = mx.array([1.0, 4.0])
     assert np.sqrt(a).tolist() == [1, 2]
     assert np.concatenate([a, a]).shape == (4,)
-    assert float(np.mean(a)) == 2.5
+    assert float(np.dot(a, a)) == 17
     np.testing.assert_array_equal(a, np.array([1, 4], np.float32))
