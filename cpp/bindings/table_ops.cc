@@ -119,9 +119,9 @@ bool by_position_only(std::string_view name) {
 
 std::string unary_signature(std::string_view name) {
   const bool keyword = name.substr(0, 2) == "is" || name == "bitwise_invert";
-  const char* parameters = keyword               ? "a: array, stream"
-                           : name == "conjugate" ? "a: array, *, stream"
-                                                 : "a: array, /, *, stream";
+  const char* parameters = keyword               ? "a: scalar | array, stream"
+                           : name == "conjugate" ? "a: scalar | array, *, stream"
+                                                 : "a: scalar | array, /, *, stream";
   return fmt::format("{}({}: StreamOrDevice = None) -> array", name, parameters);
 }
 

@@ -1,4 +1,4 @@
-"""Write promotion.json and printing.json: what MLX gives for our own cases.
+"""Write promotion.json, printing.json and random.json: what MLX gives for our own cases.
 
 Run with an interpreter that has the ``mlx`` wheel: ``python tests/golden/make_core.py``. The files are
 part of the repository, so that the tests need no ``mlx``.
@@ -154,6 +154,30 @@ PRINTED_WITH_PRECISION = (
 )
 
 
+KEYED = (
+    "mx.random.split(mx.random.key(0), 3)",
+    "mx.random.split(mx.random.key(2**40 + 7))",
+    "mx.random.uniform(shape=(7,), key=mx.random.key(0))",
+    "mx.random.uniform(-2, 5, (2, 3), key=mx.random.key(1))",
+    "mx.random.uniform(shape=(5,), dtype=mx.float16, key=mx.random.key(2))",
+    "mx.random.uniform(shape=(5,), dtype=mx.bfloat16, key=mx.random.key(2))",
+    "mx.random.normal((7,), key=mx.random.key(0))",
+    "mx.random.normal((2, 3), loc=1.0, scale=0.5, key=mx.random.key(3))",
+    "mx.random.normal((5,), mx.float16, key=mx.random.key(4))",
+    "mx.random.randint(0, 10, (9,), key=mx.random.key(0))",
+    "mx.random.randint(-5, 5, (2, 4), mx.int64, key=mx.random.key(6))",
+    "mx.random.bernoulli(0.3, (9,), key=mx.random.key(0))",
+    "mx.random.truncated_normal(-1.0, 1.0, (7,), key=mx.random.key(0))",
+    "mx.random.gumbel((7,), key=mx.random.key(0))",
+    "mx.random.laplace((7,), key=mx.random.key(0))",
+    "mx.random.laplace((4,), loc=1.0, scale=2.0, key=mx.random.key(9))",
+    "mx.random.categorical(mx.arange(12).reshape(3, 4) / 4, key=mx.random.key(0))",
+    "mx.random.categorical(mx.zeros((2, 5)), num_samples=3, key=mx.random.key(1))",
+    "mx.random.permutation(9, key=mx.random.key(0))",
+    "mx.random.permutation(mx.arange(6).reshape(3, 2), key=mx.random.key(5))",
+)
+
+
 def short(dtype: object) -> str:
     """'float32' of mlx.core.float32."""
     return str(dtype).rpartition(".")[2]
@@ -199,9 +223,24 @@ def printing() -> dict[str, list[list[object]]]:
     return {"plain": plain, "precise": precise}
 
 
+def random_numbers() -> list[dict[str, object]]:
+    """Expressions with a key, and the values they give in row-major order."""
+    cases = []
+    for source in KEYED:
+        value = eval(source, {"mx": mx})
+        wide = value.astype(mx.float64) if mx.issubdtype(value.dtype, mx.floating) else value
+        flat = wide.reshape(-1).tolist()
+        cases.append({"source": source, "dtype": short(value.dtype), "shape": value.shape, "values": flat})
+    return cases
+
+
 def main() -> None:
-    """Write both files."""
-    for name, content in {"promotion": promotion(), "printing": printing()}.items():
+    """Write the files."""
+    for name, content in {
+        "promotion": promotion(),
+        "printing": printing(),
+        "random": random_numbers(),
+    }.items():
         text = json.dumps(content, indent=1, sort_keys=True)
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
