@@ -92,7 +92,8 @@ void fill_view(Py_buffer* view, PyObject* self, int flags) {
   view->readonly = writable ? 0 : 1;
   view->itemsize = item;
   view->format = (flags & PyBUF_FORMAT) ? const_cast<char*>(format) : nullptr;
-  view->ndim = static_cast<int>(e->shape.size());
+  // Whoever asks for no shape gets the bytes in one row.
+  view->ndim = (flags & PyBUF_ND) ? static_cast<int>(e->shape.size()) : 1;
   view->shape = (flags & PyBUF_ND) ? e->shape.data() : nullptr;
   view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? e->strides.data() : nullptr;
   view->suboffsets = nullptr;

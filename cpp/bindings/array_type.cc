@@ -13,7 +13,9 @@ namespace lamina::bind {
 namespace {
 
 constexpr const char* kConstructor =
-    "array(val: scalar | list | tuple | DLPackCompatible | array, dtype: Dtype | None = None)";
+    "array(val: scalar | list | tuple | numpy.ndarray | numpy.generic | DLPackCompatible | array, dtype: "
+    "Dtype | None = "
+    "None)";
 constexpr const char* kDoc =
     "An n-dimensional array: lazy, of one dtype, immutable but for assignment to the Python object.\n\n"
     "Python numbers become bool, int32 (int64 where needed), float32 or complex64; NumPy's float64 becomes "
@@ -106,11 +108,11 @@ int contains_value(PyObject* self, PyObject* value) {
 py::object core_module() { return py::module_::import("lamina.core"); }
 
 void add_conversions_to_python(const Scope& type) {
-  def(type, "item(self) -> bool | int | float | complex",
+  def(type, "item(self) -> Any",
       "The one element as a Python number; evaluates.\n"
       "@raises ValueError Where the array has not exactly one element.\n>>> mx.array([5]).item()\n5\n",
       [](PyObject* self) { return array_item(value_of(self)); });
-  def(type, "tolist(self) -> list | bool | int | float | complex",
+  def(type, "tolist(self) -> Any",
       "Nested lists of Python numbers, a number for a 0-d array; evaluates.\n>>> mx.array([[1, "
       "2]]).tolist()\n[[1, 2]]\n",
       [](PyObject* self) { return array_tolist(value_of(self)); });

@@ -35,12 +35,13 @@ Number read_integer(PyObject* o) {
     n.real = static_cast<double>(n.integer);
     return n;
   }
-  n.real = PyLong_AsDouble(index.ptr());
-  if (n.real == -1 && PyErr_Occurred()) throw py::error_already_set();
-  if (n.real < 0 || n.real >= 0x1p64) {
+  const unsigned long long large = PyLong_AsUnsignedLongLong(index.ptr());
+  if (PyErr_Occurred()) {
+    PyErr_Clear();
     throw OverflowError("array(): the integer " + std::string(py::str(index)) + " does not fit 64 bits");
   }
-  n.integer = static_cast<int64_t>(PyLong_AsUnsignedLongLong(index.ptr()));
+  n.integer = static_cast<int64_t>(large);
+  n.real = static_cast<double>(large);
   return n;
 }
 

@@ -86,7 +86,7 @@ void add_device_types(const Scope& core) {
     }
     remember_property("DeviceType", names[i], "DeviceType", "");
   }
-  def(type, "__reduce__(self)", "What pickle needs: the name in the module.",
+  def(type, "__reduce__(self) -> str | tuple", "What pickle needs: the name in the module.",
       [](PyObject* s) { return std::string(Box<DeviceType>::of(s) == DeviceType::kCpu ? "cpu" : "gpu"); });
 
   const Scope device = define_box<Device>(core, "lamina.core.Device",

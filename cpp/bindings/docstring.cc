@@ -32,6 +32,12 @@ const std::map<std::string_view, std::string_view>& glossary() {
       {"equal_nan", "Whether NaN equals NaN."},
       {"group_size", "Elements of the last axis that share a scale; 64 by default."},
       {"bits", "Bits of a packed element; 4 by default."},
+      {"arrays", "Input arrays."},
+      {"arys", "Input arrays."},
+      {"arr", "The array."},
+      {"arrays_and_dtypes", "Arrays and dtypes."},
+      {"args", "Positional arguments."},
+      {"kwargs", "Keyword arguments."},
       {"self", "The array."},
   };
   return words;

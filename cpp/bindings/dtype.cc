@@ -50,7 +50,7 @@ void add_categories(const Scope& core) {
     if (PyObject_SetAttrString(core.object, c.name, object.ptr()) < 0) throw py::error_already_set();
     remember_property("DtypeCategory", c.name, "DtypeCategory", "");
   }
-  def(type, "__reduce__(self)", "What pickle needs.", [](PyObject* self) {
+  def(type, "__reduce__(self) -> str | tuple", "What pickle needs.", [](PyObject* self) {
     return py::make_tuple(py::module_::import("builtins").attr("getattr"),
                           py::make_tuple(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(self))),
                                          std::string(Box<Category>::of(self).name)));
@@ -240,7 +240,7 @@ void add_dtypes(const Scope& core) {
       throw py::error_already_set();
   }
   def_property(type, "size: int", "Bytes of one element.", [](PyObject* s) { return itemsize(dtype_of(s)); });
-  def(type, "__reduce__(self)", "What pickle needs: the dtype's name.",
+  def(type, "__reduce__(self) -> str | tuple", "What pickle needs: the dtype's name.",
       [](PyObject* self) { return owned(PyUnicode_FromString(python_name(dtype_of(self)))); });
   add_categories(core);
   add_infos(core);

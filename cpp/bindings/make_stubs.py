@@ -20,7 +20,7 @@ HEADER = '''"""{doc}"""
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import numpy
 
@@ -30,10 +30,9 @@ R = TypeVar("R")
 class DLPackCompatible(Protocol):
     """An object of the DLPack protocol."""
 
-    def __dlpack__(self, **kwargs: Any) -> object: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
-_float: TypeAlias = float
 scalar: TypeAlias = bool | int | float | complex
 file: TypeAlias = BinaryIO
 StreamOrDevice: TypeAlias = Stream | ThreadLocalStream | Device | DeviceType | None
@@ -57,7 +56,7 @@ BINARY = (
 )
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 UNARY = ("neg", "pos", "abs", "invert")
-CONVERSIONS = {"bool": "bool", "int": "int", "float": "_float", "index": "int", "len": "int", "hash": "int"}
+CONVERSIONS = {"bool": "bool", "int": "int", "float": "float", "index": "int", "len": "int", "hash": "int"}
 
 OTHER_SLOTS = {
     "array": [
@@ -73,6 +72,22 @@ OTHER_SLOTS = {
         "def __iter__(self) -> Iterator[array]: ...",
         "def __next__(self) -> array: ...",
     ],
+}
+
+# Functions whose result depends on which arguments there are.
+ONE_OR_MORE = (
+    "(a: array, /, *, stream: StreamOrDevice = None) -> array",
+    "(*arys: array, stream: StreamOrDevice = None) -> list[array]",
+)
+OVERLOADS = {
+    "where": (
+        "(condition: scalar | array, /) -> tuple[array, ...]",
+        "(condition: scalar | array, x: scalar | array, y: scalar | array, /, *, "
+        "stream: StreamOrDevice = None) -> array",
+    ),
+    "atleast_1d": ONE_OR_MORE,
+    "atleast_2d": ONE_OR_MORE,
+    "atleast_3d": ONE_OR_MORE,
 }
 
 
@@ -168,7 +183,12 @@ def stub(module: ModuleType) -> str:
         if not known and not name.startswith("__"):
             parts.append(f"{name}: {value_type(value)}\n")
     parts.append("__version__: str\n")
-    parts += [defined(n, s, d, "") for n, s, d in functions["lamina.core"] if not n.startswith("__")]
+    for name, signature, doc in functions["lamina.core"]:
+        variants = OVERLOADS.get(name)
+        if variants is None:
+            parts.append(defined(name, signature, doc, ""))
+        else:
+            parts += [defined(name, name + v, doc, "", "@overload") for v in variants]
     for name, value in members:
         if isinstance(value, ModuleType):
             parts.append(submodule_text(name, value, functions[f"lamina.core.{name}"]))
@@ -190,7 +210,11 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2:
         print("make_stubs.py wants MODULE_FILE and STUB_FILE", file=sys.stderr)
         return 2
-    Path(arguments[1]).write_text(stub(load(arguments[0])), encoding="utf-8")
+    target = Path(arguments[1])
+    target.write_text(stub(load(arguments[0])), encoding="utf-8")
+    # A folder of stubs hides the package of that name from type checkers unless it stands for all of it.
+    if not (target.parent / "__init__.py").exists():
+        (target.parent / "__init__.pyi").write_text("__version__: str\n", encoding="utf-8")
     return 0
 
 

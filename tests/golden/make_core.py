@@ -1,7 +1,7 @@
-"""Write promotion.json and printing.json: what MLX gives for our own cases.
+"""Write promotion.json, printing.json and random.json: what MLX gives for our own cases.
 
-Run with an interpreter that has the ``mlx`` wheel: ``python tests/golden/make_core.py``. The files are part of the
-repository, so that the tests need no ``mlx``.
+Run with an interpreter that has the ``mlx`` wheel: ``python tests/golden/make_core.py``. The files are
+part of the repository, so that the tests need no ``mlx``.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ mx.array([0.1, 1 / 3], mx.float16)
 mx.array([0.1, 1 / 3], mx.bfloat16)
 mx.array([0.1, 1 / 3], mx.float64)
 mx.array([1 + 2j, -1 - 0.5j, 1j])
-mx.array([complex("nan"), complex("inf"), 1 - 1j * float("inf")])
+mx.array([complex("nan"), complex("inf"), complex("1-infj")])
 mx.array([-128, 127], mx.int8)
 mx.array([255, 65], mx.uint8)
 mx.array([2**63 - 1, -(2**63)], mx.int64)
@@ -154,6 +154,30 @@ PRINTED_WITH_PRECISION = (
 )
 
 
+KEYED = (
+    "mx.random.split(mx.random.key(0), 3)",
+    "mx.random.split(mx.random.key(2**40 + 7))",
+    "mx.random.uniform(shape=(7,), key=mx.random.key(0))",
+    "mx.random.uniform(-2, 5, (2, 3), key=mx.random.key(1))",
+    "mx.random.uniform(shape=(5,), dtype=mx.float16, key=mx.random.key(2))",
+    "mx.random.uniform(shape=(5,), dtype=mx.bfloat16, key=mx.random.key(2))",
+    "mx.random.normal((7,), key=mx.random.key(0))",
+    "mx.random.normal((2, 3), loc=1.0, scale=0.5, key=mx.random.key(3))",
+    "mx.random.normal((5,), mx.float16, key=mx.random.key(4))",
+    "mx.random.randint(0, 10, (9,), key=mx.random.key(0))",
+    "mx.random.randint(-5, 5, (2, 4), mx.int64, key=mx.random.key(6))",
+    "mx.random.bernoulli(0.3, (9,), key=mx.random.key(0))",
+    "mx.random.truncated_normal(-1.0, 1.0, (7,), key=mx.random.key(0))",
+    "mx.random.gumbel((7,), key=mx.random.key(0))",
+    "mx.random.laplace((7,), key=mx.random.key(0))",
+    "mx.random.laplace((4,), loc=1.0, scale=2.0, key=mx.random.key(9))",
+    "mx.random.categorical(mx.arange(12).reshape(3, 4) / 4, key=mx.random.key(0))",
+    "mx.random.categorical(mx.zeros((2, 5)), num_samples=3, key=mx.random.key(1))",
+    "mx.random.permutation(9, key=mx.random.key(0))",
+    "mx.random.permutation(mx.arange(6).reshape(3, 2), key=mx.random.key(5))",
+)
+
+
 def short(dtype: object) -> str:
     """'float32' of mlx.core.float32."""
     return str(dtype).rpartition(".")[2]
@@ -168,7 +192,7 @@ def dtype_or_error(call: Callable[[], mx.array]) -> str:
 
 
 def promotion() -> dict[str, object]:
-    """Dtypes of results: by family and function one row of names for each left operand, in the order of DTYPES."""
+    """Dtypes of results: by family and function a row of names for each left operand."""
     ones = [mx.ones((2,)).astype(getattr(mx, t)) for t in DTYPES]
 
     def row(name: str, left: mx.array, rights: list[object]) -> str:
@@ -199,9 +223,24 @@ def printing() -> dict[str, list[list[object]]]:
     return {"plain": plain, "precise": precise}
 
 
+def random_numbers() -> list[dict[str, object]]:
+    """Expressions with a key, and the values they give in row-major order."""
+    cases = []
+    for source in KEYED:
+        value = eval(source, {"mx": mx})
+        wide = value.astype(mx.float64) if mx.issubdtype(value.dtype, mx.floating) else value
+        flat = wide.reshape(-1).tolist()
+        cases.append({"source": source, "dtype": short(value.dtype), "shape": value.shape, "values": flat})
+    return cases
+
+
 def main() -> None:
-    """Write both files."""
-    for name, content in {"promotion": promotion(), "printing": printing()}.items():
+    """Write the files."""
+    for name, content in {
+        "promotion": promotion(),
+        "printing": printing(),
+        "random": random_numbers(),
+    }.items():
         text = json.dumps(content, indent=1, sort_keys=True)
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 

@@ -193,7 +193,7 @@ Array laplace(const Shape& shape, Dtype dtype, double loc, double scale, const s
   const double edge = std::nextafter(-1.0f, 0.0f);
   const Dtype t = promote(dtype, Dtype::kFloat32);
   const Array u = uniform(Array(edge, t), Array(1.0, t), shape, t, key);
-  const Array standard = negative(multiply(sign(u), log1p(negative(abs(u)))));
+  const Array standard = multiply(sign(u), log1p(negative(abs(u))));
   return astype(add(multiply(standard, constant(scale, t)), constant(loc, t)), dtype);
 }
 

@@ -17,22 +17,20 @@ NUMPY_DTYPES: dict[str, Any] = {
     "bool_": np.bool_,
     **{
         name: getattr(np, name)
-        for name in (
-            [
-                "uint8",
-                "uint16",
-                "uint32",
-                "uint64",
-                "int8",
-                "int16",
-                "int32",
-                "int64",
-                "float16",
-                "float32",
-                "float64",
-                "complex64",
-            ]
-        )
+        for name in [
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "float16",
+            "float32",
+            "float64",
+            "complex64",
+        ]
     },
     "bfloat16": ml_dtypes.bfloat16,
 }

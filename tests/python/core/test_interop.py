@@ -6,6 +6,7 @@ import array as std_array
 import copy
 import ctypes
 import gc
+import hashlib
 import mmap
 import pickle
 import threading
@@ -96,13 +97,8 @@ def test_broadcast_memory_is_read_only() -> None:
     out = np.asarray(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
     assert out.strides[0] == 0
     assert not out.flags.writeable
-    with pytest.raises(BufferError, match="read-only"):
-        memoryview_writable(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
-
-
-def memoryview_writable(a: mx.array) -> None:
-    """Ask for a writable buffer, as a C function would."""
-    ctypes.c_char.from_buffer(a)
+    with pytest.raises(TypeError, match="not writable"):
+        ctypes.c_char.from_buffer(mx.broadcast_to(mx.array([1.0, 2.0]), (3, 2)))
 
 
 def test_buffer_keeps_the_memory_alive() -> None:
@@ -132,7 +128,8 @@ def test_buffer_flags() -> None:
     assert memoryview(a).c_contiguous
     assert memoryview(a.T).f_contiguous
     with pytest.raises(BufferError, match="not row-contiguous"):
-        ctypes.c_char.from_buffer(a.T)
+        hashlib.sha256(a.T)
+    assert hashlib.sha256(a).digest() == hashlib.sha256(bytes(a)).digest()
     with pytest.raises(BufferError, match="bfloat16"):
         memoryview(mx.zeros(2, mx.bfloat16))
 
@@ -416,5 +413,5 @@ def test_numpy_functions_take_arrays() -> None:
     a = mx.array([1.0, 4.0])
     assert np.sqrt(a).tolist() == [1, 2]
     assert np.concatenate([a, a]).shape == (4,)
-    assert float(np.mean(a)) == 2.5
+    assert float(np.dot(a, a)) == 17
     np.testing.assert_array_equal(a, np.array([1, 4], np.float32))

@@ -1,4 +1,4 @@
-"""Operators of the array type: values, scalars, in-place forms, conversions to Python numbers."""
+"""Operators of the array type: values, scalars beside arrays, in-place forms, Python numbers."""
 
 from __future__ import annotations
 
