@@ -24,6 +24,7 @@ struct View {
   }
   // True where the elements lie in row-major order without gaps (axes of length 1 do not count).
   bool row_contiguous() const {
+    if (size() == 0) return true;
     int64_t step = 1;
     for (size_t i = shape.size(); i-- > 0;) {
       if (shape[i] != 1 && strides[i] != step) return false;

@@ -84,7 +84,7 @@ class Collector {
       return false;
     }
     if (n->op == OpId::Placeholder) {
-      fail<ValueError>("eval", "an array of a function being traced by compile has no value yet");
+      fail<ValueError>("eval", "an array inside a function being traced by compile or vmap has no value yet");
     }
     stack_.emplace_back(n, 0);
     return true;

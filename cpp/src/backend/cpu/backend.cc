@@ -111,10 +111,21 @@ bool packed_matrices(const View& v) {
   return true;
 }
 
+// Both step through their matrices alike along the leading axes.
+bool same_matrix_steps(const View& a, const View& b) {
+  const size_t n = a.shape.size();
+  const int64_t a_matrix = a.shape[n - 2] * a.shape[n - 1], b_matrix = b.shape[n - 2] * b.shape[n - 1];
+  for (size_t i = 0; i + 2 < n; ++i) {
+    if (a.shape[i] > 1 && a.strides[i] / a_matrix != b.strides[i] / b_matrix) return false;
+  }
+  return true;
+}
+
 void run_quantized_matmul(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
   if (c.out[0].size() == 0) return;
-  if (!packed_matrices(c.in[1]) || !packed_matrices(c.in[2]) || !packed_matrices(c.in[3])) {
+  const bool packed = packed_matrices(c.in[1]) && packed_matrices(c.in[2]) && packed_matrices(c.in[3]);
+  if (!packed || !same_matrix_steps(c.in[1], c.in[2]) || !same_matrix_steps(c.in[1], c.in[3])) {
     run_quantized_matmul_packed(c);
     return;
   }
