@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 
-import mpmath as mp
+import mpmath as mp  # pyright: ignore[reportMissingImports]
 from minimax import Function, fit, round_float32, round_float64
 
 

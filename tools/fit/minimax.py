@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import mpmath as mp
+import mpmath as mp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 mp.mp.dps = 50

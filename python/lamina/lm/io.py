@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lamina.core as mx
 import lamina.nn as nn
@@ -144,7 +144,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, mx.array], dict[str, str]]
     """Read one checked safetensors file; return its arrays and its metadata."""
     check_safetensors(path)
     try:
-        return mx.load(str(path), return_metadata=True)
+        return cast(tuple[dict[str, mx.array], dict[str, str]], mx.load(str(path), return_metadata=True))
     except (ValueError, RuntimeError, OSError) as e:
         raise CheckpointError(f"cannot load {path}: {e}") from e
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import lamina.core as mx
+from lamina.nn._core import core_function
 from lamina.nn.layers._check import ints_per_axis, last_axis, positive_int
 from lamina.nn.layers.base import Module
 
@@ -128,7 +129,9 @@ class Conv1d(_Conv):
     _axes = 1
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv1d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
+        y = core_function("conv1d")(
+            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
+        )
         return self._with_bias(y)
 
 
@@ -163,7 +166,9 @@ class Conv2d(_Conv):
     _axes = 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv2d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
+        y = core_function("conv2d")(
+            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
+        )
         return self._with_bias(y)
 
 
@@ -218,7 +223,9 @@ class Conv3d(_Convolution):
         return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv3d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation)
+        y = core_function("conv3d")(
+            self._checked(x), self["weight"], self.stride, self.padding, self.dilation
+        )
         return self._with_bias(y)
 
 
@@ -285,7 +292,7 @@ class ConvTranspose1d(_ConvTranspose):
     _axes = 1
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv_transpose1d(
+        y = core_function("conv_transpose1d")(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)
@@ -322,7 +329,7 @@ class ConvTranspose2d(_ConvTranspose):
     _axes = 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv_transpose2d(
+        y = core_function("conv_transpose2d")(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)
@@ -359,7 +366,7 @@ class ConvTranspose3d(_ConvTranspose):
     _axes = 3
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv_transpose3d(
+        y = core_function("conv_transpose3d")(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)

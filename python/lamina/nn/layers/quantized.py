@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+from lamina.nn._core import core_function
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 from lamina.utils import tree_map_with_path
@@ -360,7 +361,7 @@ class QQLinear(Module):
             self.quantize()
 
     def __call__(self, x: mx.array) -> mx.array:
-        return mx.qqmm(
+        return core_function("qqmm")(
             x,
             self["weight"],
             scales=self.get("scales"),

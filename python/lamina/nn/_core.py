@@ -1,0 +1,24 @@
+"""Functions of the core that this version may not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lamina.core as mx
+
+
+def core_function(name: str) -> Callable[..., Any]:
+    """Return ``mx.<name>`` ("linalg.qr" with its module).
+
+    Raises
+    ------
+    NotImplementedError
+        The core of this version has no such function.
+    """
+    found: Any = mx
+    for part in name.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise NotImplementedError(f"[nn] this version of lamina.core has no {name}")
+    return found
