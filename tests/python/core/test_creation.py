@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import NUMPY_DTYPES, assert_same
+from core.core_cases import NUMPY_DTYPES, assert_same
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from core_cases import NUMPY_DTYPES, assert_same
         ([[1, 2], (3, 4.5)], mx.float32),
         ([np.float32(1), 2], mx.float32),
     ],
-    ids=repr,
+    ids=lambda v: type(v).__name__ if type(v) is object else repr(v),
 )
 def test_default_dtypes(value: Any, dtype: mx.Dtype) -> None:
     a = mx.array(value)
@@ -60,7 +60,7 @@ def test_given_dtype(name: str) -> None:
 @pytest.mark.parametrize(
     ("value", "shape"),
     [([[]], (1, 0)), ([[], []], (2, 0)), ([[[1]], [[2]]], (2, 1, 1)), ((), (0,)), ([[[]]], (1, 1, 0))],
-    ids=repr,
+    ids=lambda v: type(v).__name__ if type(v) is object else repr(v),
 )
 def test_shapes_of_lists(value: Any, shape: tuple[int, ...]) -> None:
     assert mx.array(value).shape == shape
@@ -81,7 +81,7 @@ def test_arrays_inside_lists() -> None:
 @pytest.mark.parametrize(
     "value",
     [[[1, 2], [3]], [1, [2]], [[1], 2], [[[1]], [2]], [[], [[]]], [[], 1], [1, []], [[1, 2], [mx.array(1)]]],
-    ids=repr,
+    ids=lambda v: type(v).__name__ if type(v) is object else repr(v),
 )
 def test_uneven_lists(value: Any) -> None:
     with pytest.raises(ValueError, match=r"shape|length"):
@@ -89,7 +89,9 @@ def test_uneven_lists(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "a", [None], ["a"], {}, [[1, "x"]], object(), {1: 2}, range(3)], ids=repr
+    "value",
+    [None, "a", [None], ["a"], {}, [[1, "x"]], object(), {1: 2}, range(3)],
+    ids=lambda v: type(v).__name__ if type(v) is object else repr(v),
 )
 def test_values_that_are_no_numbers(value: Any) -> None:
     with pytest.raises(TypeError, match="array\\(\\)"):

@@ -8,7 +8,7 @@ import lamina.core as mx
 import ml_dtypes
 import numpy as np
 import pytest
-from core_cases import FLOATS, INTEGERS, NUMPY_DTYPES
+from core.core_cases import FLOATS, INTEGERS, NUMPY_DTYPES
 
 
 def test_dtypes_are_singletons() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import assert_same, layouts
+from core.core_cases import assert_same, layouts
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 M = np.array([[3, -1, 2], [0, 5, -4]], np.int32)

@@ -6,7 +6,7 @@ from typing import Any
 
 import lamina.core as mx
 import pytest
-from core_cases import golden, short
+from core.core_cases import golden, short
 
 PROMOTION = golden("promotion")
 PRINTING = golden("printing")

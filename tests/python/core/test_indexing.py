@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import assert_same
+from core.core_cases import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -17,7 +17,7 @@ import lamina.core as mx
 import ml_dtypes
 import numpy as np
 import pytest
-from core_cases import NUMPY_DTYPES, assert_same, layouts, sample, short
+from core.core_cases import NUMPY_DTYPES, assert_same, layouts, sample, short
 
 
 @pytest.mark.parametrize("name", NUMPY_DTYPES)

@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import FLOATS, golden
+from core.core_cases import FLOATS, golden
 
 CASES = golden("random")
 

@@ -99,7 +99,7 @@ def test_16_bit_dtypes_stay(case, dtype):
     assert_close(y, reference(to_numpy(x)), terms=4, eps=eps)
 
 
-@pytest.mark.parametrize("case", set(CASES) - {"softmax", "softmin", "log_softmax", "glu"})
+@pytest.mark.parametrize("case", sorted(set(CASES) - {"softmax", "softmin", "log_softmax", "glu"}))
 def test_large_inputs_overflow_nowhere(case):
     fn, _, reference = CASES[case]
     x = np.array([-1e4, -100.0, -30.0, 0.0, 30.0, 100.0, 1e4], np.float32)
