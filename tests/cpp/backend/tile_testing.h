@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -68,20 +69,36 @@ int64_t steps_between(T a, T b) {
   return static_cast<int64_t>(std::min<uint64_t>(gap, std::numeric_limits<int64_t>::max()));
 }
 
-// Largest distance of a complex64 result from the truth: rounding is small against the whole number, not
-// against each part, and a row's components may each be off by `ulp` and their combination by a few more.
-inline ::testing::AssertionResult close(std::complex<float> got, std::complex<double> truth, int ulp) {
+// Whether a complex64 result is as close to the truth as `ulp` allows: rounding is small against the whole
+// number, not against each part, and where the parts of a row combine they may each be off by `ulp` and a few
+// more.
+inline bool close(std::complex<float> got, std::complex<double> truth, int ulp) {
   using L = std::numeric_limits<float>;
-  bool near;
   if (scalar::isfinite(std::complex<float>(truth))) {
     double bound = (ulp + 8) * (double{L::epsilon()} * std::abs(truth) + double{L::denorm_min()});
-    near = std::abs(std::complex<double>(got) - truth) <= bound;
-  } else {
-    near = steps_between(got.real(), static_cast<float>(truth.real())) <= ulp + 8 &&
-           steps_between(got.imag(), static_cast<float>(truth.imag())) <= ulp + 8;
+    return std::abs(std::complex<double>(got) - truth) <= bound;
   }
-  if (near) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << "got " << got << ", wanted " << truth;
+  return steps_between(got.real(), static_cast<float>(truth.real())) <= ulp + 8 &&
+         steps_between(got.imag(), static_cast<float>(truth.imag())) <= ulp + 8;
+}
+// Whether a real result is within `ulp` steps of the rounded truth, with its sign where that is zero.
+template <class T>
+bool close(T got, T truth, int ulp) {
+  if (truth == 0 && std::signbit(got) != std::signbit(truth)) return false;
+  return steps_between(got, truth) <= ulp;
+}
+
+// Text of a value, in one place so that the tests' templates stay small.
+template <class T>
+std::string text(T x) {
+  std::ostringstream out;
+  out.precision(std::numeric_limits<double>::max_digits10);
+  if constexpr (scalar::kIsComplex<T>) {
+    out << x;
+  } else {
+    out << +x;
+  }
+  return out.str();
 }
 
 template <class T>
@@ -196,8 +213,14 @@ struct Buffer {
 // Runs the body once for each SIMD target of this CPU, the best last.
 class EveryTarget : public ::testing::TestWithParam<std::string> {
  protected:
-  void SetUp() override { set_simd_target(GetParam()); }
-  void TearDown() override { set_simd_target(supported_simd_targets().front()); }
+  void SetUp() override {
+    before_ = simd_target_name();
+    set_simd_target(GetParam());
+  }
+  void TearDown() override { set_simd_target(before_); }
+
+ private:
+  std::string before_;
 };
 inline std::string target_name(const ::testing::TestParamInfo<std::string>& info) { return info.param; }
 

@@ -6,7 +6,9 @@
 #ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 #endif
-#if !defined(LAMINA_WITHOUT_AVX3_DL) && !defined(HWY_WANT_AVX3_DL)
+#ifdef LAMINA_WITHOUT_AVX3_DL
+#undef HWY_WANT_AVX3_DL
+#elif !defined(HWY_WANT_AVX3_DL)
 #define HWY_WANT_AVX3_DL
 #endif
 // False where only the baseline is compiled: vectors are emulated there.
