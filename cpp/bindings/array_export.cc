@@ -180,8 +180,8 @@ PyObject* nested(const View& v, const char* data, size_t axis, Element make) {
 
 PyObject* array_tolist(const Array& a) {
   evaluate_released(a);
-  const Array keep = a;
-  const View v = a.node()->view();
+  const Ref<Node> keep(a.node());  // an item's conversion may run code that rebinds the array
+  const View v = keep->view();
   return nested(v, static_cast<const char*>(v.data), 0, element_maker(v.dtype));
 }
 

@@ -337,10 +337,11 @@ TEST(Gemm, EpilogueSeesEveryElementOnceBeforeRounding) {
     g.a = {a.data(), Dtype::kFloat32, k, 1}, g.b = {b.data(), Dtype::kFloat32, n, 1};
     gemm(g);
     std::vector<std::atomic<int>> seen(static_cast<size_t>(batch * m * n));
-    const auto hook = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
+    const auto hook = [&, width = n](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
+                                     int64_t ld) {
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < cols; ++j) {
-          ++seen[static_cast<size_t>((row0 + i) * n + col0 + j)];
+          ++seen[static_cast<size_t>((row0 + i) * width + col0 + j)];
           tile[i * ld + j] = -2 * tile[i * ld + j] + static_cast<float>(col0 + j);
         }
       }

@@ -191,7 +191,8 @@ void check_int8(const Case& t, std::mt19937& rng) {
         want += xv * w.at(j, s);
         norm += std::abs(xv) * (std::abs(w.scale(j, s)) * w.code(j, s) + std::abs(w.bias(j, s)));
       }
-      const double groups = static_cast<double>(t.k / t.group);
+      const int64_t whole_groups = t.k / t.group;
+      const auto groups = static_cast<double>(whole_groups);
       ASSERT_NEAR(y.at(i * t.n + j), want, kEps32 * (4 * std::sqrt(groups) + 8) * norm + least_step(t.y))
           << "at " << i << ", " << j;
     }
@@ -373,7 +374,8 @@ TEST(Qmm, EpilogueSeesEveryElementOnce) {
     q.epilogue = &epilogue;
     quantized_matmul(q);
     for (int64_t i = 0; i < m * t.n; ++i) {
-      ASSERT_EQ(hooked.as<float>()[i], plain.as<float>()[i] + static_cast<float>(1000 * (i / t.n) + i % t.n));
+      const int64_t row = i / t.n, added = 1000 * row + i % t.n;
+      ASSERT_EQ(hooked.as<float>()[i], plain.as<float>()[i] + static_cast<float>(added));
     }
   }
 }

@@ -4,7 +4,6 @@ namespace lamina {
 namespace {
 
 using testing::Buffer;
-using testing::Guarded;
 using testing::range;
 
 constexpr OpId kReductions[] = {

@@ -61,7 +61,7 @@ HWY_INLINE void store_as(hn::Vec<D> v, D d, float* p) {
 }
 // Rounds to nearest even; NaN stays NaN.
 template <class D>
-HWY_INLINE void store_as(hn::Vec<D> v, D d, bfloat16_t* p) {
+HWY_INLINE void store_as(hn::Vec<D> v, [[maybe_unused]] D d, bfloat16_t* p) {
 #if HWY_TARGET == HWY_SCALAR
   *p = bfloat16_t(hn::GetLane(v));
   (void)d;
@@ -79,7 +79,7 @@ HWY_INLINE void store_as(hn::Vec<D> v, D d, bfloat16_t* p) {
 #endif
 }
 template <class D>
-HWY_INLINE void store_as(hn::Vec<D> v, D d, float16_t* p) {
+HWY_INLINE void store_as(hn::Vec<D> v, [[maybe_unused]] D d, float16_t* p) {
 #if HWY_TARGET == HWY_SCALAR
   *p = float16_t(hn::GetLane(v));
   (void)d;

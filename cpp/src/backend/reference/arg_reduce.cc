@@ -18,7 +18,7 @@ constexpr int64_t kGrain = 32768;  // elements worth a thread
 template <ArgReduceKind kKind, class T>
 bool beats(T a, T b) {
   const bool beyond = kKind == ArgReduceKind::kMax ? less(b, a) : less(a, b);
-  return (beyond | is_nan(a)) & !is_nan(b);
+  return (beyond || is_nan(a)) && !is_nan(b);
 }
 
 // Lines to search: `length` elements `step` bytes apart.

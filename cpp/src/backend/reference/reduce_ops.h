@@ -43,7 +43,7 @@ struct ReduceOp<ReduceKind::kMax, T> {
   static Sum load(T x) { return widen(x); }
   // A NaN in the first place stays. Without && and ||, loops become vector code.
   static bool second_wins(bool beyond, Sum first, Sum second) {
-    return (!is_nan(first)) & (beyond | is_nan(second));
+    return !is_nan(first) && (beyond || is_nan(second));
   }
   static Sum join(Sum a, Sum b) { return second_wins(less(a, b), a, b) ? b : a; }
 };

@@ -56,7 +56,7 @@ struct ScanOp {
       return high + log1p_exp(low - high);
     } else {
       const bool beyond = kKind == ScanKind::kMax ? less(a, b) : less(b, a);
-      return (!is_nan(a)) & (beyond | is_nan(b)) ? b : a;
+      return !is_nan(a) && (beyond || is_nan(b)) ? b : a;
     }
   }
 };
