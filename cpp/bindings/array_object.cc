@@ -1,5 +1,7 @@
 #include "bindings/array_object.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <mutex>
 #include <new>
@@ -58,6 +60,17 @@ PyObject* wrap_tuple(std::vector<Array> values) {
   PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(values.size()));
   return wrap_all(std::move(values), tuple,
                   [](PyObject* t, Py_ssize_t i, PyObject* v) { PyTuple_SET_ITEM(t, i, v); });
+}
+
+WithoutGil::~WithoutGil() {
+  // A daemon thread that comes back while the interpreter shuts down is unwound by force. Frames of C++
+  // cannot let that pass: the thread sleeps until the process ends, which is what later versions of Python do
+  // themselves.
+  try {
+    PyEval_RestoreThread(state_);
+  } catch (...) {
+    while (true) pause();
+  }
 }
 
 void evaluate_released(std::span<const Array> arrays) {

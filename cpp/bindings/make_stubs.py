@@ -20,7 +20,7 @@ HEADER = '''"""{doc}"""
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, BinaryIO, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import numpy
 
@@ -84,6 +84,12 @@ OVERLOADS = {
         "(condition: scalar | array, /) -> tuple[array, ...]",
         "(condition: scalar | array, x: scalar | array, y: scalar | array, /, *, "
         "stream: StreamOrDevice = None) -> array",
+    ),
+    "load": (
+        "(file: file | str | pathlib.Path, /, format: str | None = None, "
+        "return_metadata: Literal[False] = False, *, stream: StreamOrDevice = None) -> Any",
+        "(file: file | str | pathlib.Path, /, format: str | None = None, *, return_metadata: Literal[True], "
+        "stream: StreamOrDevice = None) -> tuple[dict[str, array], dict[str, str]]",
     ),
     "atleast_1d": ONE_OR_MORE,
     "atleast_2d": ONE_OR_MORE,
