@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import assert_same
+from core.core_cases import assert_same
 
 X = np.array([1.5, 2.5], np.float32)
 
