@@ -29,23 +29,6 @@ int64_t row_count(const View& v) {
   return rows;
 }
 
-struct Edges {
-  float scale, bias;
-};
-
-// The rule in the header, from a group's extremes.
-Edges edges_of(float lo, float hi, int bits) {
-  const float steps = static_cast<float>((1 << bits) - 1);
-  float scale = std::max((hi - lo) / steps, 1e-7f);
-  if (bits == 1) return {scale, lo};
-  const bool low_edge = std::fabs(lo) > std::fabs(hi);
-  if (!low_edge) scale = -scale;
-  const float edge = low_edge ? lo : hi;
-  const float code = std::nearbyint(edge / scale);
-  if (code == 0.0f) return {scale, 0.0f};
-  return {edge / code, edge};
-}
-
 void pack_run(const uint8_t* codes, int bits, uint32_t* words) {
   uint64_t pending = 0;
   int filled = 0;
@@ -86,7 +69,7 @@ void encode_group(const T* w, int64_t step, int group, int bits, uint32_t* words
     lo = x[i] < lo ? x[i] : lo;
     hi = x[i] > hi ? x[i] : hi;
   }
-  const Edges e = edges_of(lo, hi, bits);
+  const AffineEdges e = affine_edges(lo, hi, bits);
   const float top = static_cast<float>((1 << bits) - 1);
   uint8_t codes[kMaxGroup];
   for (int i = 0; i < group; ++i) {
@@ -175,6 +158,18 @@ void check(const char* op, const View& w, int group, int bits, const View& packe
 }
 
 }  // namespace
+
+AffineEdges affine_edges(float lo, float hi, int bits) {
+  const float steps = static_cast<float>((1 << bits) - 1);
+  float scale = std::max((hi - lo) / steps, 1e-7f);
+  if (bits == 1) return {scale, lo};
+  const bool low_edge = std::fabs(lo) > std::fabs(hi);
+  if (!low_edge) scale = -scale;
+  const float edge = low_edge ? lo : hi;
+  const float code = std::nearbyint(edge / scale);
+  if (code == 0.0f) return {scale, 0.0f};
+  return {edge / code, edge};
+}
 
 bool affine_supported(int group, int bits) {
   return std::find(std::begin(kAffineGroups), std::end(kAffineGroups), group) != std::end(kAffineGroups) &&

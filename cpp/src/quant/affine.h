@@ -25,6 +25,12 @@ bool affine_supported(int group, int bits);
 // 32-bit words of a row of `cols` codes; cols must be a multiple of 32.
 constexpr int64_t affine_row_words(int64_t cols, int bits) { return cols / 32 * bits; }
 
+// Scale and bias of a group, unrounded, from its extremes.
+struct AffineEdges {
+  float scale, bias;
+};
+AffineEdges affine_edges(float lo, float hi, int bits);
+
 // w [.., rows, cols] (float16, bfloat16 or float32; any strides) -> packed uint32 [.., rows,
 // affine_row_words(cols)], scales and biases [.., rows, cols / group] in w's dtype. The three outputs are
 // row-contiguous and alias nothing. Raises ValueError (group, bits), DtypeError and ShapeError.

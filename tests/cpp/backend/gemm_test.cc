@@ -195,9 +195,11 @@ TEST(Gemm, AroundTheBlocks) {
   check_case({.m = 3, .n = 40, .k = 2500, .lb = Layout::kColumns}, rng);
 }
 
-TEST(Gemm, ManyRowsAreTakenInSlabs) {
+TEST(Gemm, ManyRowsAreTakenInSlabsAndManyStepsInSpans) {
   std::mt19937 rng(7);
   check_case({.m = 4100, .n = 20, .k = 600}, rng);
+  check_case({.m = 448, .n = 33, .k = 5000}, rng);
+  check_case({.m = 448, .n = 33, .k = 5000, .c = Dtype::kBFloat16, .alpha = 0.5, .beta = 2}, rng);
 }
 
 // Huge terms that cancel: the error is bounded by the terms' magnitude, not by the result's.

@@ -77,85 +77,125 @@ void fill_rows(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernel
   }
 }
 
-// How the packed algorithm is cut: jobs are strips of columns times blocks of rows. No result depends on it.
-struct Cut {
-  int64_t strip_cols, block_rows;
+// The packed algorithm: rows of A are packed once, a slab at a time, and shared; jobs are strips of columns
+// times blocks of rows, and each packs its strip of B. How the work is cut changes no result.
+template <class T, class Pack>
+class PackedProduct {
+ public:
+  PackedProduct(const GemmArgs& g, const Problem& p, const Pack& pack_b, bool parallel)
+      : g_(g),
+        p_(p),
+        pack_b_(pack_b),
+        parallel_(parallel),
+        direct_(writes_directly<T>(g, p)),
+        span_(span_of(g)),
+        slab_(slab_of(g, kernels_.mr, span_)),
+        packed_(std::min(slab_, g.m) * span_ * kItem),
+        // Where steps come in several spans, sums that cannot live in C wait here.
+        sums_(!direct_ && span_ < g.k ? std::min(slab_, g.m) * g.n * kItem : 0) {}
+
+  void run() {
+    for (base_ = 0; base_ < g_.m; base_ += slab_) {
+      rows_ = std::min(slab_, g_.m - base_);
+      for (begin_ = 0; begin_ < g_.k; begin_ += span_) {
+        end_ = std::min(g_.k, begin_ + span_);
+        run_span();
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kItem = static_cast<int64_t>(sizeof(T));
+  // Rows that share a packed strip of B, before the shared axis is cut into spans.
+  static constexpr int64_t kSlabRows = 448;
+  // Rows packed by one job.
+  static constexpr int64_t kPackRows = 112;
+
+  static int64_t span_of(const GemmArgs& g) {
+    const int64_t fit = kPackedBytes / kItem / std::min(g.m, kSlabRows) / kGemmDepth * kGemmDepth;
+    return std::min(g.k, std::max(fit, kGemmDepth));
+  }
+  static int64_t slab_of(const GemmArgs& g, int64_t mr, int64_t span) {
+    const int64_t fit = std::max(mr, kPackedBytes / kItem / span);
+    return ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), mr) * mr;
+  }
+
+  template <class Job>
+  void for_each(int64_t jobs, const Job& job) {
+    if (parallel_) return parallel_for(jobs, job);
+    for (int64_t i = 0; i < jobs; ++i) job(i);
+  }
+
+  void choose_cut() {
+    // Strips begin at multiples of 32 columns, which packers of 32-code runs rely on.
+    const int64_t unit = std::max<int64_t>(kernels_.nr, 32);
+    strip_cols_ = std::min(ceil_div(g_.n, unit) * unit, kStripCols);
+    block_rows_ = rows_;
+    if (!parallel_) return;
+    const int64_t wanted = 4 * num_threads();
+    while (strip_cols_ > 2 * unit && ceil_div(g_.n, strip_cols_) < wanted) {
+      strip_cols_ = ceil_div(strip_cols_ / 2, unit) * unit;
+    }
+    // Every block packs its strip of B again, so blocks stay tall.
+    const int64_t blocks =
+        std::min(ceil_div(wanted, ceil_div(g_.n, strip_cols_)), ceil_div(rows_, 4 * kernels_.mr));
+    block_rows_ = ceil_div(ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
+  }
+
+  void run_span() {
+    T* packed_a = packed_.template as<T>();
+    const int64_t cuts = ceil_div(rows_, pack_rows_);
+    for_each(cuts * ceil_div(end_ - begin_, kGemmDepth), [&](int64_t i) {
+      const int64_t row0 = i % cuts * pack_rows_, k0 = begin_ + i / cuts * kGemmDepth;
+      const int64_t depth = std::min(kGemmDepth, end_ - k0);
+      kernels_.pack_a(p_.a, base_ + row0, std::min(pack_rows_, rows_ - row0), k0, depth,
+                      packed_a + (k0 - begin_) * rows_ + row0 * depth);
+    });
+    choose_cut();
+    const int64_t strips = ceil_div(g_.n, strip_cols_), blocks = ceil_div(rows_, block_rows_);
+    for_each(strips * blocks,
+             [&](int64_t i) { multiply(i % blocks * block_rows_, i / blocks * strip_cols_); });
+  }
+
+  // One job: a block of rows, counted from the slab's first, times a strip of columns.
+  void multiply(int64_t row0, int64_t col0) {
+    const int64_t rows = std::min(block_rows_, rows_ - row0), cols = std::min(strip_cols_, g_.n - col0);
+    const bool kept = !direct_ && span_ < g_.k;
+    Scratch packed_b(kernels_.packed_b_elems(cols, std::min(g_.k, kGemmDepth)) * kItem);
+    Scratch own(direct_ || kept ? 0 : rows * cols * kItem);
+    T* tile = direct_ ? reinterpret_cast<T*>(output_at(g_, p_, base_ + row0, col0))
+              : kept  ? sums_.template as<T>() + row0 * g_.n + col0
+                      : own.template as<T>();
+    const int64_t ld = direct_ ? g_.ldc : kept ? g_.n : cols;
+    for (int64_t k0 = begin_; k0 < end_; k0 += kGemmDepth) {
+      const int64_t depth = std::min(kGemmDepth, end_ - k0);
+      T* b = packed_b.template as<T>();
+      pack_b_(k0, depth, col0, cols, b);
+      const T* a = packed_.template as<T>() + (k0 - begin_) * rows_ + row0 * depth;
+      if (direct_ || k0 + depth < g_.k) {
+        kernels_.multiply(rows, cols, depth, a, b, tile, ld, k0 > 0);
+        continue;
+      }
+      for (int64_t i = 0; i < rows; i += kernels_.mr) {
+        const int64_t height = std::min(kernels_.mr, rows - i);
+        kernels_.multiply(height, cols, depth, a + i * depth, b, tile + i * ld, ld, k0 > 0);
+        finish_tile(g_, p_, kernels_, tile + i * ld, base_ + row0 + i, height, col0, cols, ld);
+      }
+    }
+  }
+
+  const GemmArgs& g_;
+  const Problem& p_;
+  const GemmKernels<T>& kernels_ = gemm_kernels<T>();
+  const Pack& pack_b_;
+  const bool parallel_, direct_;
+  const int64_t span_, slab_;
+  // A whole number of panels.
+  const int64_t pack_rows_ = kPackRows / kernels_.mr * kernels_.mr;
+  Scratch packed_, sums_;
+  // The slab, the span of steps and the cut in work.
+  int64_t base_ = 0, rows_ = 0, begin_ = 0, end_ = 0, strip_cols_ = 0, block_rows_ = 0;
 };
-
-template <class T>
-Cut choose_cut(const GemmArgs& g, int64_t rows, const GemmKernels<T>& kernels, bool parallel) {
-  // Strips begin at multiples of 32 columns, which packers of 32-code runs rely on.
-  const int64_t unit = std::max<int64_t>(kernels.nr, 32);
-  Cut cut{std::min(ceil_div(g.n, unit) * unit, kStripCols), rows};
-  if (!parallel) return cut;
-  const int64_t wanted = 4 * num_threads();
-  while (cut.strip_cols > 2 * unit && ceil_div(g.n, cut.strip_cols) < wanted) {
-    cut.strip_cols = ceil_div(cut.strip_cols / 2, unit) * unit;
-  }
-  // Every block packs its strip of B again, so blocks stay tall.
-  const int64_t blocks =
-      std::min(ceil_div(wanted, ceil_div(g.n, cut.strip_cols)), ceil_div(rows, 4 * kernels.mr));
-  cut.block_rows = ceil_div(ceil_div(rows, blocks), kernels.mr) * kernels.mr;
-  return cut;
-}
-
-// One job: rows [row0, row0 + rows) of the packed rows that start at `base`, columns [col0, col0 + cols).
-template <class T, class Pack>
-void multiply_job(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const Pack& pack_b,
-                  const T* packed_a, int64_t base, int64_t packed_rows, int64_t row0, int64_t rows,
-                  int64_t col0, int64_t cols) {
-  const bool direct = writes_directly<T>(g, p);
-  Scratch packed_b(kernels.packed_b_elems(cols, std::min(g.k, kGemmDepth)) * static_cast<int64_t>(sizeof(T)));
-  Scratch sums(direct ? 0 : rows * cols * static_cast<int64_t>(sizeof(T)));
-  T* tile = direct ? reinterpret_cast<T*>(output_at(g, p, base + row0, col0)) : sums.as<T>();
-  const int64_t ld = direct ? g.ldc : cols;
-  for (int64_t k0 = 0; k0 < g.k; k0 += kGemmDepth) {
-    const int64_t depth = std::min(kGemmDepth, g.k - k0);
-    pack_b(k0, depth, col0, cols, packed_b.as<T>());
-    const T* a = packed_a + k0 * packed_rows + row0 * depth;
-    const bool last = k0 + depth == g.k;
-    if (direct || !last) {
-      kernels.multiply(rows, cols, depth, a, packed_b.as<T>(), tile, ld, k0 > 0);
-      continue;
-    }
-    for (int64_t i = 0; i < rows; i += kernels.mr) {
-      const int64_t height = std::min(kernels.mr, rows - i);
-      kernels.multiply(height, cols, depth, a + i * depth, packed_b.as<T>(), tile + i * ld, ld, k0 > 0);
-      finish_tile(g, p, kernels, tile + i * ld, base + row0 + i, height, col0, cols, ld);
-    }
-  }
-}
-
-template <class T, class Pack>
-void multiply_packed(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, const Pack& pack_b,
-                     bool parallel) {
-  const int64_t fit = std::max<int64_t>(kernels.mr, kPackedBytes / static_cast<int64_t>(sizeof(T)) / g.k);
-  const int64_t slab = ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), kernels.mr) * kernels.mr;
-  Scratch packed(std::min(slab, g.m) * g.k * static_cast<int64_t>(sizeof(T)));
-  T* packed_a = packed.as<T>();
-  for (int64_t base = 0; base < g.m; base += slab) {
-    const int64_t rows = std::min(slab, g.m - base);
-    const auto pack = [&](int64_t slice) {
-      const int64_t k0 = slice * kGemmDepth;
-      kernels.pack_a(p.a, base, rows, k0, std::min(kGemmDepth, g.k - k0), packed_a + k0 * rows);
-    };
-    const Cut cut = choose_cut(g, rows, kernels, parallel);
-    const int64_t strips = ceil_div(g.n, cut.strip_cols), blocks = ceil_div(rows, cut.block_rows);
-    const auto job = [&](int64_t i) {
-      const int64_t row0 = i % blocks * cut.block_rows, col0 = i / blocks * cut.strip_cols;
-      multiply_job(g, p, kernels, pack_b, packed_a, base, rows, row0, std::min(cut.block_rows, rows - row0),
-                   col0, std::min(cut.strip_cols, g.n - col0));
-    };
-    const int64_t slices = ceil_div(g.k, kGemmDepth);
-    if (parallel) {
-      parallel_for(slices, pack);
-      parallel_for(strips * blocks, job);
-    } else {
-      for (int64_t i = 0; i < slices; ++i) pack(i);
-      for (int64_t i = 0; i < strips * blocks; ++i) job(i);
-    }
-  }
-}
 
 // The few rows of the left operand as float32, row-major.
 const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) {
@@ -171,6 +211,20 @@ const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) 
 
 GemmMatrix transposed(const GemmMatrix& a) { return {a.data, a.dtype, a.col_stride, a.row_stride}; }
 
+// Whether a skinny product reads whole rows of b rather than its columns. Only that kernel sums in the packed
+// order.
+bool reads_rows(const GemmMatrix& b, bool packed_order) {
+  return b.col_stride == 1 && (packed_order || b.row_stride != 1);
+}
+
+// Columns of a skinny job: 64 KB of B or more, in whole cache lines. Rows of B are read in long runs, as far
+// as the sums of the job's columns stay in the first-level cache.
+int64_t skinny_width(bool row_major, int64_t m, int64_t n, int64_t k) {
+  const int64_t least = std::max<int64_t>(64, ceil_div(16384 / k, 64) * 64);
+  const int64_t even = ceil_div(ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
+  return std::clamp(even, least, std::max<int64_t>(least, (row_major ? 4096 / m : 1024) / 64 * 64));
+}
+
 // x is m x k with m <= kSkinnyRows, b is k x n with one unit stride. With `swapped`, the result is the
 // transpose of the problem's output: its rows are C's columns.
 void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, const GemmMatrix& b, int64_t m,
@@ -179,18 +233,16 @@ void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, c
   const GemmSkinny& skinny = gemm_skinny();
   Scratch copy(m * g.k * static_cast<int64_t>(sizeof(float)));
   const float* rows = dense_rows(x, m, g.k, copy.as<float>());
-  // Chunks read about 64 KB of B or more, in whole cache lines.
-  const int64_t least = std::max<int64_t>(64, ceil_div(16384 / g.k, 64) * 64);
-  const int64_t even = ceil_div(ceil_div(n, 4 * num_threads()), 64) * 64;
-  const int64_t width = std::clamp<int64_t>(even, least, std::max<int64_t>(least, 1024));
+  const bool row_major = reads_rows(b, g.batch_invariant);
+  const int64_t width = skinny_width(row_major, m, n, g.k);
   const bool direct = !swapped && writes_directly<float>(g, p);
   const auto job = [&](int64_t i) {
     const int64_t col0 = i * width, cols = std::min(width, n - col0);
     const auto bytes = m * cols * static_cast<int64_t>(sizeof(float));
-    Scratch tile(direct ? 0 : bytes), sums(b.col_stride == 1 ? bytes : 0), turned(swapped ? bytes : 0);
+    Scratch tile(direct ? 0 : bytes), sums(row_major ? bytes : 0), turned(swapped ? bytes : 0);
     float* out = direct ? reinterpret_cast<float*>(output_at(g, p, 0, col0)) : tile.as<float>();
     const int64_t ld = direct ? g.ldc : cols;
-    if (b.col_stride == 1) {
+    if (row_major) {
       skinny.row_major(m, g.k, rows, b, col0, cols, out, ld, sums.as<float>());
     } else {
       skinny.col_major(m, g.k, rows, b, col0, cols, out, ld);
@@ -210,25 +262,27 @@ void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, c
   }
 }
 
-bool has_unit_stride(const GemmMatrix& b) { return b.col_stride == 1 || b.row_stride == 1; }
+// Whether m rows times b should stream b unpacked.
+bool is_skinny(int64_t m, const GemmMatrix& b, bool packed_order) {
+  if (reads_rows(b, packed_order)) return m <= kSkinnyRowsRowMajor;
+  return b.row_stride == 1 && m <= kSkinnyRows && !packed_order;
+}
 
 template <class T>
 void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
   if (g.k == 0) return fill_rows(g, p, gemm_kernels<T>());
   if constexpr (sizeof(T) == 4) {
-    // In this order of summation only the row-major kernel agrees with the packed one bit by bit.
-    if (g.m <= kSkinnyRows && (g.batch_invariant ? p.b.col_stride == 1 : has_unit_stride(p.b))) {
+    if (is_skinny(g.m, p.b, g.batch_invariant))
       return multiply_skinny(g, p, p.a, p.b, g.m, g.n, false, parallel);
-    }
-    if (g.n <= kSkinnyRows && !g.batch_invariant && has_unit_stride(p.a)) {
-      return multiply_skinny(g, p, transposed(p.b), transposed(p.a), g.n, g.m, true, parallel);
+    const GemmMatrix turned = transposed(p.a);
+    if (!g.batch_invariant && is_skinny(g.n, turned, false)) {
+      return multiply_skinny(g, p, transposed(p.b), turned, g.n, g.m, true, parallel);
     }
   }
-  const GemmKernels<T>& kernels = gemm_kernels<T>();
   const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
-    kernels.pack_b(p.b, k0, depth, col0, cols, dst);
+    gemm_kernels<T>().pack_b(p.b, k0, depth, col0, cols, dst);
   };
-  multiply_packed(g, p, kernels, pack_b, parallel);
+  PackedProduct<T, decltype(pack_b)>(g, p, pack_b, parallel).run();
 }
 
 template <class T>
@@ -298,7 +352,7 @@ void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {
 void gemm_with_packer(const GemmArgs& g, int64_t problem, const GemmPacker& pack_b, bool parallel) {
   const Problem p = problem_at(g, problem);
   if (g.k == 0) return fill_rows(g, p, gemm_kernels<float>());
-  multiply_packed(g, p, gemm_kernels<float>(), pack_b, parallel);
+  PackedProduct<float, GemmPacker>(g, p, pack_b, parallel).run();
 }
 
 void gemm(const GemmArgs& g) {

@@ -110,7 +110,11 @@ void multiply_tile(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT
   using V = hn::Vec<decltype(d)>;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   V acc[kRows][2];
-  unroll<kRows>([&](auto r) HWY_ATTR { acc[r][0] = acc[r][1] = hn::Zero(d); });
+  unroll<kRows>([&](auto r) HWY_ATTR {
+    acc[r][0] = acc[r][1] = hn::Zero(d);
+    __builtin_prefetch(c + r * ldc, 1, 2);
+    __builtin_prefetch(c + r * ldc + n, 1, 2);
+  });
   for (int64_t k = 0; k < depth; ++k) {
     const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + n);
     unroll<kRows>([&](auto r) HWY_ATTR {
@@ -159,11 +163,16 @@ void multiply(int64_t rows, int64_t cols, int64_t depth, const T* a, const T* b,
               bool accumulate) {
   static constexpr auto kTiles = tile_table<T>(std::make_integer_sequence<int, kPanelRows>());
   const int64_t nr = 2 * static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
-  for (int64_t j = 0; j < cols; j += nr) {
-    for (int64_t i = 0; i < rows; i += kPanelRows) {
-      const int64_t height = std::min<int64_t>(kPanelRows, rows - i);
-      kTiles[static_cast<size_t>(height - 1)](depth, a + i * depth, b + j * depth, std::min(nr, cols - j),
-                                              c + i * ldc + j, ldc, accumulate);
+  // A block of A's panels stays in the second-level cache while the panels of B pass by.
+  constexpr int64_t kBlockRows = 8 * kPanelRows;
+  for (int64_t block = 0; block < rows; block += kBlockRows) {
+    const int64_t end = std::min(rows, block + kBlockRows);
+    for (int64_t j = 0; j < cols; j += nr) {
+      for (int64_t i = block; i < end; i += kPanelRows) {
+        const int64_t height = std::min<int64_t>(kPanelRows, rows - i);
+        kTiles[static_cast<size_t>(height - 1)](depth, a + i * depth, b + j * depth, std::min(nr, cols - j),
+                                                c + i * ldc + j, ldc, accumulate);
+      }
     }
   }
 }

@@ -55,6 +55,8 @@ void gemm_with_packer(const GemmArgs& args, int64_t problem, const GemmPacker& p
 // Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k]
 // row-major.
 inline constexpr int64_t kSkinnyRows = 16;
+// Rows of B rather than columns: the packed kernels are the faster ones from fewer rows on.
+inline constexpr int64_t kSkinnyRowsRowMajor = 6;
 struct GemmSkinny {
   // tile[m, cols] (leading dimension ld) = x B[:, col0 : col0 + cols], B with unit column stride. Same order
   // of summation as the packed kernels. `sums` is working memory of m * cols floats.
