@@ -88,6 +88,18 @@ TEST(Copy, TransposesOfEverySizeOnEveryTarget) {
   });
 }
 
+TEST(Copy, ManyShortRows) {
+  for (Dtype dtype : {Dtype::kUInt8, Dtype::kFloat16, Dtype::kInt32, Dtype::kComplex64}) {
+    for (int64_t width : {1, 2, 3, 4, 5, 15, 16}) {
+      for (Layout from : kInLayouts) {
+        expect_copy(cpu::copy, dtype, {1100, width}, from, Layout::kDense);
+        expect_copy(cpu::copy, dtype, {2, 700, width}, Layout::kDense,
+                    from == Layout::kRepeated ? Layout::kSlice : from);
+      }
+    }
+  }
+}
+
 TEST(Copy, ThreadsDoNotChangeTheResult) {
   for (Layout from : {Layout::kDense, Layout::kTransposed, Layout::kSlice}) {
     const Box in = random_box(Dtype::kFloat32, {700, 800}, from, 5, Values::kBits),

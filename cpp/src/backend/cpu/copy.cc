@@ -29,6 +29,7 @@ struct Job {
 
   int64_t out_step() const { return loop.inner_stride(0); }
   int64_t in_step() const { return loop.inner_stride(1); }
+  bool dense() const { return out_step() == bytes && in_step() == bytes; }
   int64_t total_bytes() const { return loop.size() * bytes; }
   int64_t grain() const { return std::max<int64_t>(1, kGrainBytes / bytes); }
 };
@@ -37,8 +38,8 @@ struct Job {
 // inner one.
 void widen_elements(Job& job) {
   const int64_t n = job.loop.inner_length(), wide = n * job.bytes;
-  const bool dense = job.out_step() == job.bytes && job.in_step() == job.bytes;
-  if (!dense || job.loop.shape.size() < 2 || (wide != 2 && wide != 4 && wide != 8 && wide != 16)) return;
+  if (!job.dense() || job.loop.shape.size() < 2 || (wide != 2 && wide != 4 && wide != 8 && wide != 16))
+    return;
   job.loop.shape.pop_back();
   for (Strides& s : job.loop.strides) s.pop_back();
   job.bytes = wide;
@@ -132,6 +133,36 @@ void copy_strided(const Job& job) {
   });
 }
 
+// Inner rows too short to pay for a step of the loop nest: walks blocks of the axis before them instead, once
+// for each element of a row, while the block stays in the cache.
+template <class T>
+void copy_narrow(const Job& job) {
+  constexpr int64_t kBlock = 512;
+  const size_t axis = job.loop.shape.size() - 2;
+  const int64_t width = job.loop.inner_length(), height = job.loop.shape[axis];
+  const int64_t blocks = (height + kBlock - 1) / kBlock;
+  const int64_t out_step = job.loop.strides[0][axis], in_step = job.loop.strides[1][axis];
+  const int64_t tasks = job.loop.size() / (width * height) * blocks;
+  parallel_ranges(
+      tasks, std::max<int64_t>(1, job.grain() / (width * kBlock)), [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          const int64_t first = t % blocks * kBlock, n = std::min(kBlock, height - first);
+          const Odometer at(job.loop.shape, job.loop.strides, (t / blocks * height + first) * width);
+          for (int64_t i = 0; i < width; ++i) {
+            copy_row<T>(job.out + at.offset(0) + i * job.out_step(), out_step,
+                        job.in + at.offset(1) + i * job.in_step(), in_step, n);
+          }
+        }
+      });
+}
+
+bool is_narrow(const Job& job) {
+  constexpr int64_t kLongestRow = 16, kLongestDenseBytes = 24;  // from there on a memcpy a row is cheaper
+  const int64_t width = job.loop.inner_length();
+  if (job.loop.shape.size() < 2 || job.loop.shape[job.loop.shape.size() - 2] < 2 * width) return false;
+  return job.dense() ? width * job.bytes < kLongestDenseBytes : width < kLongestRow;
+}
+
 }  // namespace
 
 void copy(const View& in, const View& out) {
@@ -139,13 +170,15 @@ void copy(const View& in, const View& out) {
           static_cast<const char*>(in.data), static_cast<int64_t>(itemsize(in.dtype))};
   if (job.loop.size() == 0) return;
   widen_elements(job);
-  if (job.out_step() == job.bytes && job.in_step() == job.bytes) return copy_dense_rows(job);
+  const bool narrow = is_narrow(job);
+  if (!narrow && job.dense()) return copy_dense_rows(job);
   if (const int64_t axis = transposed_axis(job); axis >= 0) {
     return copy_transposed(job, static_cast<size_t>(axis));
   }
-  if (job.bytes == 16) return copy_strided<Wide>(job);
-  visit_itemsize(static_cast<size_t>(job.bytes),
-                 [&]<class T>(std::type_identity<T>) { copy_strided<T>(job); });
+  if (job.bytes == 16) return narrow ? copy_narrow<Wide>(job) : copy_strided<Wide>(job);
+  visit_itemsize(static_cast<size_t>(job.bytes), [&]<class T>(std::type_identity<T>) {
+    narrow ? copy_narrow<T>(job) : copy_strided<T>(job);
+  });
 }
 
 void concatenate(std::span<const View> ins, const View& out, int64_t axis) {
