@@ -9,7 +9,7 @@ from pathlib import Path
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import NUMPY_DTYPES, assert_same, sample
+from core.core_cases import NUMPY_DTYPES, assert_same, sample
 
 
 @pytest.mark.parametrize("name", [n for n in NUMPY_DTYPES if n != "bfloat16"])
