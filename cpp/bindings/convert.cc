@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "bindings/box.h"
 #include "bindings/numpy_types.h"
 #include "graph/eval.h"
 #include "graph/node.h"
@@ -186,7 +187,32 @@ Array copy_of(const Array& a) {
   return copy_strided(v.data, v.dtype, v.shape, bytes);
 }
 
+namespace {
+
+// Type annotations name it; wrapping checks at once that an object has an array method.
+void add_array_like(const Scope& core) {
+  const Scope type =
+      define_box<Array>(core, "lamina.core.ArrayLike",
+                        "ArrayLike(arg, /)\n--\n\nThe array that an object with an __lamina_array__ or "
+                        "__mlx_array__ method stands for.",
+                        {});
+  def_constructor(type, "ArrayLike(arg: object, /)", "The array that an object stands for.", [](Any any) {
+    for (const char* method : {"__lamina_array__", "__mlx_array__"}) {
+      if (PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(any.object)), method)) {
+        return Box<Array>::make(array_from_data(any.object, std::nullopt).value());
+      }
+    }
+    throw TypeError("ArrayLike(): wants an object with an __lamina_array__ or __mlx_array__ method, got " +
+                    type_name(any.object));
+  });
+  def(type, "__lamina_array__(self) -> array", "The array.",
+      [](PyObject* self) { return Box<Array>::of(self); });
+}
+
+}  // namespace
+
 void add_conversions(const Scope& core) {
+  add_array_like(core);
   def(core,
       "asarray(a: scalar | array | Sequence | DLPackCompatible, dtype: Dtype | None = None, *, copy: bool | "
       "None = None) -> array",

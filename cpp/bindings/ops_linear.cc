@@ -86,14 +86,24 @@ void add_products(const Scope& core) {
          bool) { return gather_mm(a, b, left, right); });
 }
 
-int checked_format(const std::string& mode, const std::optional<int64_t>& value, int otherwise,
-                   const char* function) {
+// The format arguments of a quantized matrix, checked.
+struct Format {
+  int group_size, bits;
+};
+Format affine_format(const char* function, const std::string& mode, std::optional<int64_t> group_size,
+                     std::optional<int64_t> bits, const Any& global_scale) {
   if (mode != "affine") {
     throw Unsupported(fmt::format("[{}] mode '{}' is not available; 'affine' is", function, mode));
   }
-  if (value && (*value < 0 || *value > 1024))
-    throw ValueError(fmt::format("[{}] {} is no group size or number of bits", function, *value));
-  return static_cast<int>(value.value_or(otherwise));
+  if (global_scale.object != Py_None) {
+    throw ValueError(fmt::format("[{}] mode 'affine' takes no global_scale", function));
+  }
+  for (const std::optional<int64_t>& v : {group_size, bits}) {
+    if (v && (*v < 0 || *v > 1024)) {
+      throw ValueError(fmt::format("[{}] {} is no group size or number of bits", function, *v));
+    }
+  }
+  return {static_cast<int>(group_size.value_or(64)), static_cast<int>(bits.value_or(4))};
 }
 
 const Array& required_biases(const std::optional<Array>& biases, const char* function) {
@@ -111,36 +121,41 @@ constexpr const char* kPacked =
 void add_linear_algebra(const Scope& core) { add_products(core); }
 
 void add_quantization(const Scope& core) {
+  constexpr const char* kGlobal = "@global_scale For modes with one; None here.\n";
   def(core,
       "quantize(w: array, /, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', "
-      "*, stream: "
-      "StreamOrDevice = None) -> tuple[array, array, array]",
-      "A matrix in few bits: every group of the last axis has a scale and a bias.\n"
-      "@w Matrix of float32, float16 or bfloat16; its last axis a multiple of group_size.\n@mode The format; "
-      "'affine'.\n"
-      "@returns Packed words (uint32), scales and biases.\n@raises ValueError For shapes, dtypes or formats "
-      "that do not fit.\n"
-      ">>> w, scales, biases = mx.quantize(mx.ones((2, 64)), group_size=32, bits=4)\n>>> w.shape, "
-      "scales.shape\n((2, 8), (2, 2))\n",
-      [](const Array& w, std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode) {
-        return ArrayTuple(quantize(w, checked_format(mode, group, 64, "quantize"),
-                                   checked_format(mode, bits, 4, "quantize")));
+      "*, "
+      "global_scale: array | None = None, stream: StreamOrDevice = None) -> tuple[array, array, array]",
+      std::string("A matrix in few bits: every group of the last axis has a scale and a bias.\n"
+                  "@w Matrix of float32, float16 or bfloat16; its last axis a multiple of group_size.\n"
+                  "@mode The format; 'affine'.\n") +
+          kGlobal +
+          "@returns Packed words (uint32), scales and biases.\n"
+          "@raises ValueError For shapes, dtypes or formats that do not fit.\n"
+          "@raises NotImplementedError For another mode.\n"
+          ">>> w, scales, biases = mx.quantize(mx.ones((2, 64)), group_size=32, bits=4)\n"
+          ">>> w.shape, scales.shape\n((2, 8), (2, 2))\n",
+      [](const Array& w, std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode,
+         Any scale) {
+        const Format f = affine_format("quantize", mode, group, bits, scale);
+        return ArrayTuple(quantize(w, f.group_size, f.bits));
       });
   def(core,
       "dequantize(w: array, /, scales: array, biases: array | None = None, group_size: int | None = None, "
       "bits: int | "
-      "None = None, mode: str = 'affine', dtype: Dtype | None = None, *, stream: StreamOrDevice = None) -> "
-      "array",
-      std::string("The matrix that packed words, scales and biases stand for.\n") + kPacked +
+      "None = None, mode: str = 'affine', global_scale: array | None = None, dtype: Dtype | None = None, *, "
+      "stream: "
+      "StreamOrDevice = None) -> array",
+      std::string("The matrix that packed words, scales and biases stand for.\n") + kPacked + kGlobal +
           "@dtype Dtype of the result; that of the scales by default.\n@raises ValueError Where the parts do "
           "not fit.\n"
+          "@raises NotImplementedError For another mode.\n"
           ">>> parts = mx.quantize(mx.ones((2, 64)))\n>>> mx.dequantize(*parts).shape\n(2, 64)\n",
       [](const Array& w, const Array& scales, const std::optional<Array>& biases,
-         std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode,
+         std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode, Any scale,
          std::optional<Dtype> t) {
-        const Array out = dequantize(w, scales, required_biases(biases, "dequantize"),
-                                     checked_format(mode, group, 64, "dequantize"),
-                                     checked_format(mode, bits, 4, "dequantize"));
+        const Format f = affine_format("dequantize", mode, group, bits, scale);
+        const Array out = dequantize(w, scales, required_biases(biases, "dequantize"), f.group_size, f.bits);
         return t ? astype(out, *t) : out;
       });
   def(core,
@@ -149,40 +164,45 @@ void add_quantization(const Scope& core) {
       "group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, stream: "
       "StreamOrDevice = None) "
       "-> array",
-      std::string("The product with a packed matrix, in its packed layout.\n@transpose Multiply with the "
-                  "transposed matrix.\n") +
+      std::string("The product with a packed matrix, in its packed layout.\n"
+                  "@transpose Multiply with the transposed matrix.\n") +
           kPacked +
-          "@raises ValueError Where the parts do not fit.\n"
+          "@raises ValueError Where the parts do not fit.\n@raises NotImplementedError For another mode.\n"
           ">>> parts = mx.quantize(mx.ones((3, 64)))\n>>> mx.quantized_matmul(mx.ones((2, 64)), "
           "*parts).shape\n(2, 3)\n",
       [](const Array& x, const Array& w, const Array& scales, const std::optional<Array>& biases,
          bool transposed, std::optional<int64_t> group, std::optional<int64_t> bits,
          const std::string& mode) {
         const char* name = "quantized_matmul";
-        return quantized_matmul(x, w, scales, required_biases(biases, name), transposed,
-                                checked_format(mode, group, 64, name), checked_format(mode, bits, 4, name));
+        const Format f = affine_format(name, mode, group, bits, {Py_None, nullptr, 0});
+        return quantized_matmul(x, w, scales, required_biases(biases, name), transposed, f.group_size,
+                                f.bits);
       });
   def(core,
       "gather_qmm(x: array, w: array, /, scales: array, biases: array | None = None, lhs_indices: array | "
       "None = None, "
       "rhs_indices: array | None = None, transpose: bool = True, group_size: int | None = None, bits: int | "
       "None = None, "
-      "mode: str = 'affine', *, sorted_indices: bool = False, stream: StreamOrDevice = None) -> array",
-      std::string("The product with packed matrices picked from a batch.\n@transpose Multiply with the "
-                  "transposed matrices.\n") +
-          kPacked +
+      "mode: str = 'affine', global_scale: array | None = None, *, sorted_indices: bool = False, stream: "
+      "StreamOrDevice "
+      "= None) -> array",
+      std::string("The product with packed matrices picked from a batch.\n"
+                  "@transpose Multiply with the transposed matrices.\n") +
+          kPacked + kGlobal +
           "@lhs_indices Flat indices into the batch of `x`; all of it by default.\n"
           "@rhs_indices Flat indices into the batch of `w`; all of it by default.\n"
-          "@sorted_indices Whether the indices ascend; the result is the same.\n@raises ValueError Where the "
-          "parts do not fit.\n"
+          "@sorted_indices Whether the indices ascend; the result is the same.\n"
+          "@raises ValueError Where the parts do not fit.\n@raises NotImplementedError For another mode.\n"
           ">>> parts = mx.quantize(mx.ones((5, 3, 64)))\n"
           ">>> mx.gather_qmm(mx.ones((1, 2, 64)), *parts, rhs_indices=mx.array([4, 0])).shape\n(2, 2, 3)\n",
       [](const Array& x, const Array& w, const Array& scales, const std::optional<Array>& biases,
          const std::optional<Array>& left, const std::optional<Array>& right, bool transposed,
-         std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode, bool) {
+         std::optional<int64_t> group, std::optional<int64_t> bits, const std::string& mode, Any scale,
+         bool) {
         const char* name = "gather_qmm";
-        return gather_qmm(x, w, scales, required_biases(biases, name), left, right, transposed,
-                          checked_format(mode, group, 64, name), checked_format(mode, bits, 4, name));
+        const Format f = affine_format(name, mode, group, bits, scale);
+        return gather_qmm(x, w, scales, required_biases(biases, name), left, right, transposed, f.group_size,
+                          f.bits);
       });
 }
 

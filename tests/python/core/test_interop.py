@@ -345,6 +345,9 @@ def test_array_likes() -> None:
     assert_same(a + WithMethod(a), np.array([2, 4], np.int32))
     assert_same(mx.exp(WithMethod(mx.zeros(2))), np.ones(2, np.float32))
     assert_same(mx.array(WithArray()), np.array([1.5, 2.5], np.float32))
+    assert_same(mx.array(mx.ArrayLike(WithMethod(a))) * 2, np.array([2, 4], np.int32))
+    with pytest.raises(TypeError, match="wants an object with an __lamina_array__"):
+        mx.ArrayLike(1)
     with pytest.raises(TypeError, match="must return an array, got str"):
         mx.array(WithMethod("x"))
 
