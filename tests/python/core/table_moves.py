@@ -1,4 +1,4 @@
-"""Cases of the structured rows that move, repeat, pick or place elements: exact to the bit, in every dtype."""
+"""Cases of the structured rows that move, repeat, pick or place elements, exact to the bit in every dtype."""
 
 from __future__ import annotations
 
@@ -115,16 +115,28 @@ MOVES: dict[str, list[Move]] = {
         both("to the end", lambda m, a: a[1:, :-1, 4:0:-3]),
         both("empty", lambda m, a: a[3:, 2:1]),
         both("beyond the ends", lambda m, a: a[-9:9, 8:-9:-1]),
-        Move("from an array", lambda a: mx.slice(a, mx.array([1, 2]), (0, 2), (2, 4, 3)),
-             lambda a: a[1:3, :, 2:], ((CUBE,),)),
-    ],  # fmt: skip
+        Move(
+            "from an array",
+            lambda a: mx.slice(a, mx.array([1, 2]), (0, 2), (2, 4, 3)),
+            lambda a: a[1:3, :, 2:],
+            ((CUBE,),),
+        ),
+    ],
     "AsStrided": [
-        Move("windows", lambda a: mx.as_strided(a, (5, 3), (1, 2), 4), lambda a: windows(a, (5, 3), (1, 2), 4),
-             ((CUBE,),)),
-        Move("backwards", lambda a: mx.as_strided(a, (4, 2, 3), (-3, 0, 1), 20),
-             lambda a: windows(a, (4, 2, 3), (-3, 0, 1), 20), ((CUBE,),)),
+        Move(
+            "windows",
+            lambda a: mx.as_strided(a, (5, 3), (1, 2), 4),
+            lambda a: windows(a, (5, 3), (1, 2), 4),
+            ((CUBE,),),
+        ),
+        Move(
+            "backwards",
+            lambda a: mx.as_strided(a, (4, 2, 3), (-3, 0, 1), 20),
+            lambda a: windows(a, (4, 2, 3), (-3, 0, 1), 20),
+            ((CUBE,),),
+        ),
         Move("empty", lambda a: mx.as_strided(a, (0, 3), (1, 1)), lambda a: np.zeros((0, 3), a.dtype)),
-    ],  # fmt: skip
+    ],
     "ViewAs": [
         both("bytes", lambda m, a: reinterpreted(m, a, "uint8"), ((3, 8),), ((8,),), ((0, 8),)),
         both("words", lambda m, a: reinterpreted(m, a, "uint32"), ((3, 8),)),
@@ -146,20 +158,31 @@ MOVES: dict[str, list[Move]] = {
         both("pad", lambda m, a: m.pad(a, ((1, 0), (0, 2), (1, 1)))),
     ],
     "SliceUpdate": [
-        both("box", lambda m, a, b: placed(m, a, (slice(1, 3), slice(None), slice(0, 4, 2)), b),
-             (CUBE, (2, 4, 2)), (CUBE, (2,)), (CUBE, ONE)),
+        both(
+            "box",
+            lambda m, a, b: placed(m, a, (slice(1, 3), slice(None), slice(0, 4, 2)), b),
+            (CUBE, (2, 4, 2)),
+            (CUBE, (2,)),
+            (CUBE, ONE),
+        ),
         both("backwards", lambda m, a, b: placed(m, a, (slice(None, None, -1), 1), b), (CUBE, (3, 5))),
         both("nothing", lambda m, a, b: placed(m, a, (slice(2, 1),), b), (CUBE, (0, 4, 5)), (NONE, ONE)),
-        Move("at an array", lambda a, b: mx.slice_update(a, b, mx.array([1, 2]), (0, 2)),
-             lambda a, b: placed(np, a, (slice(1, 3), slice(None), slice(2, 5)), b), ((CUBE, (2, 4, 3)),)),
-    ],  # fmt: skip
+        Move(
+            "at an array",
+            lambda a, b: mx.slice_update(a, b, mx.array([1, 2]), (0, 2)),
+            lambda a, b: placed(np, a, (slice(1, 3), slice(None), slice(2, 5)), b),
+            ((CUBE, (2, 4, 3)),),
+        ),
+    ],
     "Gather": [
         both("take", lambda m, a: m.take(a, R if m is np else mx.array(R), axis=0), (CUBE,), ((3, 0),)),
         both("take in the middle", lambda m, a: m.take(a, C if m is np else mx.array(C), axis=1)),
         both("take flat", lambda m, a: m.take(a, D if m is np else mx.array(D)), (CUBE,), (FLAT,)),
         both("pairs", lambda m, a: a[R, C[0]] if m is np else a[mx.array(R), mx.array(C[0])], (CUBE,)),
-        both("apart", lambda m, a: a[R, 1:, C[0]] if m is np else a[mx.array(R), 1:, mx.array(C[0])], (CUBE,)),
-        both("mask", lambda m, a: a[a == a] if m is np else a[a == a], (CUBE,)),
+        both(
+            "apart", lambda m, a: a[R, 1:, C[0]] if m is np else a[mx.array(R), 1:, mx.array(C[0])], (CUBE,)
+        ),
+        both("mask", lambda m, a: a[a == a], (CUBE,)),
         both("no index", lambda m, a: a[R[:0]] if m is np else a[mx.array(R[:0])], (CUBE,), (NONE,)),
     ],
     "GatherAxis": [
@@ -171,16 +194,26 @@ MOVES: dict[str, list[Move]] = {
     "Scatter": [
         both("lines", lambda m, a, b: placed(m, a, (indices(2, 0),), b), (CUBE, (2, 4, 5)), (CUBE, (5,))),
         both("pairs", lambda m, a, b: placed(m, a, (indices(2, 0, 1), indices(1, -1, 0)), b), (CUBE, (3, 5))),
-        both("beside a slice", lambda m, a, b: placed(m, a, (slice(0, 2), indices(3, 1)), b), (CUBE, (2, 2, 5))),
+        both(
+            "beside a slice", lambda m, a, b: placed(m, a, (slice(0, 2), indices(3, 1)), b), (CUBE, (2, 2, 5))
+        ),
         both("last of equals", lambda m, a, b: placed(m, a, (indices(1, 1, 1),), b), (FLAT, (3,))),
         both("none", lambda m, a, b: placed(m, a, (R[:0],), b), (CUBE, (0, 4, 5))),
     ],
     "ScatterAxis": [
-        Move("axis 1", lambda a, b: mx.put_along_axis(a, distinct(mx, 1), b, axis=1),
-             lambda a, b: put_along(a, distinct(np, 1), b, 1), ((CUBE, (3, 2, 5)),)),
-        Move("axis 0", lambda a, b: mx.put_along_axis(a, distinct(mx, 0), b, axis=0),
-             lambda a, b: put_along(a, distinct(np, 0), b, 0), ((CUBE, (2, 4, 5)),)),
-    ],  # fmt: skip
+        Move(
+            "axis 1",
+            lambda a, b: mx.put_along_axis(a, distinct(mx, 1), b, axis=1),
+            lambda a, b: put_along(a, distinct(np, 1), b, 1),
+            ((CUBE, (3, 2, 5)),),
+        ),
+        Move(
+            "axis 0",
+            lambda a, b: mx.put_along_axis(a, distinct(mx, 0), b, axis=0),
+            lambda a, b: put_along(a, distinct(np, 0), b, 0),
+            ((CUBE, (2, 4, 5)),),
+        ),
+    ],
 }
 
 

@@ -1,4 +1,4 @@
-"""What each elementwise row computes, in NumPy: functions of operands in a dtype wider than the one under test."""
+"""What each elementwise row computes, in NumPy, for operands in a dtype wider than the one under test."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ TERNARY: dict[str, Oracle] = {"select": np.where}
 
 
 def truth(oracle: Oracle, xs: list[np.ndarray], exact: bool) -> Any:
-    """The oracle's result in a dtype wide enough to judge that of the operands; themselves where that is exact."""
+    """The oracle's result in a dtype wide enough to judge one in the operands' dtype."""
     wide = {"f": np.float64, "c": np.complex128}.get(xs[0].dtype.kind)
     if xs[0].dtype == np.float64 and not exact:
         wide = np.longdouble

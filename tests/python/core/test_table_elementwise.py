@@ -1,4 +1,4 @@
-"""Every unary, binary and ternary row of the op tables against NumPy: dtypes, layouts, special numbers, shapes.
+"""Every unary, binary and ternary row of the op tables against NumPy: dtypes, layouts, corners, shapes.
 
 Rows with a bound of 0 ULP are exact. Others are held to the table's bound in float32 and float64; 16-bit
 floats, which are computed in float32 and rounded once, may land on the neighbour.
@@ -74,7 +74,7 @@ def wrong_floats(row: Row, got: np.ndarray, want: np.ndarray, compute: str) -> n
 
 
 def wrong_complex(row: Row, got: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """Rounding is small against the whole number; a part may be off by the row's bound and a few roundings."""
+    """Rounding is small against the whole number; its parts may be off by a few more."""
     bound = (row.ulp + 8) * (2.0**-23 * np.abs(want) + 2.0**-149)
     with np.errstate(all="ignore"):
         near = np.abs(got.astype(np.complex128) - want) <= bound

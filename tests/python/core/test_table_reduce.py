@@ -1,4 +1,4 @@
-"""Every reduction of the op tables against NumPy: dtypes, layouts, axes, special numbers, empty and 0-d arrays.
+"""Every reduction of the op tables against NumPy: dtypes, layouts, axes, corners, empty and 0-d arrays.
 
 Integers, extrema and truth values are exact. Sums and products of n floats may be off by n roundings, of the
 sum of magnitudes or of the product; 16-bit floats are accumulated in float32 and rounded once.
@@ -154,7 +154,7 @@ def test_special_numbers(row: Row) -> None:
         [1, 2, 3, np.nan],
     ]
     for dtype in [*FLOATS, "complex64"]:
-        # As lines of one vector and as longer ones, special numbers at the front, in the middle and at the end.
+        # As lines of one vector and as longer ones, special numbers at the front and at the end.
         for width in (4, 37):
             x = np.ones((len(lines), width), NUMPY_DTYPES[dtype])
             x[:, :2] = np.array(lines)[:, :2]

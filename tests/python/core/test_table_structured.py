@@ -1,4 +1,4 @@
-"""Every structured row of the op tables that moves, places or converts elements against NumPy, exact to the bit.
+"""Every structured row of the op tables that moves, places or converts elements against NumPy, bit by bit.
 
 The rows that compute are in test_table_kernels.py.
 """
@@ -111,7 +111,9 @@ def test_scalars(dtype: str) -> None:
             for shape in ((), (2, 0), (2, 3)):
                 assert_same_bits(f"{value}", mx.full(shape, value, t), np.full(shape, value, twin))
             zeros = mx.zeros((2, 3), t) if dtype != "bool_" else mx.zeros((2, 3), mx.int32)
-            assert_same_bits("sum", zeros + value, np.asarray(zeros) + np.asarray(value, np.asarray(zeros).dtype))
+            assert_same_bits(
+                "sum", zeros + value, np.asarray(zeros) + np.asarray(value, np.asarray(zeros).dtype)
+            )
         elif dtype not in ["bool_", *INTEGERS]:
             assert_same_bits(f"{value}", mx.array(value, t), np.asarray(value, twin))
 
