@@ -48,7 +48,7 @@ void add_memory(const Scope& core) {
       "Bytes of freed memory kept for reuse.\n>>> mx.get_cache_memory() >= 0\nTrue\n",
       [] { return get_cache_memory(); });
   def(core, "get_system_allocation_count() -> int",
-      "How often array memory and the graph's small objects had to come from the operating system, since the "
+      "How often memory for arrays, graphs and kernels had to come from the operating system, since the "
       "start; a loop over the same shapes raises it in its first rounds only.\n"
       ">>> mx.get_system_allocation_count() >= 0\nTrue\n",
       [] { return static_cast<int64_t>(system_allocation_count()); });

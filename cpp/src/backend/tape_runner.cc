@@ -10,6 +10,7 @@
 #include "core/thread_pool.h"
 #include "graph/eval.h"
 #include "memory/buffer.h"
+#include "memory/counters.h"
 
 namespace lamina {
 
@@ -42,6 +43,7 @@ char* thread_scratch(size_t bytes) {
   };
   thread_local Arena arena;
   if (arena.size < bytes) {
+    count_system_allocation();
     arena.memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
     arena.size = bytes;
   }
