@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import lamina.core as mx
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -151,3 +152,22 @@ def test_compiled_equals_plain(program):
         mx.eval(again)
         for a, b in zip(plain, again, strict=True):
             assert np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 130, 2100, 70_000])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 3, 1), (3, 1), (1, 1, 1), (1,), (), (2, 3, 1), (1, 2, 1, 1)])
+def test_operands_that_broadcast_among_rows(shape, columns):
+    """Arithmetic on the results of row reductions with operands of fewer rows."""
+    rng = np.random.default_rng(columns)
+    x, b = rng.standard_normal((2, 3, columns)), rng.standard_normal(shape)
+
+    def f(a, c):
+        m = a.sum(-1, keepdims=True) * c
+        return (a - m) * c, m * a.max(-1, keepdims=True) + c
+
+    got = f(mx.array(x, mx.float64), mx.array(b, mx.float64))
+    mx.eval(got)
+    size = columns * np.finfo(np.float64).eps * (1 + np.abs(x).sum(-1).max()) * (1 + np.abs(b).max()) ** 2
+    for ours, theirs in zip(got, f(x, b), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(np.asarray(ours) - theirs).max() <= 4 * size * (1 + np.abs(x).max())
