@@ -48,7 +48,8 @@ class Lowering {
   // Whether an input is one number a row: of the row shape, or of one that broadcasts to it.
   bool constant_on_rows(const Shape& shape) const {
     const size_t k = std::min(static_cast<size_t>(region_.row_axes), shape.size());
-    return std::all_of(shape.end() - static_cast<ptrdiff_t>(k), shape.end(), [](int64_t d) { return d == 1; });
+    return std::all_of(shape.end() - static_cast<ptrdiff_t>(k), shape.end(),
+                       [](int64_t d) { return d == 1; });
   }
   bool in_region(uint32_t v) const { return value_.count(v) > 0; }
 

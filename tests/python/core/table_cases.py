@@ -65,6 +65,18 @@ def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator, str], lis
     return make
 
 
+def mild(shape: tuple[int, ...]) -> Callable[[np.random.Generator, str], list[np.ndarray]]:
+    """One operand whose long products neither vanish nor overflow; any integers."""
+
+    def make(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
+        (x,) = normal(shape)(rng, dtype)
+        if dtype in EPS:
+            x = (np.exp(rng.uniform(-0.2, 0.2, shape)) * np.sign(wide(x))).astype(x.dtype)
+        return [x]
+
+    return make
+
+
 def special(shape: tuple[int, ...]) -> Callable[[np.random.Generator, str], list[np.ndarray]]:
     """One operand with many equal and special numbers."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 from core.core_cases import INTEGERS, NUMPY_DTYPES
-from core.table_cases import Kernel, Wanted, accumulator_eps, normal, rounding, special, wide
+from core.table_cases import Kernel, Wanted, accumulator_eps, mild, normal, rounding, special, wide
 from core.table_models import MODEL_KERNELS
 from core.table_rows import DTYPES, EPS, widened
 
@@ -191,7 +191,7 @@ def scans() -> list[Kernel]:
             (None, (3, 7), False, False),
             (0, (0, 3), False, True),
         ):
-            make = special(shape) if kind in ("max", "min") else normal(shape)
+            make = {"max": special, "min": special, "prod": mild}.get(kind, normal)(shape)
             floats = [t for t in DTYPES if t != "complex64"]
             out.append(
                 Kernel(

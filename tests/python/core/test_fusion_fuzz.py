@@ -155,7 +155,9 @@ def test_compiled_equals_plain(program):
 
 
 @pytest.mark.parametrize("columns", [1, 5, 130, 2100, 70_000])
-@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 3, 1), (3, 1), (1, 1, 1), (1,), (), (2, 3, 1), (1, 2, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 1), (1, 3, 1), (3, 1), (1, 1, 1), (1,), (), (2, 3, 1), (1, 2, 1, 1)]
+)
 def test_operands_that_broadcast_among_rows(shape, columns):
     """Arithmetic on the results of row reductions with operands of fewer rows."""
     rng = np.random.default_rng(columns)
