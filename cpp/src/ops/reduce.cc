@@ -161,7 +161,8 @@ Array topk(const Array& a, int64_t k, std::optional<int64_t> axis) {
 }
 
 Array scan(const Array& a, ScanKind kind, std::optional<int64_t> axis, bool reverse, bool inclusive) {
-  const auto [flat, at] = flattened(a, axis, "scan");
+  static constexpr const char* kNames[] = {"cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"};
+  const auto [flat, at] = flattened(a, axis, kNames[static_cast<size_t>(kind)]);
   Dtype t = flat.dtype();
   if (kind == ScanKind::kSum || kind == ScanKind::kProd) t = widened(t);
   if (kind == ScanKind::kLogAddExp) t = to_inexact(t);
