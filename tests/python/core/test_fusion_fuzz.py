@@ -173,3 +173,69 @@ def test_operands_that_broadcast_among_rows(shape, columns):
     for ours, theirs in zip(got, f(x, b), strict=True):
         assert ours.shape == theirs.shape
         assert np.abs(np.asarray(ours) - theirs).max() <= 4 * size * (1 + np.abs(x).max())
+
+
+AXES = [(-1,), (-2, -1), (0, 1, 2), (0,), (1,), (0, 2)]
+CASTS = [mx.float16, mx.bfloat16, mx.int32, mx.float64]
+
+
+@st.composite
+def cubes(draw):
+    """Programs over three axes, whose leaves broadcast along any of them."""
+    shape = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([1, 2, 7, 33, 130, 2100])),
+    )
+    leaves = [shape]
+    for _ in range(draw(st.integers(1, 5))):
+        kept = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+        leaves.append(
+            tuple(n if k else 1 for n, k in zip(shape, kept, strict=True))[draw(st.integers(0, 3)) :]
+        )
+    number = st.integers(0, 999)
+    steps = draw(
+        st.lists(st.tuples(st.sampled_from("uubbbbrrcsv"), number, number, number), min_size=1, max_size=25)
+    )
+    return shape, leaves, steps, draw(st.integers(0, 2**32 - 1))
+
+
+def one_step(step, values, shape):
+    """The value that an instruction appends."""
+    kind, op, i, j = step
+    x, y = values[i % len(values)], values[j % len(values)]
+    if kind == "u":
+        return mx.clip(UNARY[op % len(UNARY)](x), -4.0, 4.0)
+    if kind == "r" and x.ndim == 3:
+        return mx.clip(REDUCE[op % len(REDUCE)](x, axis=AXES[j % len(AXES)], keepdims=True), -4.0, 4.0)
+    if kind == "c":
+        return x.astype(CASTS[op % len(CASTS)]).astype(mx.float32)
+    if kind == "s":
+        return mx.where(x > y, x * 0.5, y)
+    if kind == "v":
+        return mx.transpose(mx.broadcast_to(x, shape)[::-1], (0, 2, 1))[:, :, ::-1].transpose(0, 2, 1) + y
+    return mx.clip(BINARY[op % len(BINARY)](x, y), -4.0, 4.0)
+
+
+@settings(SETTINGS, max_examples=300)
+@given(cubes())
+def test_fused_cubes_equal_one_op_at_a_time_bit_by_bit(program):
+    shape, shapes, steps, seed = program
+    rng = np.random.default_rng(seed)
+    leaves = [mx.array(rng.standard_normal(s).astype(np.float32)) for s in shapes]
+    fused, stepwise = list(leaves), list(leaves)
+    for step in steps:
+        fused.append(one_step(step, fused, shape))
+        stepwise.append(one_step(step, stepwise, shape))
+        mx.eval(stepwise)
+    # Wanting all of them, the last one alone, and some: partitions differ.
+    again = list(leaves)
+    for step in steps:
+        again.append(one_step(step, again, shape))
+    mx.eval(again[-1], again[len(again) // 2])
+    mx.eval(fused)
+    for a, b in zip(fused, stepwise, strict=True):
+        assert a.shape == b.shape
+        assert np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+    for k in (-1, len(again) // 2):
+        assert np.array_equal(np.asarray(again[k]), np.asarray(stepwise[k]), equal_nan=True)
