@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from core.core_cases import FLOATS, INTEGERS, NUMPY_DTYPES
 from core.table_kernels import KERNELS
-from core.table_moves import COMBINATIONS, COMBINED_AT, MOVES, Move, index_of
+from core.table_moves import COMBINATIONS, COMBINED_AT, MOVES, Move, index_of, placed, put_along
 from core.table_rows import (
     DTYPES,
     LAYOUTS,
+    SIGNED,
     STRUCTURED,
     UNSIGNED,
     draws,
@@ -101,6 +102,50 @@ def test_combining_writes_of_booleans() -> None:
     for how, want in (("add", [1, 1, 1, 0]), ("multiply", [1, 0, 0, 0]), ("maximum", [1, 1, 1, 0])):
         got = getattr(of(x).at[mx.array([1, 2])], how)(of(np.array([True, False])))
         assert_same_bits(how, got, np.array(want, bool))
+
+
+def added(a: np.ndarray, key: Any, value: float) -> np.ndarray:
+    out = a.copy()
+    np.add.at(out, key, a.dtype.type(value))
+    return out
+
+
+# By an array i of integers, in both libraries.
+INDEXING: dict[str, tuple[Any, Any]] = {
+    "take": (lambda a, i: mx.take(a, i, axis=1), lambda a, i: a.take(i, 1)),
+    "read": (lambda a, i: a[i, 1:], lambda a, i: a[i, 1:]),
+    "pairs": (lambda a, i: a[i, i], lambda a, i: a[i, i]),
+    "write": (lambda a, i: placed(mx, a, (i,), 7.0), lambda a, i: placed(np, a, (i,), 7.0)),
+    "add": (lambda a, i: a.at[:, i].add(2.0), lambda a, i: added(a, (slice(None), i), 2.0)),
+    "take_along_axis": (
+        lambda a, i: mx.take_along_axis(a, i, axis=0),
+        lambda a, i: np.take_along_axis(a, i, axis=0),
+    ),
+    "put_along_axis": (
+        lambda a, i: mx.put_along_axis(a, i, mx.array(7.0), axis=0),
+        lambda a, i: put_along(a, i, np.float32(7.0), 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("how", INDEXING)
+def test_index_arrays(how: str, dtype: str) -> None:
+    """Indices of every integer dtype, in five layouts; those out of bounds are named, however large."""
+    ours, theirs = INDEXING[how]
+    x = np.arange(20, dtype=np.float32).reshape(4, 5)
+    low = -4 if dtype in SIGNED else 0
+    i = rng_of(how, dtype).integers(low, 4, (3, 5)).astype(NUMPY_DTYPES[dtype])
+    for layout in LAYOUTS:
+        index, pick = laid_out(i, layout)
+        got = ours(of(x), index)
+        assert_same_bits(f"{how}, {layout}", got, theirs(x, pick(i).astype(np.int64)))
+    limits = np.iinfo(NUMPY_DTYPES[dtype])
+    for value in (limits.max, limits.min) if dtype in SIGNED else (limits.max,):
+        i[1, 2] = value
+        bad = ours(of(x), of(i))
+        with pytest.raises(IndexError, match=f"index {value} is out of bounds for axis . of length"):
+            mx.eval(bad)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
