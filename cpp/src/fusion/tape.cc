@@ -148,6 +148,8 @@ class Lowering {
   // Rows are repeated for a full op; scalars go with anything.
   int32_t in_space(int32_t v, Space wanted) {
     const Space have = tape_.code[static_cast<size_t>(v)].space;
+    if (have == Space::kFull && wanted == Space::kRow)
+      fail<Error>("fusion", "a row operation reads the full value %{}", v);
     return have == Space::kRow && wanted == Space::kFull ? expand(v) : v;
   }
 
