@@ -20,17 +20,37 @@ SMALL = LlamaConfig(
     intermediate_size=256,
     vocab_size=320,
 )
-WARM_UP, ROUNDS = 20, 60
+WARM_UP, ROUNDS, WINDOWS = 20, 40, 6
 
 
 def allocations(step: Callable[[], None]) -> int:
-    """What a loop asks of the system after its first rounds."""
+    """What a loop asks of the system after its first rounds; the least that a window of rounds saw.
+
+    A thread of the pool may get its first work late, and then takes working memory of its own, once. A loop
+    that goes on asking does so in every window.
+    """
     for _ in range(WARM_UP):
         step()
-    before = mx.get_system_allocation_count()
-    for _ in range(ROUNDS):
-        step()
-    return mx.get_system_allocation_count() - before
+    least = 1 << 62
+    for _ in range(WINDOWS):
+        before = mx.get_system_allocation_count()
+        for _ in range(ROUNDS):
+            step()
+        least = min(least, mx.get_system_allocation_count() - before)
+        if least == 0:
+            break
+    return least
+
+
+def test_a_loop_that_grows_is_noticed() -> None:
+    kept: list[mx.array] = []
+    mx.clear_cache()
+
+    def step() -> None:
+        kept.append(mx.ones(1 << 15) + 1)
+        mx.eval(kept)
+
+    assert allocations(step) >= ROUNDS
 
 
 def test_the_counter_counts() -> None:
@@ -49,7 +69,7 @@ def test_decode_step() -> None:
     model = build_model(SMALL)
     nn.quantize(model, group_size=32, bits=4)
     mx.eval(model.parameters())
-    cache = model.make_cache(16 + WARM_UP + ROUNDS + 1)
+    cache = model.make_cache(16 + WARM_UP + WINDOWS * ROUNDS + 1)
     token = mx.argmax(model(mx.arange(16)[None], cache)[:, -1, :], axis=-1)
     mx.eval(token)
 
@@ -60,9 +80,11 @@ def test_decode_step() -> None:
         token.item()
         token = upcoming
 
+    step()
+    capacity = cache[0].capacity
     assert allocations(step) == 0
-    assert cache[0].offset == 16 + WARM_UP + ROUNDS
-    assert cache[0].capacity >= cache[0].offset
+    assert cache[0].capacity == capacity
+    assert cache[0].offset >= 16 + WARM_UP + ROUNDS
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
