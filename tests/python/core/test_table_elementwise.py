@@ -12,7 +12,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from core import table_oracles
-from core.core_cases import NUMPY_DTYPES
+from core.core_cases import NUMPY_DTYPES, short
 from core.table_rows import (
     BINARY,
     DTYPES,
@@ -30,6 +30,8 @@ from core.table_rows import (
     steps_off,
 )
 
+# Rows that are tried on operands of two dtypes.
+MIXED = ["add", "multiply", "divide", "maximum", "less", "equal", "logical_and", "power"]
 # Rows whose complex results cancel or blow up away from small numbers: operands no larger than this.
 NARROW = {"power": 3.0, "tan": 3.0, "logaddexp": 4.0}
 
@@ -162,6 +164,24 @@ def test_binary(row: Row) -> None:
             empty = np.zeros(shape, x.dtype)
             check(row, dtype, function(row)(of(empty), of(y[3, 3])), empty != 0, compute, [empty, y[3, 3]])
         check(row, f"0-d {dtype}", function(row)(of(x[1, 1]), of(y[1, 1])), whole[1, 1], compute, [x, y])
+
+
+@pytest.mark.parametrize("row", [r for r in BINARY if r.name in MIXED], ids=lambda r: r.name)
+def test_mixed_dtypes(row: Row) -> None:
+    """Operands of two dtypes are converted to the one that test_golden.py holds them to, then computed."""
+    numbers = np.array([[0, 1, 2, 3], [3, 1, 0, 2]])
+    for left in DTYPES:
+        for right in DTYPES:
+            common = short((mx.zeros(0, getattr(mx, left)) + mx.zeros(0, getattr(mx, right))).dtype)
+            compute = row.computes_in("bool_" if common == "bool" else common)
+            assert compute
+            x, y = numbers.astype(NUMPY_DTYPES[left]), numbers.T.astype(NUMPY_DTYPES[right])[:2, :1]
+            want = table_oracles.truth(
+                table_oracles.BINARY[row.name], [as_computed(v, compute) for v in (x, y)], row.ulp == 0
+            )
+            check(
+                row, f"{left} and {right}", function(row)(of(x).T[::-1].T, of(y)), want[:, ::-1], compute, [x]
+            )
 
 
 @pytest.mark.parametrize(**by_name(TERNARY))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from core.core_cases import NUMPY_DTYPES
 from core.table_cases import Kernel, normal
+from core.table_gradients import GRADIENTS, Smooth
 from core.table_kernels import KERNELS
 from core.table_moves import COMBINATIONS, COMBINED_AT, MOVES, Move, index_of
 from core.table_rows import BINARY, EPS, REDUCE, TERNARY, UNARY, Row, by_name, of, rng_of
@@ -180,6 +181,47 @@ def test_kernels(op: str, kernel: Kernel) -> None:
         return [2 * np.nan_to_num(np.asarray(bound)) for _, bound in kernel.theirs(dtype, *xs)]
 
     check_vmap(kernel.ours, examples, bounds)
+
+
+GRADIENT_CASES = [(op, case) for op, cases in GRADIENTS.items() for case in cases]
+GRADIENT_IDS = [f"{op}-{case.label}" for op, case in GRADIENT_CASES]
+
+
+def gradients_of(case: Smooth) -> Callable[..., list[mx.array]]:
+    """The gradients of the sum of the function's results."""
+
+    def f(*xs: mx.array) -> list[mx.array]:
+        out = case.f(*xs)
+        return mx.vjp(case.f, list(xs), [mx.ones(out.shape, out.dtype)])[1]
+
+    return f
+
+
+@pytest.mark.parametrize(("op", "case"), GRADIENT_CASES, ids=GRADIENT_IDS)
+def test_gradients_inside(op: str, case: Smooth) -> None:
+    examples = [[x * (1 + i / 16) for x in case.operands()] for i in range(EXAMPLES)]
+    examples = [[x.astype(NUMPY_DTYPES[case.dtype]) for x in e] for e in examples]
+    f = gradients_of(case)
+
+    def bounds(xs: list[np.ndarray]) -> list[Any]:
+        # Sums of at most 64 products in another order.
+        return [64 * EPS[case.dtype] * (1 + np.abs(np.asarray(g)).max(initial=0)) for g in f(*map(of, xs))]
+
+    check_vmap(f, examples, bounds)
+
+
+@pytest.mark.parametrize(("op", "case"), GRADIENT_CASES, ids=GRADIENT_IDS)
+def test_gradients_outside(op: str, case: Smooth) -> None:
+    """The gradient of a mapped function is the batch of gradients."""
+    examples = [[x * (1 + i / 16) for x in case.operands()] for i in range(EXAMPLES)]
+    batch = [np.stack(xs).astype(NUMPY_DTYPES[case.dtype]) for xs in zip(*examples, strict=True)]
+    mapped = Smooth(case.label, mx.vmap(case.f), dtype=case.dtype)
+    together = gradients_of(mapped)(*[of(x) for x in batch])
+    for i in range(EXAMPLES):
+        alone = gradients_of(case)(*[of(x[i]) for x in batch])
+        for got, want in zip(together, alone, strict=True):
+            bound = 64 * EPS[case.dtype] * (1 + np.abs(np.asarray(want)).max(initial=0))
+            assert close(np.asarray(got)[i], np.asarray(want), bound)
 
 
 def test_where_results_go() -> None:
