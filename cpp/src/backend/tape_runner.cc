@@ -99,20 +99,16 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   Tiling t;
   const int64_t slots = std::max(1, b.tape.slots), item = b.tape.max_item;
   const int64_t fitting = std::clamp(kScratchBytes / (slots * item) / 64 * 64, kMinTile, kMaxTile);
-  const bool reduces = std::any_of(b.tape.code.begin(), b.tape.code.end(),
-                                   [](const Instr& c) { return c.kind == InstrKind::kReduce; });
+  const bool reduces = std::any_of(b.reduce.begin(), b.reduce.end(), [](ReduceFn f) { return f != nullptr; });
   if (columns <= (reduces ? kFold : fitting)) {
     t.rows = std::max<int64_t>(1, fitting / std::max<int64_t>(1, columns));
     t.tile = round_up(std::max(t.rows, t.rows * columns), 16);
   } else if (b.tape.phases > 1 && columns * slots * item <= kRowScratchBytes) {
     t.tile = round_up(columns, 16);
-  } else if (reduces) {
-    t.whole_rows = false;
-    t.tile = kFold;
   } else {
     t.whole_rows = false;
     const int64_t per_phase = std::max(slots, static_cast<int64_t>(b.tape.phase_slots));
-    t.tile = std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
+    t.tile = reduces ? kFold : std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
   }
   return t;
 }
