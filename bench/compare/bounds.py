@@ -1,7 +1,7 @@
 """Error bounds of results, derived from unit roundoff, length and norm.
 
-Roundings behave like independent draws, so that those of a chain of n steps add up like sqrt(n); eight
-deviations are allowed, which a wrong result exceeds by far and a right one in any order of summation does not.
+Roundings behave like independent draws, so that those of a chain of n steps add up like sqrt(n). Eight
+deviations are allowed: a wrong result exceeds them by far, a right one in any order of summation does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def steps(values: np.ndarray, ulps: float, dtype: str = "float32") -> list[Expec
     return [Expected(values, 2 * ulps * EPS[dtype] * np.abs(values) + _TINY, dtype)]
 
 
-def absolute(values: np.ndarray, scale: np.ndarray | float, roundings: float, dtype: str = "float32") -> Expected:
+def absolute(
+    values: np.ndarray, scale: np.ndarray | float, roundings: float, dtype: str = "float32"
+) -> Expected:
     """An output that went through so many roundings of numbers of size ``scale``."""
     return Expected(values, roundings * EPS[dtype] * np.asarray(scale) + _TINY, dtype)
 

@@ -29,9 +29,13 @@ def draw(report: dict[str, Any], path: Path) -> None:
     ours, *others = (p["name"] for p in report["peers"])
     others = [p for p in others if any(p in row["ratios"] for row in rows)]
     height = 0.8 / len(others)
-    figure, axes = plt.subplots(figsize=(9, 1.6 + len(rows) * (0.12 + 0.1 * len(others))), layout="constrained")
+    figure, axes = plt.subplots(
+        figsize=(9, 1.6 + len(rows) * (0.12 + 0.1 * len(others))), layout="constrained"
+    )
     for k, peer in enumerate(others):
-        places = [i + (k - (len(others) - 1) / 2) * height for i, row in enumerate(rows) if peer in row["ratios"]]
+        places = [
+            i + (k - (len(others) - 1) / 2) * height for i, row in enumerate(rows) if peer in row["ratios"]
+        ]
         faster = [1 / row["ratios"][peer]["best"] for row in rows if peer in row["ratios"]]
         color = _COLORS[k % len(_COLORS)]
         axes.barh(places, [f - 1 for f in faster], height, left=1, color=color, label=f"against {peer}")

@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     others = [n for n in MODULES if n != OURS]
-    p.add_argument("--jobs", metavar="PATTERN", default="*", help="comma-separated names or wildcards of jobs")
+    p.add_argument(
+        "--jobs", metavar="PATTERN", default="*", help="comma-separated names or wildcards of jobs"
+    )
     p.add_argument(
         "--peers",
         type=lambda t: _names(t, others, "peer"),
@@ -80,8 +82,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help=f"who to compare with, of {', '.join(others)} (default: numpy); missing ones are left out",
     )
-    p.add_argument("--repeat", type=_count, default=7, metavar="N", help="samples of each job and peer (default: 7)")
-    p.add_argument("--threads", type=_count, metavar="N", help="threads of every peer (default: all processors)")
+    p.add_argument(
+        "--repeat", type=_count, default=7, metavar="N", help="samples of each job and peer (default: 7)"
+    )
+    p.add_argument(
+        "--threads", type=_count, metavar="N", help="threads of every peer (default: all processors)"
+    )
     p.add_argument(
         "--sizes",
         type=lambda t: _names(t, _SIZES, "size"),
@@ -93,7 +99,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--chart", type=_png, metavar="FILE.png", help="draw the ratios here (needs matplotlib)")
     p.add_argument("--list", action="store_true", help="print the names of the jobs and stop")
     p.add_argument(
-        "--tiny", action="store_true", help="shrink every job to a few thousand elements; the times say nothing then"
+        "--tiny",
+        action="store_true",
+        help="shrink every job to a few thousand elements; the times say nothing then",
     )
     return p
 
@@ -105,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usable = machine.usable_cpus()
     threads = args.threads or usable
     if threads > usable:
-        p.error(f"argument --threads: wanted at most {usable}, the processors that can be used here, got {threads}")
+        p.error(
+            f"argument --threads: wanted at most {usable}, the processors there are to use, got {threads}"
+        )
     machine.equalize_threads(threads)
 
     # Only now: these import NumPy, which reads the number of threads.
@@ -166,7 +176,9 @@ def compare(jobs: Sequence[Job], peers: Sequence[Peer], args: argparse.Namespace
     return int(any(row["status"] == "error" for row in result["rows"]))
 
 
-def _empty_report(peers: Sequence[Peer], repeat: int, threads: int, args: argparse.Namespace) -> dict[str, Any]:
+def _empty_report(
+    peers: Sequence[Peer], repeat: int, threads: int, args: argparse.Namespace
+) -> dict[str, Any]:
     described = machine.describe()
     simd = getattr(peers[0], "simd", None)
     described["simd_target"] = simd() if simd else None

@@ -17,7 +17,17 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
 )
 
-_INTERESTING = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+_INTERESTING = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+)
 
 
 def _text(path: str) -> str:

@@ -177,5 +177,5 @@ def check_outputs(got: Outputs, dtypes: Sequence[str], expected: Sequence[Expect
             bound = float(np.broadcast_to(e.bound, off.shape)[at])
             raise Mismatch(
                 f"{which}{int(bad.sum())} of {bad.size} elements off; at {place} wanted "
-                f"{float(e.values[at])!r} within {bound:.3g}, got {float(g[at])!r}"
+                f"{e.values[at].item()!r} within {bound:.3g}, got {g[at].item()!r}"
             )

@@ -40,7 +40,15 @@ def milliseconds(seconds: float) -> str:
 def heading(ours: str) -> str:
     """The table's first line."""
     return _COLUMNS.format(
-        "job (times in ms)", "peer", f"{ours[:6]} min", "median", "peer min", "median", "ratio", "median", "target"
+        "job (times in ms)",
+        "peer",
+        f"{ours[:6]} min",
+        "median",
+        "peer min",
+        "median",
+        "ratio",
+        "median",
+        "target",
     )
 
 

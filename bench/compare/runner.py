@@ -25,8 +25,8 @@ class Settings:
 def measure(job: Job, peers: Sequence[Peer], settings: Settings) -> dict[str, Any]:
     """Measure one job.
 
-    The first peer is the one the others are compared with. A peer without a way to do the job is left out of the
-    row; a wrong result or an exception of any peer makes the row an error without times.
+    The first peer is the one the others are compared with. A peer without a way to do the job is left out of
+    the row; a wrong result or an exception of any peer makes the row an error without times.
 
     Returns
     -------

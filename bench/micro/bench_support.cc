@@ -78,7 +78,8 @@ std::string compare(const Array& got, const Array& want, double tolerance) {
   }
   for (int64_t i = 0; i < g.size(); ++i) {
     const double a = g.data<double>()[i], b = w.data<double>()[i];
-    if (!(std::abs(a - b) <= tolerance * std::max(1.0, std::abs(b))) && !(std::isnan(a) && std::isnan(b)) && a != b) {
+    if (!(std::abs(a - b) <= tolerance * std::max(1.0, std::abs(b))) && !(std::isnan(a) && std::isnan(b)) &&
+        a != b) {
       return "element " + std::to_string(i) + ": wanted " + std::to_string(b) + ", got " + std::to_string(a);
     }
   }

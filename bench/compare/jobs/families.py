@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,25 @@ Truth = Callable[[Sequence[np.ndarray]], Sequence[Expected]]
 
 def jobs(sizes: Sizes) -> list[Job]:
     """The families in turn, each at all sizes."""
-    makers = (*_UNARY_JOBS, *_BINARY_JOBS, _select, _broadcast, *_CASTS, *_REDUCTIONS, _var_rows, _softmax_rows)
-    makers += (_cumsum_line, _cumsum_rows, _sort_line, _sort_rows, _argsort_line, _argmax_rows, _take_elements)
+    makers = (
+        *_UNARY_JOBS,
+        *_BINARY_JOBS,
+        _select,
+        _broadcast,
+        *_CASTS,
+        *_REDUCTIONS,
+        _var_rows,
+        _softmax_rows,
+    )
+    makers += (
+        _cumsum_line,
+        _cumsum_rows,
+        _sort_line,
+        _sort_rows,
+        _argsort_line,
+        _argmax_rows,
+        _take_elements,
+    )
     makers += (_take_rows, _scatter_rows, _transpose, _every_second, _concatenate, _random_uniform)
     return [_named(make(n), size) for make in makers for size, n in sizes.families()]
 

@@ -14,7 +14,13 @@ from bench.compare.model import EPS, Expected, Input, Job, Sizes
 
 def jobs(sizes: Sizes) -> list[Job]:
     """Jobs of the heavy kernels; a peer that lacks one says so."""
-    return [*_products(sizes), *_quantized(sizes), *_attention(sizes), *_convolution(sizes), *_analysis(sizes)]
+    return [
+        *_products(sizes),
+        *_quantized(sizes),
+        *_attention(sizes),
+        *_convolution(sizes),
+        *_analysis(sizes),
+    ]
 
 
 def _matmul(xp: Any, a: Any, b: Any) -> Any:
@@ -30,7 +36,7 @@ def _products(sizes: Sizes) -> list[Job]:
                 f"target/matmul/{side}",
                 lambda r, n=n: [draws.normal(r, n, n), draws.normal(r, n, n)],
                 _matmul,
-                lambda i: bounds.product(*i),
+                lambda i: bounds.product(i[0], i[1]),
                 target,
                 12 * n * n,
                 2 * n**3,
@@ -42,7 +48,7 @@ def _products(sizes: Sizes) -> list[Job]:
             "target/matmul/2048_bfloat16",
             lambda r: [draws.normal_bfloat16(r, n, n), draws.normal_bfloat16(r, n, n)],
             _matmul,
-            lambda i: bounds.product(*i, "bfloat16"),
+            lambda i: bounds.product(i[0], i[1], "bfloat16"),
             0.75,
             6 * n * n,
             2 * n**3,
@@ -53,7 +59,7 @@ def _products(sizes: Sizes) -> list[Job]:
             "target/vector_x_4096x4096",
             lambda r: [draws.normal(r, 1, k), draws.normal(r, k, k)],
             _matmul,
-            lambda i: bounds.product(*i),
+            lambda i: bounds.product(i[0], i[1]),
             1.0,
             4 * k * k,
             2 * k * k,
@@ -87,12 +93,12 @@ def _quantized(sizes: Sizes) -> list[Job]:
     return [
         Job(
             f"target/matmul_4bit/{rows}",
-            lambda r, m=sizes.side(rows): _packed(r, m, k),
+            lambda r, m=rows: _packed(r, m, k),
             lambda xp, x, words, scales, biases: xp.matmul_4bit(x, words, scales, biases),
             _unpacked_product,
             target,
             k * k // 2 + 8 * k * k // _GROUP,
-            2 * sizes.side(rows) * k * k,
+            2 * rows * k * k,
         )
         for rows, target in ((1, 1.0), (32, 0.7), (256, 0.6))
     ]
@@ -190,7 +196,9 @@ def _analysis(sizes: Sizes) -> list[Job]:
 
     def network(r: np.random.Generator) -> list[Input]:
         layer = [draws.normal(r, width, width), draws.normal(r, width)]
-        scaled = [Input(a.values / np.float32(width**0.5), "float32") for a in (*layer, *map(_like(r), layer))]
+        scaled = [
+            Input(a.values / np.float32(width**0.5), "float32") for a in (*layer, *map(_like(r), layer))
+        ]
         return [draws.normal(r, batch, width), draws.normal(r, batch, width), *scaled]
 
     return [
@@ -207,7 +215,9 @@ def _analysis(sizes: Sizes) -> list[Job]:
             lambda r: _cholesky_operand(r, n),
             lambda xp, a: xp.linalg.cholesky(a),
             # Eigenvalues lie between 1 and about 5: the factor's error is a small multiple of the rounding.
-            lambda i: bounds.near([np.linalg.cholesky(i[0].astype(np.float64))], 16 * bounds.walk(n) * EPS["float32"]),
+            lambda i: bounds.near(
+                [np.linalg.cholesky(i[0].astype(np.float64))], 16 * bounds.walk(n) * EPS["float32"]
+            ),
             2.0,
             8 * n * n,
             n**3 // 3,

@@ -158,7 +158,14 @@ def _movement(sizes: Sizes) -> list[Job]:
             0.7,
             8 * rows * width,
         ),
-        Job("target/random_normal", lambda r: [], lambda xp: xp.normal(n), lambda i: normal_numbers(n), 0.5, 4 * n),
+        Job(
+            "target/random_normal",
+            lambda r: [],
+            lambda xp: xp.normal(n),
+            lambda i: normal_numbers(n),
+            0.5,
+            4 * n,
+        ),
     ]
 
 

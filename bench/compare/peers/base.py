@@ -15,8 +15,8 @@ from bench.compare.model import Input, Job, Outputs, Unsupported
 class Ops:
     """The functions of one library that jobs use, with NumPy's names and arguments.
 
-    What is not defined here or in a subclass is looked up in the library by its name; what is not there either
-    raises :class:`Unsupported`.
+    What is not defined here or in a subclass is looked up in the library by its name; what is not there
+    either raises :class:`Unsupported`.
     """
 
     def __init__(self, module: Any, name: str) -> None:

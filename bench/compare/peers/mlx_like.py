@@ -48,7 +48,9 @@ class MlxOps(Ops):
 
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""
-        value, gradients = self._module.value_and_grad(loss, argnums=list(range(len(parameters))))(*parameters)
+        value, gradients = self._module.value_and_grad(loss, argnums=list(range(len(parameters))))(
+            *parameters
+        )
         return (value, *gradients)
 
 

@@ -84,7 +84,7 @@ class TorchOps(Ops):
         return self._nn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
     def conv2d_same(self, x: Any, weight: Any) -> Any:
-        """3x3 convolution with one pixel of padding; the axes are moved as views, as channels-last tensors."""
+        """3x3 convolution with one pixel of padding; views move the axes: channels-last tensors."""
         out = self._nn.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), padding=1)
         return out.permute(0, 2, 3, 1)
 
