@@ -68,14 +68,14 @@ _UNARY_JOBS = [
     _unary("abs", -1, 1, 0),
     _unary("sqrt", 0, 1, 0.5),
     _unary("floor", -100, 100, 0),
-    _unary("exp", -10, 10, 4),
-    _unary("expm1", -1, 1, 4),
-    _unary("log", 0.01, 100, 4),
-    _unary("log1p", -0.5, 10, 4),
-    _unary("sin", -3, 3, 4),
-    _unary("tan", -1.5, 1.5, 5),
-    _unary("arctan", -10, 10, 4),
-    _unary("tanh", -5, 5, 4),
+    _unary("exp", -10, 10, bounds.ELEMENTARY),
+    _unary("expm1", -1, 1, bounds.ELEMENTARY),
+    _unary("log", 0.01, 100, bounds.ELEMENTARY),
+    _unary("log1p", -0.5, 10, bounds.ELEMENTARY),
+    _unary("sin", -3, 3, bounds.ELEMENTARY),
+    _unary("tan", -1.5, 1.5, bounds.ELEMENTARY),
+    _unary("arctan", -10, 10, bounds.ELEMENTARY),
+    _unary("tanh", -5, 5, bounds.ELEMENTARY),
 ]
 
 
@@ -105,8 +105,8 @@ _BINARY_JOBS = [
     _binary("multiply", -1, 1, 0.5),
     _binary("divide", 0.1, 1, 0.5),
     _binary("maximum", -1, 1, 0),
-    _binary("power", 0.1, 3, 4),
-    _binary("arctan2", -1, 1, 4),
+    _binary("power", 0.1, 3, bounds.ELEMENTARY),
+    _binary("arctan2", -1, 1, bounds.ELEMENTARY),
     _binary("remainder", 0.1, 100, 0),
     _compare,
 ]

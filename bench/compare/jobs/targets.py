@@ -52,7 +52,7 @@ def _chains(sizes: Sizes) -> list[Job]:
             "target/exp",
             lambda r: [draws.normal(r, n)],
             lambda xp, x: xp.exp(x),
-            lambda i: bounds.steps(np.exp(i[0].astype(np.float64)), 4),
+            lambda i: bounds.steps(np.exp(i[0].astype(np.float64)), bounds.ELEMENTARY),
             1.0,
             8 * n,
         ),
