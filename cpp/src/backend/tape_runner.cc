@@ -38,18 +38,15 @@ struct Operand {
 };
 
 char* thread_scratch(size_t bytes) {
-  struct Arena {
-    std::unique_ptr<char[]> memory;
-    size_t size = 0;
-  };
-  thread_local Arena arena;
-  if (arena.size < bytes) {
+  thread_local std::unique_ptr<char[]> memory;
+  thread_local size_t size = 0;
+  if (size < bytes) {
     count_system_allocation();
-    arena.memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
-    arena.size = bytes;
+    memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
+    size = bytes;
   }
-  const auto address = reinterpret_cast<uintptr_t>(arena.memory.get());
-  return arena.memory.get() + ((64 - address % 64) % 64);
+  const auto address = reinterpret_cast<uintptr_t>(memory.get());
+  return memory.get() + ((64 - address % 64) % 64);
 }
 
 void fill(char* out, const void* value, int64_t n, int64_t item) {
