@@ -1,7 +1,8 @@
 """clang-tidy over the project's own translation units, in parallel, skipping what passed before unchanged.
 
 A unit's result depends on its text, the headers of the repository it reaches, its compile command and
-.clang-tidy; a unit whose hash over these passed once is not run again. `--all` forgets what passed.
+.clang-tidy; a unit whose hash over these passed once is not run again. The library and the bindings are
+checked; `--all` checks tests and benchmarks too.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ def reached(source: Path, roots: list[Path]) -> list[Path]:
     return list(seen)
 
 
-def units(build: Path) -> list[Unit]:
-    """The units of the project's own sources in a build tree's compilation database."""
+def units(build: Path, folder: Path) -> list[Unit]:
+    """The units of the sources below a folder in a build tree's compilation database."""
     database = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
     roots = [ROOT / "cpp/src", ROOT / "cpp/include", ROOT / "cpp", ROOT / "tests/cpp", build / "include"]
     config = (ROOT / ".clang-tidy").read_bytes()
     found: dict[Path, Unit] = {}
     for entry in database:
         file = Path(entry["file"]).resolve()
-        if file in found or not file.is_relative_to(ROOT) or file.is_relative_to(build.resolve()):
+        if file in found or not file.is_relative_to(folder) or file.is_relative_to(build.resolve()):
             continue
         digest = hashlib.sha256(config + entry["command"].encode())
         for path in reached(file, roots):
@@ -82,15 +83,15 @@ def main() -> int:
     )
     parser.add_argument("--build", type=Path, required=True, help="build tree with compile_commands.json")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--all", "--tidy-all", action="store_true", help="run on unchanged units as well")
+    parser.add_argument("--all", action="store_true", help="tests and benchmarks as well")
     options = parser.parse_args()
     tool = shutil.which("clang-tidy-14")
     if tool is None:
         print("wanted clang-tidy 14, found none", file=sys.stderr)
         return 1
     passed_file = options.build / "tidy-passed.json"
-    passed = set(json.loads(passed_file.read_text()) if passed_file.exists() and not options.all else [])
-    everything = units(options.build)
+    passed = set(json.loads(passed_file.read_text()) if passed_file.exists() else [])
+    everything = units(options.build, ROOT if options.all else ROOT / "cpp")
     pending = [unit for unit in everything if unit.key not in passed]
     failures = 0
     with ThreadPoolExecutor(max_workers=options.jobs) as pool:
@@ -100,7 +101,8 @@ def main() -> int:
             else:
                 failures += 1
                 print(text)
-    passed_file.write_text(json.dumps(sorted(passed & {unit.key for unit in everything})))
+    known = {unit.key for unit in units(options.build, ROOT)}
+    passed_file.write_text(json.dumps(sorted(passed & known)))
     print(f"clang-tidy: {len(pending)} of {len(everything)} units run, {failures} with findings")
     return 1 if failures else 0
 
