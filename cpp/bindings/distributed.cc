@@ -42,11 +42,16 @@ bool known_backend(const std::string& name) {
 void add_group(const Scope& scope) {
   const Scope type = define_box<Group>(scope, "lamina.core.distributed.Group",
                                        "Processes that work together: in this build a group of one.", {});
-  def(type, "rank(self) -> int", "This process's number in the group.", [](PyObject*) { return int64_t{0}; });
-  def(type, "size(self) -> int", "Number of processes in the group.", [](PyObject*) { return int64_t{1}; });
+  def(type, "rank(self) -> int", "This process's number in the group.\n>>> mx.distributed.init().rank()\n0\n",
+      [](PyObject*) { return int64_t{0}; });
+  def(type, "size(self) -> int", "Number of processes in the group.\n>>> mx.distributed.init().size()\n1\n",
+      [](PyObject*) { return int64_t{1}; });
   def(type, "split(self, color: int, key: int = -1) -> Group",
       "Would split the group by colour.\n@color Processes of one colour stay together.\n"
-      "@key Orders the ranks of the new group.\n@raises RuntimeError Always: one process cannot be split.\n",
+      "@key Orders the ranks of the new group.\n@raises RuntimeError Always: one process cannot be split.\n"
+      ">>> mx.distributed.init().split(0)\n"
+      "Traceback (most recent call last):\n    ...\nRuntimeError: [split] a group of one process cannot be "
+      "split further\n",
       [](PyObject*, int64_t, int64_t) {
         throw Error("[split] a group of one process cannot be split further");
       });
@@ -90,7 +95,10 @@ void add_distributed(const Scope& scope) {
   def(scope,
       "send(x: array, dst: int, *, group: Group | None = None, stream: StreamOrDevice = None) -> array",
       std::string("Would send an array to another process.\n@dst Rank of the receiver.\n") + kGroup +
-          "@raises ValueError Always in a group of one.\n",
+          "@raises ValueError Always in a group of one.\n"
+          ">>> mx.distributed.send(mx.ones(2), 1)\n"
+          "Traceback (most recent call last):\n    ...\nValueError: [send] a group of one has nobody to "
+          "exchange arrays with, got rank 1\n",
       [](const Array&, int64_t peer, Any) -> Array { refuse("send", peer); });
   def(scope,
       "recv(shape: Sequence[int], dtype: Dtype, src: int, *, group: Group | None = None, stream: "
@@ -99,12 +107,20 @@ void add_distributed(const Scope& scope) {
       std::string(
           "Would receive an array from another process.\n@shape Its shape.\n@dtype Its dtype.\n@src Rank "
           "of the sender.\n") +
-          kGroup + "@raises ValueError Always in a group of one.\n",
+          kGroup +
+          "@raises ValueError Always in a group of one.\n"
+          ">>> mx.distributed.recv((2,), mx.float32, 1)\n"
+          "Traceback (most recent call last):\n    ...\nValueError: [recv] a group of one has nobody to "
+          "exchange arrays with, got rank 1\n",
       [](Any, Dtype, int64_t peer, Any) -> Array { refuse("recv", peer); });
   def(scope,
       "recv_like(x: array, src: int, *, group: Group | None = None, stream: StreamOrDevice = None) -> array",
       std::string("Would receive an array of the shape and dtype of `x`.\n@src Rank of the sender.\n") +
-          kGroup + "@raises ValueError Always in a group of one.\n",
+          kGroup +
+          "@raises ValueError Always in a group of one.\n"
+          ">>> mx.distributed.recv_like(mx.ones(2), 1)\n"
+          "Traceback (most recent call last):\n    ...\nValueError: [recv_like] a group of one has nobody to "
+          "exchange arrays with, got rank 1\n",
       [](const Array&, int64_t peer, Any) -> Array { refuse("recv_like", peer); });
 }
 

@@ -35,13 +35,19 @@ void add_custom_kernels(const Scope& fast) {
       "metal_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
       "header: str = '', ensure_row_contiguous: bool = True, atomic_outputs: bool = False, "
       "compile_options: object | None = None) -> object",
-      "Not on this backend: Metal kernels need an Apple GPU.\n@raises NotImplementedError Always.\n",
+      "Not on this backend: Metal kernels need an Apple GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.metal_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [metal_kernel] kernels from source "
+      "are not supported by the cpu backend: wanted Metal\n",
       [](const std::string&, PyObject*, PyObject*, const std::string&, const std::string&, bool, bool,
          PyObject*) { decltype(refuse){}("metal_kernel", "Metal"); });
   def(fast,
       "cuda_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
       "header: str = '', ensure_row_contiguous: bool = True, shared_memory: int = 0) -> object",
-      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n",
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.cuda_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [cuda_kernel] kernels from source "
+      "are not supported by the cpu backend: wanted CUDA\n",
       [](const std::string&, PyObject*, PyObject*, const std::string&, const std::string&, bool, int64_t) {
         decltype(refuse){}("cuda_kernel", "CUDA");
       });
@@ -51,7 +57,11 @@ void add_custom_kernels(const Scope& fast) {
       "grid: tuple[int, int, int], threadgroup: tuple[int, int, int], shared_memory: int = 0, "
       "init_value: float | None = None, ensure_row_contiguous: bool = False, "
       "stream: StreamOrDevice = None) -> list[array]",
-      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n",
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.precompiled_cuda_kernel(name=\"f\", compiled_source=b\"\", inputs=[], "
+      "output_shapes=[],\n...     output_dtypes=[], scalars=[], grid=(1, 1, 1), threadgroup=(1, 1, 1))\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [precompiled_cuda_kernel] kernels "
+      "from source are not supported by the cpu backend: wanted CUDA\n",
       [](const std::string&, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*,
          int64_t, PyObject*, bool) { decltype(refuse){}("precompiled_cuda_kernel", "CUDA"); });
 }
