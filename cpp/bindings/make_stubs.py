@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
@@ -197,17 +198,24 @@ def stub(module: ModuleType) -> str:
             parts += [defined(name, name + v, doc, "", "@overload") for v in variants]
     for name, value in members:
         if isinstance(value, ModuleType):
-            parts.append(submodule_text(name, value, functions[f"lamina.core.{name}"]))
+            parts.append(submodule_text(f"lamina.core.{name}", value, functions, properties))
     return "\n".join(parts)
 
 
-def submodule_text(name: str, module: ModuleType, functions: list[Any]) -> str:
+def submodule_text(
+    scope: str, module: ModuleType, functions: dict[str, list[Any]], properties: dict[str, list[Any]]
+) -> str:
     """A submodule as a class of static functions, which is how one stub file can show it."""
+    name = scope.rpartition(".")[2]
     parts = [f"class {name}:\n", quoted(module.__doc__ or name, "    ")]
     for member, value in sorted(vars(module).items()):
-        if not member.startswith("__") and not callable(value):
+        if isinstance(value, type):
+            inner = f"{scope}.{member}"
+            text = class_text(module, member, functions[inner], properties[inner])
+            parts.append(textwrap.indent(text, "    "))
+        elif not member.startswith("__") and not callable(value):
             parts.append(f"    {member}: {value_type(value)}\n")
-    parts += [defined(n, s, d, "    ", "@staticmethod") for n, s, d in functions]
+    parts += [defined(n, s, d, "    ", "@staticmethod") for n, s, d in functions[scope]]
     return "".join(parts)
 
 

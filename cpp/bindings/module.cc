@@ -55,6 +55,8 @@ void fill_module(py::module_& m) {
   add_quantization(core);
   add_random(add_submodule(m, "random", "Random numbers from counter-based keys."));
   add_fast(add_submodule(m, "fast", "Operations of neural networks computed in one pass."));
+  add_distributed(
+      add_submodule(m, "distributed", "Collectives over processes; in this build a group of one."));
   add_evaluation(core);
   add_transforms(core);
   add_compile(core);

@@ -24,6 +24,48 @@ Mask mask_argument(const Any& any) {
   return {a, false};
 }
 
+// Kernels from source code exist on GPU backends only; scripts that ask for one learn so when they make it.
+void add_custom_kernels(const Scope& fast) {
+  const auto refuse = [](const char* name, const char* backend) {
+    throw Unsupported(fmt::format("[{}] kernels from source are not supported by the cpu backend: wanted {}",
+                                  name, backend));
+  };
+  static_assert(std::is_empty_v<decltype(refuse)>);
+  def(fast,
+      "metal_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
+      "header: str = '', ensure_row_contiguous: bool = True, atomic_outputs: bool = False, "
+      "compile_options: object | None = None) -> object",
+      "Not on this backend: Metal kernels need an Apple GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.metal_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [metal_kernel] kernels from source "
+      "are not supported by the cpu backend: wanted Metal\n",
+      [](const std::string&, PyObject*, PyObject*, const std::string&, const std::string&, bool, bool,
+         PyObject*) { decltype(refuse){}("metal_kernel", "Metal"); });
+  def(fast,
+      "cuda_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
+      "header: str = '', ensure_row_contiguous: bool = True, shared_memory: int = 0) -> object",
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.cuda_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [cuda_kernel] kernels from source "
+      "are not supported by the cpu backend: wanted CUDA\n",
+      [](const std::string&, PyObject*, PyObject*, const std::string&, const std::string&, bool, int64_t) {
+        decltype(refuse){}("cuda_kernel", "CUDA");
+      });
+  def(fast,
+      "precompiled_cuda_kernel(*, name: str, compiled_source: bytes, inputs: Sequence[object], "
+      "output_shapes: Sequence[Sequence[int]], output_dtypes: Sequence[Dtype], scalars: Sequence[object], "
+      "grid: tuple[int, int, int], threadgroup: tuple[int, int, int], shared_memory: int = 0, "
+      "init_value: float | None = None, ensure_row_contiguous: bool = False, "
+      "stream: StreamOrDevice = None) -> list[array]",
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      ">>> mx.fast.precompiled_cuda_kernel(name=\"f\", compiled_source=b\"\", inputs=[], "
+      "output_shapes=[],\n...     output_dtypes=[], scalars=[], grid=(1, 1, 1), threadgroup=(1, 1, 1))\n"
+      "Traceback (most recent call last):\n    ...\nNotImplementedError: [precompiled_cuda_kernel] kernels "
+      "from source are not supported by the cpu backend: wanted CUDA\n",
+      [](const std::string&, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*, PyObject*,
+         int64_t, PyObject*, bool) { decltype(refuse){}("precompiled_cuda_kernel", "CUDA"); });
+}
+
 }  // namespace
 
 void add_fast(const Scope& fast) {
@@ -93,6 +135,7 @@ void add_fast(const Scope& fast) {
       "@raises ValueError Where shapes do not fit.\n>>> mx.fast.cross_entropy(mx.zeros((1, 2)), "
       "mx.array([0]))\narray([0.693147], dtype=float32)\n",
       [](const Array& logits, const Array& targets) { return fast::cross_entropy(logits, targets); });
+  add_custom_kernels(fast);
 }
 
 }  // namespace lamina::bind

@@ -118,9 +118,30 @@ constexpr const char* kPacked =
 
 }  // namespace
 
-void add_linear_algebra(const Scope& core) { add_products(core); }
+void add_linear_algebra(const Scope& core) {
+  add_products(core);
+  def(core,
+      "hadamard_transform(a: array, scale: float | None = None, stream: StreamOrDevice = None) -> array",
+      "The product of a Hadamard matrix and the last axis, whose length is m * 2^k with m in (1, 12, 20, "
+      "28).\n"
+      "@a Array of shape (..., N).\n@scale Factor of the result; 1 / sqrt(N) by default: orthogonal.\n"
+      "@raises ValueError For another length, an empty array or complex numbers.\n"
+      ">>> mx.hadamard_transform(mx.array([1.0, 2.0]), scale=1.0)\narray([3, -1], dtype=float32)\n",
+      [](const Array& a, std::optional<double> scale) { return hadamard_transform(a, scale); });
+}
 
 void add_quantization(const Scope& core) {
+  def(core, "to_fp8(x: array, *, stream: StreamOrDevice = None) -> array",
+      "Floats as the bytes (uint8) of the 8-bit format E4M3, rounded to nearest even. Sizes beyond 448 "
+      "become "
+      "448; NaN stays NaN.\n@x Array of real floats.\n@raises ValueError For other dtypes.\n"
+      ">>> mx.to_fp8(mx.array([1.0, -448.0]))\narray([56, 254], dtype=uint8)\n",
+      [](const Array& x) { return to_fp8(x); });
+  def(core, "from_fp8(x: array, dtype: Dtype = bfloat16, *, stream: StreamOrDevice = None) -> array",
+      "The numbers that bytes of the 8-bit float format E4M3 stand for.\n@x Array of uint8.\n"
+      "@dtype A real floating dtype.\n@raises ValueError For other dtypes.\n"
+      ">>> mx.from_fp8(mx.array([56, 254], mx.uint8), mx.float32)\narray([1, -448], dtype=float32)\n",
+      [](const Array& x, Dtype t) { return from_fp8(x, t); });
   constexpr const char* kGlobal = "@global_scale For modes with one; None here.\n";
   def(core,
       "quantize(w: array, /, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', "

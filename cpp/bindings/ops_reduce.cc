@@ -201,6 +201,32 @@ void add_sorting(const Scope& core, const Scope&) {
       "negative n.\n"
       ">>> mx.diff(mx.array([1, 4, 9]))\narray([3, 5], dtype=int32)\n",
       [](const Array& a, int64_t n, int64_t axis) { return diff(a, n, axis); });
+  def(core,
+      "unique(a: array, /, size: int, return_index: bool = False, return_inverse: bool = False, "
+      "return_counts: bool = False, fill_value: scalar | array | None = None, *, stream: StreamOrDevice = "
+      "None) "
+      "-> array | tuple[array, ...]",
+      "The `size` smallest distinct values of all elements, in ascending order. NaNs are distinct.\n"
+      "@size How many: shapes do not depend on values.\n"
+      "@return_index Give the index in the flattened array of each value's first element too.\n"
+      "@return_inverse Give each element's place among the values too, of the shape of `a`.\n"
+      "@return_counts Give the number of elements of each value too.\n"
+      "@fill_value What follows where there are fewer values, with a count of 0; the smallest value by "
+      "default.\n"
+      "@returns The values, or a tuple of them and what was asked for.\n"
+      "@raises ValueError For a negative size, several fill values, or an empty array without one.\n"
+      ">>> mx.unique(mx.array([3, 1, 3]), size=2, return_counts=True)\n"
+      "(array([1, 3], dtype=int32), array([1, 2], dtype=int32))\n",
+      [](const Array& a, int64_t size, bool index, bool inverse, bool counts, Any fill) -> py::object {
+        std::optional<Array> filler;
+        if (fill.object != Py_None && !(filler = as_array(fill.object))) fill.wrong();
+        const Unique u = unique(a, size, filler);
+        std::vector<Array> out{u.values};
+        if (index) out.push_back(u.first);
+        if (inverse) out.push_back(u.inverse);
+        if (counts) out.push_back(u.counts);
+        return owned(out.size() == 1 ? to_python(out[0]) : to_python(ArrayTuple(out)));
+      });
 }
 
 }  // namespace lamina::bind

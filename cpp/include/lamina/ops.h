@@ -206,6 +206,12 @@ Array diff(const Array& a, int64_t n = 1, int64_t axis = -1);
 Array trace(const Array& a, int64_t offset = 0, int64_t axis1 = 0, int64_t axis2 = 1,
             std::optional<Dtype> dtype = std::nullopt);
 Array kron(const Array& a, const Array& b);
+// Floats as the bytes of E4M3 and back; values beyond 448 are clipped to it, NaN stays NaN.
+Array to_fp8(const Array& x);
+Array from_fp8(const Array& x, Dtype dtype = Dtype::kBFloat16);
+// H x along the last axis, whose length is m * 2^k with m in (1, 12, 20, 28); the default scale makes it
+// orthogonal.
+Array hadamard_transform(const Array& a, std::optional<double> scale = std::nullopt);
 Array vecdot(const Array& a, const Array& b, int64_t axis = -1);
 Array median(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
 Array count_nonzero(const Array& a, const OptAxes& axes = std::nullopt, bool keepdims = false);
@@ -222,6 +228,14 @@ Array searchsorted(const Array& sorted, const Array& values, bool right = false)
 // The indices of elements that are not zero, one int64 array for each axis. Evaluates: values decide the
 // shape.
 std::vector<Array> nonzero(const Array& a);
+// The `size` smallest distinct values of all elements, in order, with the index of each value's first
+// element, the place of every element's value among them (of a's shape; the last place for values left out)
+// and how often each occurs. Where there are fewer values, the first (or `fill`) follows with a count of
+// zero.
+struct Unique {
+  Array values, first, inverse, counts;
+};
+Unique unique(const Array& a, int64_t size, const std::optional<Array>& fill = std::nullopt);
 // matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices);
