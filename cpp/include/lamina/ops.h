@@ -231,10 +231,11 @@ Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Arra
 
 // Convolutions, channels last: input (N, spatial..., C), weight (O, spatial..., C / groups), result
 // (N, spatial..., O), over 1 to 3 spatial axes. Lists hold one entry for each spatial axis, or one for all of
-// them. Inputs are inexact. Along an axis, an input of length L, made max(0, (L - 1) * input_dilation + 1) long
-// by zeros between its elements and padded with zeros at both ends (a negative padding crops), gives
+// them. Inputs are inexact. Along an axis, an input of length L, made max(0, (L - 1) * input_dilation + 1)
+// long by zeros between its elements and padded with zeros at both ends (a negative padding crops), gives
 //   (padded - (kernel_dilation * (K - 1) + 1)) / stride + 1
-// outputs for K weights; the kernel must fit into the padded input. With `flip` the weights are read backwards.
+// outputs for K weights; the kernel must fit into the padded input. With `flip` the weights are read
+// backwards.
 struct ConvOptions {
   Shape stride = {1}, padding_lo = {0}, padding_hi = {0}, kernel_dilation = {1}, input_dilation = {1};
   int64_t groups = 1;

@@ -31,8 +31,8 @@ Shape inserted(const Shape& s, size_t at, int64_t length) {
   out.insert(out.begin() + at, length);
   return out;
 }
-// a with its first and its last axis swapped, the last one cut into `groups` of which the number stays behind:
-// (N, ..., G * C) to (C, ..., G * N).
+// a with its first and its last axis swapped, the last one cut into `groups` of which the number stays
+// behind: (N, ..., G * C) to (C, ..., G * N).
 Array turned(const Array& a, int64_t groups) {
   const Shape s = a.shape();
   const auto rank = static_cast<int64_t>(s.size());
@@ -81,11 +81,11 @@ Array weight_gradient(const OpCall& c, const Array& g) {
   q.padding_lo = p.padding_lo;
   for (size_t i = 0; i < p.stride.size(); ++i) {
     const int64_t dilated = std::max<int64_t>(0, (x[i + 1] - 1) * p.input_dilation[i] + 1);
-    q.padding_hi.push_back((w[i + 1] - 1) * p.kernel_dilation[i] + (c.node.shape[i + 1] - 1) * p.stride[i] + 1 -
-                           dilated - p.padding_lo[i]);
+    q.padding_hi.push_back((w[i + 1] - 1) * p.kernel_dilation[i] + (c.node.shape[i + 1] - 1) * p.stride[i] +
+                           1 - dilated - p.padding_lo[i]);
   }
-  const Array sums = convolution(c.node.dtype, with_spatial(w.back(), w, w[0]), turned(conj_if(c.in[0]), p.groups),
-                                 turned(g, 1), q);
+  const Array sums = convolution(c.node.dtype, with_spatial(w.back(), w, w[0]),
+                                 turned(conj_if(c.in[0]), p.groups), turned(g, 1), q);
   const Array weight = swapaxes(sums, 0, -1);
   return p.flip ? flip(weight, spatial_axes(w.size())) : weight;
 }
@@ -122,7 +122,8 @@ Array mapped_weight(const BatchCall& b) {
   const int64_t outs = w[0] / p.groups;
   Shape cut = in_front(b.size, inserted(w, 0, p.groups));
   cut[2] = outs;
-  const Array weight = reshape(swapaxes(reshape(b.call.in[1], cut), 0, 1), with_spatial(b.size * w[0], w, w.back()));
+  const Array weight =
+      reshape(swapaxes(reshape(b.call.in[1], cut), 0, 1), with_spatial(b.size * w[0], w, w.back()));
   Shape shape = n.shape;
   shape.back() *= b.size;
   Array out = convolution(n.dtype, shape, b.call.in[0], weight, p);
@@ -141,8 +142,8 @@ Array both_mapped(const BatchCall& b) {
   Shape w = example_shape(b, 1), shape = n.shape;
   w[0] *= b.size;
   shape.back() *= b.size;
-  return out_of_channels(convolution(n.dtype, shape, into_channels(b.call.in[0]), reshape(b.call.in[1], w), p),
-                         b.size);
+  return out_of_channels(
+      convolution(n.dtype, shape, into_channels(b.call.in[0]), reshape(b.call.in[1], w), p), b.size);
 }
 
 }  // namespace

@@ -14,14 +14,14 @@ struct Request {
   ConvOptions options;
 };
 
-// One entry for each spatial axis, each within bounds.
+// One entry for each spatial axis, each within bounds; an empty list means the default.
 Shape per_axis(const Request& r, const char* what, const Shape& given, int64_t least) {
   const size_t axes = r.input.shape().size() - 2;
-  if (given.size() != 1 && given.size() != axes) {
+  if (given.size() > 1 && given.size() != axes) {
     fail<ValueError>(r.op, "wants 1 or {} entries in {}, got {}", axes, what, given);
   }
   Shape out = given;
-  out.resize(axes, given.empty() ? 0 : given[0]);
+  out.resize(axes, given.empty() ? std::max<int64_t>(least, 0) : given[0]);
   for (int64_t v : out) {
     if (v < least || v > kLargest) {
       fail<ValueError>(r.op, "wants {} between {} and {}, got {}", what, least, kLargest, given);
@@ -36,14 +36,15 @@ void check_operands(const Request& r) {
     fail<ShapeError>(r.op, "wants an input (N, spatial..., C) with 1 to 3 spatial axes, got shape {}", x);
   }
   if (w.size() != x.size()) {
-    fail<ShapeError>(r.op, "wants a weight of {} axes (O, spatial..., C / groups) beside input {}, got shape {}",
+    fail<ShapeError>(r.op,
+                     "wants a weight of {} axes (O, spatial..., C / groups) beside input {}, got shape {}",
                      x.size(), x, w);
   }
   const int64_t groups = r.options.groups;
   if (groups < 1) fail<ValueError>(r.op, "wants groups of at least 1, got {}", groups);
   if (x.back() % groups != 0 || w[0] % groups != 0) {
-    fail<ShapeError>(r.op, "wants groups that divide the {} input and {} output channels, got {}", x.back(), w[0],
-                     groups);
+    fail<ShapeError>(r.op, "wants groups that divide the {} input and {} output channels, got {}", x.back(),
+                     w[0], groups);
   }
   if (x.back() / groups != w.back()) {
     fail<ShapeError>(r.op, "wants {} input channels in the weight (input {}, groups {}), got weight {}",
@@ -72,16 +73,18 @@ Array make_convolution(const Request& r) {
   for (size_t i = 0; i + 2 < x.size(); ++i) {
     const int64_t length = x[i + 1], taps = w[i + 1];
     if (length > kLargest || taps > kLargest || taps < 1) {
-      fail<ShapeError>(r.op, "wants spatial axes of 1 to {} weights, got input {} and weight {}", kLargest, x, w);
+      fail<ShapeError>(r.op, "wants spatial axes of 1 to {} weights, got input {} and weight {}", kLargest, x,
+                       w);
     }
     const int64_t dilated = std::max<int64_t>(0, (length - 1) * p.input_dilation[i] + 1);
     const int64_t padded = dilated + p.padding_lo[i] + p.padding_hi[i];
     const int64_t kernel = (taps - 1) * p.kernel_dilation[i] + 1;
     if (padded < kernel) {
-      fail<ShapeError>(r.op,
-                       "wants an input no shorter than the kernel: spatial axis {} of input {} is {} long with its "
-                       "padding, and the kernel of weight {} {}",
-                       i, x, padded, w, kernel);
+      fail<ShapeError>(
+          r.op,
+          "wants an input no shorter than the kernel: spatial axis {} of input {} is {} long with its "
+          "padding, and the kernel of weight {} {}",
+          i, x, padded, w, kernel);
     }
     shape.push_back((padded - kernel) / p.stride[i] + 1);
   }
@@ -92,7 +95,8 @@ Array make_convolution(const Request& r) {
 
 void check_axes(const char* op, const Array& input, int64_t axes) {
   if (input.ndim() != axes + 2) {
-    fail<ShapeError>(op, "wants an input of {} axes (N, spatial..., C), got shape {}", axes + 2, input.shape());
+    fail<ShapeError>(op, "wants an input of {} axes (N, spatial..., C), got shape {}", axes + 2,
+                     input.shape());
   }
 }
 
@@ -120,10 +124,11 @@ Array transposed(const char* op, int64_t axes, const Array& input, const Array& 
     const int64_t length = std::min(input.shape()[i + 1], kLargest);
     const int64_t out = (length - 1) * s[i] + reach + 1 - 2 * pad[i] + extra[i];
     if (length > 0 && out < 1) {
-      fail<ShapeError>(op,
-                       "wants at least one output: input {} and weight {} with stride {}, padding {}, dilation {} "
-                       "and output_padding {} leave {} along spatial axis {}",
-                       input.shape(), weight.shape(), s, pad, d, extra, out, i);
+      fail<ShapeError>(
+          op,
+          "wants at least one output: input {} and weight {} with stride {}, padding {}, dilation {} "
+          "and output_padding {} leave {} along spatial axis {}",
+          input.shape(), weight.shape(), s, pad, d, extra, out, i);
     }
     r.options.padding_lo[i] = reach - pad[i];
     r.options.padding_hi[i] = reach - pad[i] + extra[i];
@@ -137,16 +142,16 @@ Array conv_general(const Array& input, const Array& weight, const ConvOptions& o
   return make_convolution({"conv_general", input, weight, options});
 }
 
-#define LAMINA_CONVOLUTION(axes)                                                                               \
-  Array conv##axes##d(const Array& input, const Array& weight, const Shape& stride, const Shape& padding,      \
-                      const Shape& dilation, int64_t groups) {                                                 \
-    return convolution("conv" #axes "d", axes, input, weight, stride, padding, dilation, groups);              \
-  }                                                                                                            \
-  Array conv_transpose##axes##d(const Array& input, const Array& weight, const Shape& stride,                  \
-                                const Shape& padding, const Shape& dilation, const Shape& output_padding,      \
-                                int64_t groups) {                                                              \
-    return transposed("conv_transpose" #axes "d", axes, input, weight, stride, padding, dilation,              \
-                      output_padding, groups);                                                                 \
+#define LAMINA_CONVOLUTION(axes)                                                                          \
+  Array conv##axes##d(const Array& input, const Array& weight, const Shape& stride, const Shape& padding, \
+                      const Shape& dilation, int64_t groups) {                                            \
+    return convolution("conv" #axes "d", axes, input, weight, stride, padding, dilation, groups);         \
+  }                                                                                                       \
+  Array conv_transpose##axes##d(const Array& input, const Array& weight, const Shape& stride,             \
+                                const Shape& padding, const Shape& dilation, const Shape& output_padding, \
+                                int64_t groups) {                                                         \
+    return transposed("conv_transpose" #axes "d", axes, input, weight, stride, padding, dilation,         \
+                      output_padding, groups);                                                            \
   }
 LAMINA_CONVOLUTION(1)
 LAMINA_CONVOLUTION(2)
@@ -155,10 +160,12 @@ LAMINA_CONVOLUTION(3)
 
 Array convolve(const Array& a, const Array& v, ConvolveMode mode) {
   if (a.ndim() != 1 || v.ndim() != 1) {
-    fail<ShapeError>("convolve", "wants two sequences of one axis, got shapes {} and {}", a.shape(), v.shape());
+    fail<ShapeError>("convolve", "wants two sequences of one axis, got shapes {} and {}", a.shape(),
+                     v.shape());
   }
   if (a.size() == 0 || v.size() == 0) {
-    fail<ShapeError>("convolve", "wants sequences that are not empty, got lengths {} and {}", a.size(), v.size());
+    fail<ShapeError>("convolve", "wants sequences that are not empty, got lengths {} and {}", a.size(),
+                     v.size());
   }
   const bool swap = a.size() < v.size();
   const Array &x = swap ? v : a, &w = swap ? a : v;

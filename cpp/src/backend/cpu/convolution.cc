@@ -54,13 +54,15 @@ std::vector<int64_t> weight_taps(const ConvPhase& phase, const View& w) {
   out.reserve(static_cast<size_t>(taps_of(phase)));
   for (const ConvTap& a : phase[0].taps) {
     for (const ConvTap& b : phase[1].taps) {
-      for (const ConvTap& c : phase[2].taps) out.push_back((a.weight * length(1) + b.weight) * length(2) + c.weight);
+      for (const ConvTap& c : phase[2].taps)
+        out.push_back((a.weight * length(1) + b.weight) * length(2) + c.weight);
     }
   }
   return out;
 }
 
-// Where each output position of a phase begins, in elements from out's first; empty where they follow one another.
+// Where each output position of a phase begins, in elements from out's first; empty where they follow one
+// another.
 std::vector<int64_t> output_rows(const ConvPhase& phase, const View& out, int64_t images) {
   const size_t axes = out.shape.size() - 2;
   const auto length = [&](size_t d) { return d + axes < 3 ? 1 : out.shape[d + axes - 2]; };
@@ -140,7 +142,8 @@ class PhaseProduct {
     return first + group * s_.per_group * depth_ * item_;
   }
   ConvWindows windows(int64_t group) const {
-    return {phase_, element_at(x_, group * s_.channels), x_.dtype, s_.inputs, s_.channels, zeros_.template as<char>()};
+    return {phase_,      element_at(x_, group * s_.channels), x_.dtype, s_.inputs,
+            s_.channels, zeros_.template as<char>()};
   }
 
   // Windows by rows times weights by columns.
@@ -280,8 +283,8 @@ class Depthwise {
     }
     const size_t axes = out_.shape.size() - 2;
     const auto length = [&](size_t d) { return d + axes < 3 ? 1 : out_.shape[d + axes - 2]; };
-    const int64_t row = (image * length(0) + phase_[0].first + a * phase_[0].step) * length(1) + phase_[1].first +
-                        b * phase_[1].step;
+    const int64_t row = (image * length(0) + phase_[0].first + a * phase_[0].step) * length(1) +
+                        phase_[1].first + b * phase_[1].step;
     DepthwiseLine line;
     line.taps = taps;
     line.work = work;
@@ -306,7 +309,8 @@ class Depthwise {
 bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
   if (phases.size() != 1 || s.all_taps != 1) return false;
   for (const ConvAxis& axis : phases[0]) {
-    if (axis.stride != 1 || axis.step != 1 || axis.taps[0].offset != 0 || axis.length != axis.outputs) return false;
+    if (axis.stride != 1 || axis.step != 1 || axis.taps[0].offset != 0 || axis.length != axis.outputs)
+      return false;
   }
   return true;
 }

@@ -42,7 +42,8 @@ void add_outputs(const DepthwiseLine& line, const DepthwiseTap* taps, int64_t nu
         sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * step), w, sum[i]);
       });
     }
-    unroll<kCount>([&](auto i) HWY_ATTR { store_as(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c); });
+    unroll<kCount>([&](auto i)
+                       HWY_ATTR { store_as(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c); });
   }
   if (c == channels) return;
   const auto left = static_cast<size_t>(channels - c);

@@ -6,7 +6,8 @@
 
 namespace lamina::cpu {
 
-// A weight of each channel, for outputs along the last axis: what lies `offset` inputs behind an output's first one.
+// A weight of each channel, for outputs along the last axis: what lies `offset` inputs behind an output's
+// first one.
 struct DepthwiseTap {
   int64_t offset;
   const void* x;        // the line of inputs, at its element 0
@@ -18,7 +19,8 @@ struct DepthwiseLine {
   const DepthwiseTap* taps;
   DepthwiseTap* work;  // as many, overwritten
   int64_t num_taps, channels;
-  int64_t length, outputs, stride;  // of the axis; output i reads inputs i * stride + offset within [0, length)
+  int64_t length, outputs,
+      stride;  // of the axis; output i reads inputs i * stride + offset within [0, length)
   void* out;
   int64_t out_step;  // elements between outputs
   Dtype dtype;       // of x and out

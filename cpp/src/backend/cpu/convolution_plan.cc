@@ -46,7 +46,9 @@ std::vector<ConvPhase> conv_phases(const View& x, const View& weight, const View
   return phases;
 }
 
-int64_t positions_of(const ConvPhase& phase) { return phase[0].outputs * phase[1].outputs * phase[2].outputs; }
+int64_t positions_of(const ConvPhase& phase) {
+  return phase[0].outputs * phase[1].outputs * phase[2].outputs;
+}
 
 int64_t taps_of(const ConvPhase& phase) {
   int64_t n = 1;
@@ -114,7 +116,8 @@ void ConvWindows::pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T
   const void* from[kMostRows];
   const bool inside = locate(row0, width, rows);
   const std::vector<Run>& runs = inside ? merged_ : taps_;
-  auto run = std::upper_bound(runs.begin(), runs.end(), k0, [](int64_t k, const Run& r) { return k < r.step; }) - 1;
+  auto run =
+      std::upper_bound(runs.begin(), runs.end(), k0, [](int64_t k, const Run& r) { return k < r.step; }) - 1;
   for (; run != runs.end() && run->step < k0 + depth; ++run) {
     const int64_t begin = std::max(k0, run->step), end = std::min(k0 + depth, run->step + run->length);
     const int64_t offset = run->offset + begin - run->step;
@@ -123,7 +126,8 @@ void ConvWindows::pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T
       if (!inside) {
         valid = true;
         for (size_t d = 0; d < 3; ++d) {
-          valid &= static_cast<uint64_t>(rows[r].at[d] + run->at[d]) < static_cast<uint64_t>(phase_[d].length);
+          valid &=
+              static_cast<uint64_t>(rows[r].at[d] + run->at[d]) < static_cast<uint64_t>(phase_[d].length);
         }
       }
       from[r] = valid ? data_ + (rows[r].base + offset) * item_ : zeros_;

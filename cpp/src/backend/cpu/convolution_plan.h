@@ -17,22 +17,24 @@ struct ConvTap {
 // One axis of a phase: outputs first, first + step, ..., which all have the same taps.
 struct ConvAxis {
   int64_t length = 1, outputs = 1, first = 0, step = 1;
-  int64_t stride = 1;  // inputs from one output of the phase to the next
+  int64_t stride = 1;                    // inputs from one output of the phase to the next
   std::vector<ConvTap> taps = {{0, 0}};  // offsets ascend
 };
 
-// Dilated inputs are zero but for every `input_dilation`-th. The outputs whose taps fall on the same of them make a
-// phase, a convolution without dilation of its input over some of the taps. Outputs of no phase are zero. Missing
-// axes are of length 1.
+// Dilated inputs are zero but for every `input_dilation`-th. The outputs whose taps fall on the same of them
+// make a phase, a convolution without dilation of its input over some of the taps. Outputs of no phase are
+// zero. Missing axes are of length 1.
 using ConvPhase = std::array<ConvAxis, 3>;
-std::vector<ConvPhase> conv_phases(const View& x, const View& weight, const View& out, const ConvolutionParams& p);
+std::vector<ConvPhase> conv_phases(const View& x, const View& weight, const View& out,
+                                   const ConvolutionParams& p);
 
 // Products over the axes of a phase.
 int64_t positions_of(const ConvPhase& phase);  // outputs of one image
 int64_t taps_of(const ConvPhase& phase);
 
-// The matrix of a phase: row r holds the inputs below the r-th output, images first, tap by tap, the `channels`
-// of a group within a tap; zeros where there is no input. It is never built, only packed a panel at a time.
+// The matrix of a phase: row r holds the inputs below the r-th output, images first, tap by tap, the
+// `channels` of a group within a tap; zeros where there is no input. It is never built, only packed a panel
+// at a time.
 class ConvWindows {
  public:
   // `data` is x, row-contiguous, at the group's first channel.

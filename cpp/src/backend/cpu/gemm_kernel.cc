@@ -131,7 +131,8 @@ void pack_scattered_f32(const void* const* rows, Dtype dtype, int64_t width, int
     default: return pack_scattered_from<float>(rows, width, depth, dst, step);
   }
 }
-void pack_scattered_f64(const void* const* rows, Dtype, int64_t width, int64_t depth, double* dst, int64_t step) {
+void pack_scattered_f64(const void* const* rows, Dtype, int64_t width, int64_t depth, double* dst,
+                        int64_t step) {
   pack_scattered_from<double>(rows, width, depth, dst, step);
 }
 
@@ -267,13 +268,15 @@ constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::Scalabl
 }  // namespace
 
 const GemmKernels<float>* kernels_f32() {
-  static constexpr GemmKernels<float> kTable = {kPanelRows,      kPanelCols<float>, pack_a_f32,         pack_b_f32,
-                                                multiply<float>, scale_f32,         pack_scattered_f32, store_f32};
+  static constexpr GemmKernels<float> kTable = {kPanelRows,         kPanelCols<float>, pack_a_f32,
+                                                pack_b_f32,         multiply<float>,   scale_f32,
+                                                pack_scattered_f32, store_f32};
   return &kTable;
 }
 const GemmKernels<double>* kernels_f64() {
-  static constexpr GemmKernels<double> kTable = {kPanelRows,       kPanelCols<double>, pack_a_f64,         pack_b_f64,
-                                                 multiply<double>, scale_f64,          pack_scattered_f64, store_f64};
+  static constexpr GemmKernels<double> kTable = {kPanelRows,         kPanelCols<double>, pack_a_f64,
+                                                 pack_b_f64,         multiply<double>,   scale_f64,
+                                                 pack_scattered_f64, store_f64};
   return &kTable;
 }
 

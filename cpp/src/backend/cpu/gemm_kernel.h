@@ -26,8 +26,8 @@ struct GemmKernels {
                    bool accumulate);
   // row[j] = alpha * row[j] + beta * c0[j * step]; c0 may be null.
   void (*scale)(T* row, int64_t n, double alpha, double beta, const void* c0, Dtype c0_dtype, int64_t step);
-  // dst[k * step + r] = the element k of dtype at rows[r], for r < width, k < depth: a panel whose rows or columns
-  // lie anywhere.
+  // dst[k * step + r] = the element k of dtype at rows[r], for r < width, k < depth: a panel whose rows or
+  // columns lie anywhere.
   void (*pack_scattered)(const void* const* rows, Dtype dtype, int64_t width, int64_t depth, T* dst,
                          int64_t step);
   // Rounds row[0, n) to dtype at dst.
@@ -61,8 +61,9 @@ template <class T>
 using GemmRowPacker = FunctionRef<void(int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst)>;
 template <class T>
 using GemmColumnPacker = FunctionRef<void(int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst)>;
-// The first problem of gemm() with sums in T (float or double), where A or B exists only as a packer: args.a or
-// args.b is not looked at. Packers are called by pool threads at once, that of B more than once for a slice.
+// The first problem of gemm() with sums in T (float or double), where A or B exists only as a packer: args.a
+// or args.b is not looked at. Packers are called by pool threads at once, that of B more than once for a
+// slice.
 template <class T>
 void gemm_with_packed_rows(const GemmArgs& args, const GemmRowPacker<T>& pack_a, bool parallel);
 template <class T>

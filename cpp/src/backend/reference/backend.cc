@@ -124,9 +124,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
-  set(OpId::Convolution, [](const KernelCall& c) {
-    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>());
-  });
+  set(OpId::Convolution,
+      [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); });
 #define REDUCE(id, ...) set(OpId::id, run_reduce);
 #include "lamina/table/reduce.def"
 #undef REDUCE

@@ -30,17 +30,17 @@ std::array<Axis, 3> axes_of(const View& x, const View& w, const View& out, const
   std::array<Axis, 3> axes;
   const size_t n = p.stride.size();
   for (size_t i = 0; i < n; ++i) {
-    axes[3 - n + i] = {x.shape[i + 1],      out.shape[i + 1],     w.shape[i + 1],   p.stride[i],
-                       p.padding_lo[i],     p.kernel_dilation[i], p.input_dilation[i],
-                       x.strides[i + 1],    w.strides[i + 1],     p.flip};
+    axes[3 - n + i] = {
+        x.shape[i + 1],       out.shape[i + 1],    w.shape[i + 1],   p.stride[i],      p.padding_lo[i],
+        p.kernel_dilation[i], p.input_dilation[i], x.strides[i + 1], w.strides[i + 1], p.flip};
   }
   return axes;
 }
 
 // The sum of one output element; x and w point at the first of `channels` channels.
 template <class T>
-SumType<T> sum_of(const std::array<Axis, 3>& axes, const std::array<int64_t, 3>& at, const T* x, int64_t x_step,
-                  const T* w, int64_t w_step, int64_t channels) {
+SumType<T> sum_of(const std::array<Axis, 3>& axes, const std::array<int64_t, 3>& at, const T* x,
+                  int64_t x_step, const T* w, int64_t w_step, int64_t channels) {
   SumType<T> sum{};
   for (int64_t i = 0; i < axes[0].taps; ++i) {
     const int64_t a = axes[0].input(at[0], i);
