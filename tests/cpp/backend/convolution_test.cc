@@ -77,12 +77,14 @@ Box magnitudes(const View& v) {
   Box box(Dtype::kFloat64, v.shape);
   visit_dtype(v.dtype, [&]<class T>(std::type_identity<T>) {
     for (int64_t i = 0; i < v.size(); ++i) {
-      value<double>(box, i) = static_cast<double>(std::abs(widen(value<T>(v, i))));
+      if constexpr (!std::is_integral_v<T>) {
+        value<double>(box, i) = static_cast<double>(std::abs(widen(value<T>(v, i))));
+      }
     }
   });
   return box;
 }
-Box as_complex_double_parts(const View& v, bool imaginary) {
+Box part_of(const View& v, bool imaginary) {
   Box box(Dtype::kFloat64, v.shape);
   visit_dtype(v.dtype, [&]<class T>(std::type_identity<T>) {
     for (int64_t i = 0; i < v.size(); ++i) {
@@ -116,8 +118,8 @@ void expect_close(const Case& c, const View& x, const View& w, const View& out) 
   const double eps = out.dtype == Dtype::kFloat64 ? 0x1p-53 : 0x1p-24;
   for (const bool imaginary : {false, true}) {
     if (imaginary && !complex) continue;
-    const Box xr = as_complex_double_parts(x, false), xi = as_complex_double_parts(x, true);
-    const Box wr = as_complex_double_parts(w, false), wi = as_complex_double_parts(w, true);
+    const Box xr = part_of(x, false), xi = part_of(x, true);
+    const Box wr = part_of(w, false), wi = part_of(w, true);
     reference::convolution(xr, imaginary ? wi : wr, want, c.p);
     reference::convolution(xi, imaginary ? wr : wi, part, c.p);
     int64_t wrong = 0;
@@ -193,7 +195,7 @@ TEST(Convolution, ByHand) {
                                  {2, 1, 1, 1, 1, false, {10, 42}},
                                  {1, 0, 0, 2, 1, false, {41}},
                                  {1, 0, 0, 1, 2, false, {1, 20, 2, 40}},
-                                 {3, 1, 2, 2, 2, false, {0, 0}},
+                                 {3, 1, 2, 2, 2, false, {0, 42}},
                                  {1, -1, 0, 1, 1, false, {42}},
                                  {1, 2, -2, 1, 1, true, {0, 1}}};
   for (const Row& r : rows) {

@@ -226,16 +226,17 @@ class PhaseProduct {
   const Scratch zeros_, gathered_;
 };
 
-// One weight for each channel: vectors of channels.
+// One weight of a tap for each channel, as in a group each or a single channel: line by line.
 template <class T>
-class Depthwise {
+class LineProduct {
  public:
-  Depthwise(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s)
+  LineProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s)
       : phase_(phase),
         x_(x),
         out_(out),
         s_(s),
-        weights_(taps_of(phase) * s.outputs * static_cast<int64_t>(sizeof(T))) {
+        taps_(taps_of(phase)),
+        weights_(taps_ * s.outputs * static_cast<int64_t>(sizeof(T))) {
     T* to = weights_.template as<T>();
     for (int64_t tap : weight_taps(phase, w)) {
       // A panel of one row is that row: the tap's weight of each channel.
@@ -245,63 +246,73 @@ class Depthwise {
   }
 
   void run() {
-    const int64_t lines = s_.images * phase_[0].outputs * phase_[1].outputs;
-    const int64_t work = lines * phase_[2].outputs * taps_of(phase_) * s_.outputs;
-    const int64_t grain = std::max<int64_t>(1, lines * (kParallelWork / 8) / std::max<int64_t>(1, work));
-    if (work < kParallelWork) {
-      run_lines(0, lines);
-    } else {
-      parallel_ranges(lines, grain, [&](int64_t begin, int64_t end) { run_lines(begin, end); });
-    }
+    const int64_t lines = s_.images * phase_[0].outputs * phase_[1].outputs, outputs = phase_[2].outputs;
+    // Long lines are cut, so that a single one keeps all threads busy.
+    const int64_t cut = std::max<int64_t>(64, kJobWork / (taps_ * s_.outputs));
+    const int64_t cuts = (outputs + cut - 1) / cut, jobs = lines * cuts;
+    const auto run_jobs = [&](int64_t begin, int64_t end) {
+      Scratch memory(2 * taps_ * static_cast<int64_t>(sizeof(LineTap)));
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % cuts * cut;
+        run_line(i / cuts, first, std::min(outputs, first + cut), memory.as<LineTap>());
+      }
+    };
+    if (lines * outputs * taps_ * s_.outputs < kParallelWork) return run_jobs(0, jobs);
+    const int64_t per_job = std::min(cut, outputs) * taps_ * s_.outputs;
+    parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_jobs);
   }
 
  private:
-  void run_lines(int64_t begin, int64_t end) {
-    const int64_t taps = taps_of(phase_);
-    Scratch memory(2 * taps * static_cast<int64_t>(sizeof(DepthwiseTap)));
-    auto* list = memory.as<DepthwiseTap>();
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i % phase_[1].outputs, rest = i / phase_[1].outputs;
-      run_line(rest / phase_[0].outputs, rest % phase_[0].outputs, b, list, list + taps);
-    }
+  static constexpr int64_t kJobWork = kParallelWork / 4;
+
+  // Outputs [begin, end) of a line; `memory` holds twice as many taps as there are.
+  void run_line(int64_t number, int64_t begin, int64_t end, LineTap* memory) {
+    const int64_t b = number % phase_[1].outputs, rest = number / phase_[1].outputs;
+    const int64_t a = rest % phase_[0].outputs, image = rest / phase_[0].outputs;
+    const size_t axes = out_.shape.size() - 2;
+    const auto length = [&](size_t d) { return d + axes < 3 ? 1 : out_.shape[d + axes - 2]; };
+    const int64_t row = (image * length(0) + phase_[0].first + a * phase_[0].step) * length(1) +
+                        phase_[1].first + b * phase_[1].step;
+    ConvLine line;
+    line.taps = memory;
+    line.work = memory + taps_;
+    line.num_taps = find_taps(image, a * phase_[0].stride, b * phase_[1].stride, memory);
+    line.channels = s_.outputs;
+    line.begin = begin;
+    line.end = end;
+    line.length = phase_[2].length;
+    line.stride = phase_[2].stride;
+    line.out = const_cast<char*>(element_at(out_, (row * length(2) + phase_[2].first) * s_.outputs));
+    line.out_step = phase_[2].step * s_.outputs;
+    line.dtype = out_.dtype;
+    const bool dense = s_.outputs == 1 && line.stride == 1 && line.out_step == 1;
+    dense ? signal_line(line) : depthwise_line(line);
   }
 
-  void run_line(int64_t image, int64_t a, int64_t b, DepthwiseTap* taps, DepthwiseTap* work) {
+  // The taps whose lines of inputs lie inside the image, for a window at (i, j).
+  int64_t find_taps(int64_t image, int64_t i, int64_t j, LineTap* taps) {
     int64_t count = 0;
+    const ConvAxis &a = phase_[0], &b = phase_[1];
     const T* weights = weights_.template as<T>();
-    for (const ConvTap& ta : phase_[0].taps) {
-      const int64_t i = a * phase_[0].stride + ta.offset;
-      for (const ConvTap& tb : phase_[1].taps) {
-        const int64_t j = b * phase_[1].stride + tb.offset;
-        const bool inside = i >= 0 && i < phase_[0].length && j >= 0 && j < phase_[1].length;
-        const int64_t line = ((image * phase_[0].length + i) * phase_[1].length + j) * phase_[2].length;
+    for (const ConvTap& ta : a.taps) {
+      const int64_t y = i + ta.offset;
+      for (const ConvTap& tb : b.taps) {
+        const int64_t z = j + tb.offset;
+        const bool inside = y >= 0 && y < a.length && z >= 0 && z < b.length;
+        const int64_t line = ((image * a.length + y) * b.length + z) * phase_[2].length;
         for (const ConvTap& tc : phase_[2].taps) {
           if (inside) taps[count++] = {tc.offset, element_at(x_, line * s_.inputs), weights};
           weights += s_.outputs;
         }
       }
     }
-    const size_t axes = out_.shape.size() - 2;
-    const auto length = [&](size_t d) { return d + axes < 3 ? 1 : out_.shape[d + axes - 2]; };
-    const int64_t row = (image * length(0) + phase_[0].first + a * phase_[0].step) * length(1) +
-                        phase_[1].first + b * phase_[1].step;
-    DepthwiseLine line;
-    line.taps = taps;
-    line.work = work;
-    line.num_taps = count;
-    line.channels = s_.outputs;
-    line.length = phase_[2].length;
-    line.outputs = phase_[2].outputs;
-    line.stride = phase_[2].stride;
-    line.out = const_cast<char*>(element_at(out_, (row * length(2) + phase_[2].first) * s_.outputs));
-    line.out_step = phase_[2].step * s_.outputs;
-    line.dtype = out_.dtype;
-    depthwise_line(line);
+    return count;
   }
 
   const ConvPhase& phase_;
   const View &x_, &out_;
   const Sizes& s_;
+  const int64_t taps_;
   const Scratch weights_;
 };
 
@@ -342,14 +353,14 @@ template <class T>
 void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
-  const bool depthwise = s.channels == 1 && s.per_group == 1 && s.groups > 1;
+  const bool depthwise = s.channels == 1 && s.per_group == 1;
   if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
   for (const ConvPhase& phase : phases) {
     if (depthwise) {
-      Depthwise<T>(phase, x, w, out, s).run();
+      LineProduct<T>(phase, x, w, out, s).run();
     } else {
       PhaseProduct<T>(phase, x, w, out, s).run();
     }

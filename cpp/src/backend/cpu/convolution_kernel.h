@@ -6,26 +6,28 @@
 
 namespace lamina::cpu {
 
-// A weight of each channel, for outputs along the last axis: what lies `offset` inputs behind an output's
-// first one.
-struct DepthwiseTap {
+// A tap of one output line: what lies `offset` inputs behind an output's first one, times a weight.
+struct LineTap {
   int64_t offset;
   const void* x;        // the line of inputs, at its element 0
   const void* weights;  // one for each channel, in the dtype of the sums
 };
 
-// Outputs of one line, where each channel is convolved with weights of its own.
-struct DepthwiseLine {
-  const DepthwiseTap* taps;
-  DepthwiseTap* work;  // as many, overwritten
+// Neighbouring outputs along the last axis, each channel convolved with weights of its own. Sums are float32,
+// or float64 for float64; each output's taps are added in order, whatever the range of outputs.
+struct ConvLine {
+  const LineTap* taps;
+  LineTap* work;  // as many, overwritten
   int64_t num_taps, channels;
-  int64_t length, outputs,
-      stride;  // of the axis; output i reads inputs i * stride + offset within [0, length)
-  void* out;
-  int64_t out_step;  // elements between outputs
-  Dtype dtype;       // of x and out
+  int64_t begin, end;      // the outputs to be made; output i reads inputs i * stride + offset
+  int64_t length, stride;  // of the inputs; beyond them lie zeros
+  void* out;               // of output 0
+  int64_t out_step;        // elements between outputs
+  Dtype dtype;             // of x and out
 };
-// Sums are float32, or float64 for float64; each output's taps are added in order.
-void depthwise_line(const DepthwiseLine& line);
+// Vectors of channels.
+void depthwise_line(const ConvLine& line);
+// Vectors of outputs, for one channel with stride and out_step 1.
+void signal_line(const ConvLine& line);
 
 }  // namespace lamina::cpu
