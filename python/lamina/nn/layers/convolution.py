@@ -128,9 +128,7 @@ class Conv1d(_Conv):
     _axes = 1
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv1d(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
-        )
+        y = mx.conv1d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
         return self._with_bias(y)
 
 
@@ -165,9 +163,7 @@ class Conv2d(_Conv):
     _axes = 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv2d(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
-        )
+        y = mx.conv2d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
         return self._with_bias(y)
 
 
@@ -222,9 +218,7 @@ class Conv3d(_Convolution):
         return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv3d(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation
-        )
+        y = mx.conv3d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation)
         return self._with_bias(y)
 
 
