@@ -6,7 +6,7 @@ namespace lamina::bind {
 namespace {
 
 // What all of them say of their operands.
-std::string describe(int axes, const char* summary, const char* raises, const char* example) {
+std::string convolution_doc(int axes, const char* summary, const char* raises, const char* example) {
   const char* spatial[] = {"", "L", "H, W", "D, H, W"};
   const char* kernel[] = {"", "K", "KH, KW", "KD, KH, KW"};
   const char* which = axes == 1 ? "" : ", one number or one for each spatial axis";
@@ -32,13 +32,13 @@ constexpr const char* kTransposedRaises =
     "output is "
     "left.";
 
-std::string transposed(int axes, const char* example) {
+std::string transposed_doc(int axes, const char* example) {
   const char* summary =
       "Transposed convolution, channels last: the map from a convolution's outputs to its inputs.\n\n"
       "Each input is spread over the outputs under the kernel that starts `stride` further on than its "
       "neighbour's; "
       "an axis gets `(L - 1) * stride + dilation * (K - 1) + 1 - 2 * padding + output_padding` outputs.";
-  std::string text = describe(axes, summary, kTransposedRaises, example);
+  std::string text = convolution_doc(axes, summary, kTransposedRaises, example);
   const size_t at = text.find("@padding");
   text.replace(at, text.find('\n', at) - at,
                "@padding Outputs left out at both ends; a negative number adds zeros.");
@@ -50,9 +50,10 @@ void add_plain(const Scope& core) {
       "conv1d(input: array, weight: array, /, stride: int = 1, padding: int = 0, dilation: int = 1, groups: "
       "int = "
       "1, *, stream: StreamOrDevice = None) -> array",
-      describe(1, "Convolution over one spatial axis, channels last; the weights are not reversed.", kRaises,
-               ">>> x = mx.array([1.0, 2.0, 4.0]).reshape(1, 3, 1)\n"
-               ">>> mx.conv1d(x, mx.array([1.0, 10.0]).reshape(1, 2, 1)).tolist()\n[[[21.0], [42.0]]]\n"),
+      convolution_doc(
+          1, "Convolution over one spatial axis, channels last; the weights are not reversed.", kRaises,
+          ">>> x = mx.array([1.0, 2.0, 4.0]).reshape(1, 3, 1)\n"
+          ">>> mx.conv1d(x, mx.array([1.0, 10.0]).reshape(1, 2, 1)).tolist()\n[[[21.0], [42.0]]]\n"),
       [](const Array& x, const Array& w, int64_t stride, int64_t padding, int64_t dilation, int64_t groups) {
         return conv1d(x, w, {stride}, {padding}, {dilation}, groups);
       });
@@ -60,7 +61,7 @@ void add_plain(const Scope& core) {
       "conv2d(input: array, weight: array, /, stride: int | tuple[int, int] = 1, padding: int | tuple[int, "
       "int] = "
       "0, dilation: int | tuple[int, int] = 1, groups: int = 1, *, stream: StreamOrDevice = None) -> array",
-      describe(
+      convolution_doc(
           2, "Convolution over two spatial axes, channels last; the weights are not reversed.", kRaises,
           ">>> mx.conv2d(mx.ones((1, 5, 6, 3)), mx.ones((8, 3, 3, 3)), stride=(2, 1)).shape\n(1, 2, 4, 8)\n"),
       [](const Array& x, const Array& w, const Shape& stride, const Shape& padding, const Shape& dilation,
@@ -71,10 +72,10 @@ void add_plain(const Scope& core) {
       "int, int] = 0, dilation: int | tuple[int, int, int] = 1, groups: int = 1, *, stream: StreamOrDevice = "
       "None) "
       "-> array",
-      describe(3, "Convolution over three spatial axes, channels last; the weights are not reversed.",
-               kRaises,
-               ">>> mx.conv3d(mx.ones((1, 4, 4, 4, 2)), mx.ones((3, 2, 2, 2, 2)), padding=1).shape\n"
-               "(1, 5, 5, 5, 3)\n"),
+      convolution_doc(3, "Convolution over three spatial axes, channels last; the weights are not reversed.",
+                      kRaises,
+                      ">>> mx.conv3d(mx.ones((1, 4, 4, 4, 2)), mx.ones((3, 2, 2, 2, 2)), padding=1).shape\n"
+                      "(1, 5, 5, 5, 3)\n"),
       [](const Array& x, const Array& w, const Shape& stride, const Shape& padding, const Shape& dilation,
          int64_t groups) { return conv3d(x, w, stride, padding, dilation, groups); });
 }
@@ -84,10 +85,10 @@ void add_transposed(const Scope& core) {
       "conv_transpose1d(input: array, weight: array, /, stride: int = 1, padding: int = 0, dilation: int = "
       "1, "
       "output_padding: int = 0, groups: int = 1, *, stream: StreamOrDevice = None) -> array",
-      transposed(1,
-                 ">>> x = mx.array([1.0, 2.0]).reshape(1, 2, 1)\n"
-                 ">>> mx.conv_transpose1d(x, mx.array([1.0, 10.0]).reshape(1, 2, 1)).tolist()\n"
-                 "[[[1.0], [12.0], [20.0]]]\n"),
+      transposed_doc(1,
+                     ">>> x = mx.array([1.0, 2.0]).reshape(1, 2, 1)\n"
+                     ">>> mx.conv_transpose1d(x, mx.array([1.0, 10.0]).reshape(1, 2, 1)).tolist()\n"
+                     "[[[1.0], [12.0], [20.0]]]\n"),
       [](const Array& x, const Array& w, int64_t stride, int64_t padding, int64_t dilation,
          int64_t output_padding, int64_t groups) {
         return conv_transpose1d(x, w, {stride}, {padding}, {dilation}, {output_padding}, groups);
@@ -97,9 +98,9 @@ void add_transposed(const Scope& core) {
       "tuple[int, int] = 0, dilation: int | tuple[int, int] = 1, output_padding: int | tuple[int, int] = 0, "
       "groups: "
       "int = 1, *, stream: StreamOrDevice = None) -> array",
-      transposed(2,
-                 ">>> mx.conv_transpose2d(mx.ones((1, 4, 4, 3)), mx.ones((8, 2, 2, 3)), stride=2).shape\n"
-                 "(1, 8, 8, 8)\n"),
+      transposed_doc(2,
+                     ">>> mx.conv_transpose2d(mx.ones((1, 4, 4, 3)), mx.ones((8, 2, 2, 3)), stride=2).shape\n"
+                     "(1, 8, 8, 8)\n"),
       [](const Array& x, const Array& w, const Shape& stride, const Shape& padding, const Shape& dilation,
          const Shape& output_padding, int64_t groups) {
         return conv_transpose2d(x, w, stride, padding, dilation, output_padding, groups);

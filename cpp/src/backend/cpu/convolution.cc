@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <complex>
 #include <cstring>
-#include <memory>
 
 #include "backend/cpu/convolution_kernel.h"
 #include "backend/cpu/convolution_plan.h"
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "memory/buffer.h"
 
 namespace lamina::cpu {
 namespace {
@@ -383,8 +383,9 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
     return part;
   };
   const int64_t nx = x.size(), nw = w.size(), n = out.size();
-  const auto memory = std::make_unique<float[]>(static_cast<size_t>(2 * nx + 2 * nw + 4 * n));
-  float *xr = memory.get(), *xi = xr + nx, *wr = xi + nx, *wi = wr + nw, *sums = wi + nw;
+  const BufferRef memory = allocate(static_cast<size_t>(2 * nx + 2 * nw + 4 * n) * sizeof(float));
+  float *xr = static_cast<float*>(memory->data()), *xi = xr + nx, *wr = xi + nx, *wi = wr + nw,
+        *sums = wi + nw;
   split(x, xr, xi);
   split(w, wr, wi);
   const float* const planes[4][2] = {{xr, wr}, {xi, wi}, {xr, wi}, {xi, wr}};
