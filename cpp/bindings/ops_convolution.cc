@@ -111,7 +111,7 @@ void add_transposed(const Scope& core) {
       "tuple[int, int, int] = 0, dilation: int | tuple[int, int, int] = 1, output_padding: int | tuple[int, "
       "int, "
       "int] = 0, groups: int = 1, *, stream: StreamOrDevice = None) -> array",
-      transposed(
+      transposed_doc(
           3,
           ">>> mx.conv_transpose3d(mx.ones((1, 2, 2, 2, 2)), mx.ones((4, 2, 2, 2, 2)), stride=2).shape\n"
           "(1, 4, 4, 4, 4)\n"),
