@@ -123,7 +123,9 @@ Array transposed(const char* op, int64_t axes, const Array& input, const Array& 
     const int64_t reach = d[i] * (std::min(weight.shape()[i + 1], kLargest) - 1);
     const int64_t length = std::min(input.shape()[i + 1], kLargest);
     const int64_t out = (length - 1) * s[i] + reach + 1 - 2 * pad[i] + extra[i];
-    if (length > 0 && out < 1) {
+    if (length < 1)
+      fail<ShapeError>(op, "wants inputs along every spatial axis, got input {}", input.shape());
+    if (out < 1) {
       fail<ShapeError>(
           op,
           "wants at least one output: input {} and weight {} with stride {}, padding {}, dilation {} "
