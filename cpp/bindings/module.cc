@@ -61,6 +61,7 @@ void fill_module(py::module_& m) {
   add_transforms(core);
   add_compile(core);
   add_io(core);
+  add_convolutions(core);
   def(core, "_list_functions() -> list",
       "Every function and method with its signature: what the stub file is made from.",
       [] { return list_functions(); });

@@ -243,6 +243,40 @@ Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Arra
                  const std::optional<Array>& x_indices, const std::optional<Array>& w_indices,
                  bool transpose = true, int group_size = 64, int bits = 4);
 
+// Convolutions, channels last: input (N, spatial..., C), weight (O, spatial..., C / groups), result
+// (N, spatial..., O), over 1 to 3 spatial axes. Lists hold one entry for each spatial axis, or one for all of
+// them. Inputs are inexact. Along an axis, an input of length L, made max(0, (L - 1) * input_dilation + 1)
+// long by zeros between its elements and padded with zeros at both ends (a negative padding crops), gives
+//   (padded - (kernel_dilation * (K - 1) + 1)) / stride + 1
+// outputs for K weights; the kernel must fit into the padded input. With `flip` the weights are read
+// backwards.
+struct ConvOptions {
+  Shape stride = {1}, padding_lo = {0}, padding_hi = {0}, kernel_dilation = {1}, input_dilation = {1};
+  int64_t groups = 1;
+  bool flip = false;
+};
+Array conv_general(const Array& input, const Array& weight, const ConvOptions& options = {});
+Array conv1d(const Array& input, const Array& weight, const Shape& stride = {1}, const Shape& padding = {0},
+             const Shape& dilation = {1}, int64_t groups = 1);
+Array conv2d(const Array& input, const Array& weight, const Shape& stride = {1}, const Shape& padding = {0},
+             const Shape& dilation = {1}, int64_t groups = 1);
+Array conv3d(const Array& input, const Array& weight, const Shape& stride = {1}, const Shape& padding = {0},
+             const Shape& dilation = {1}, int64_t groups = 1);
+// The maps whose gradients are convolutions: (L - 1) * stride + dilation * (K - 1) + 1 - 2 * padding +
+// output_padding outputs along an axis. The weight is (O, spatial..., C / groups) as above.
+Array conv_transpose1d(const Array& input, const Array& weight, const Shape& stride = {1},
+                       const Shape& padding = {0}, const Shape& dilation = {1},
+                       const Shape& output_padding = {0}, int64_t groups = 1);
+Array conv_transpose2d(const Array& input, const Array& weight, const Shape& stride = {1},
+                       const Shape& padding = {0}, const Shape& dilation = {1},
+                       const Shape& output_padding = {0}, int64_t groups = 1);
+Array conv_transpose3d(const Array& input, const Array& weight, const Shape& stride = {1},
+                       const Shape& padding = {0}, const Shape& dilation = {1},
+                       const Shape& output_padding = {0}, int64_t groups = 1);
+// The convolution of two sequences: all overlaps, as many as the longer one has, or the whole ones only.
+enum class ConvolveMode : uint8_t { kFull, kSame, kValid };
+Array convolve(const Array& a, const Array& v, ConvolveMode mode = ConvolveMode::kFull);
+
 namespace random {
 Array laplace(const Shape& shape, Dtype dtype = Dtype::kFloat32, double loc = 0, double scale = 1,
               const std::optional<Array>& key = std::nullopt);

@@ -50,6 +50,9 @@ std::vector<bool> linear_operands(const OpCall& call);
 // A node like call's with other operands of the same shapes and dtypes; all outputs.
 Arrays rebuild(const OpCall& call, const Arrays& in);
 
+// Of Convolution.
+Arrays convolution_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
+
 // Sums g down to `shape`, which broadcasts to g's.
 Array sum_to(const Array& g, const Shape& shape);
 

@@ -430,6 +430,7 @@ constexpr auto kRules = [] {
   set(OpId::Rope, rope_rule);
   set(OpId::Attention, attention_rule);
   set(OpId::AttentionBackward, attention_backward_rule);
+  set(OpId::Convolution, convolution_rule);
   return t;
 }();
 

@@ -23,6 +23,7 @@ Arrays batch_by_loop(const BatchCall& b);
 // ---- rules by topic; null where the file has none for that op ----
 BatchRule indexing_batch_rule(OpId op);
 BatchRule matrix_batch_rule(OpId op);
+Arrays convolution_batch_rule(const BatchCall& b);
 
 // ---- what rules are made of ----
 

@@ -96,6 +96,7 @@ BatchRule matrix_batch_rule(OpId op) {
     case OpId::Rope: return rope_rule;
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_rule;
+    case OpId::Convolution: return convolution_batch_rule;
     default: return nullptr;
   }
 }

@@ -96,6 +96,15 @@ struct AttentionParams {
   LAMINA_PARAMS(AttentionParams, v.size("scale", scale); v.field("causal", causal);
                 v.field("has_mask", has_mask); v.field("has_sinks", has_sinks);)
 };
+// Inputs: x (N, spatial..., C), weight (O, spatial..., C / groups). One entry for each spatial axis.
+struct ConvolutionParams {
+  Shape stride, padding_lo, padding_hi, kernel_dilation, input_dilation;
+  int64_t groups = 1;
+  bool flip = false;
+  LAMINA_PARAMS(ConvolutionParams, v.size("stride", stride); v.size("padding_lo", padding_lo);
+                v.size("padding_hi", padding_hi); v.size("kernel_dilation", kernel_dilation);
+                v.size("input_dilation", input_dilation); v.size("groups", groups); v.field("flip", flip);)
+};
 #undef LAMINA_PARAMS
 
 }  // namespace lamina

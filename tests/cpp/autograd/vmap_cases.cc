@@ -403,6 +403,24 @@ void add_random(std::vector<Case>& cases) {
 
 }  // namespace
 
+void add_convolutions(std::vector<Case>& cases) {
+  auto grouped = [](int64_t groups, bool flip) {
+    return [groups, flip](F x) {
+      return Arrays{conv_general(x[0], x[1], {{2}, {1}, {2}, {1}, {1}, groups, flip})};
+    };
+  };
+  cases.push_back({"convolution", grouped(1, false), {{{2, 7, 3}}, {{4, 2, 3}}}, 32});
+  cases.push_back({"convolution in groups", grouped(2, true), {{{2, 7, 4}}, {{6, 2, 2}}}, 32});
+  cases.push_back({"depthwise convolution", grouped(4, false), {{{2, 7, 4}}, {{4, 3, 1}}}, 32});
+  cases.push_back({"transposed convolution",
+                   [](F x) {
+                     return Arrays{conv_transpose2d(x[0], x[1], {2, 1}, {1}, {1}, {1, 0})};
+                   },
+                   {{{1, 4, 3, 2}}, {{3, 2, 3, 2}}},
+                   32});
+  cases.push_back({"convolve", [](F x) { return Arrays{convolve(x[0], x[1])}; }, {{{9}}, {{4}}}, 32});
+}
+
 std::vector<Case> matrix_cases() {
   auto product = [](F x) { return Arrays{matmul(x[0], x[1])}; };
   std::vector<Case> cases = {
@@ -439,6 +457,7 @@ std::vector<Case> matrix_cases() {
   add_quantized(cases);
   add_rope(cases);
   add_attention(cases);
+  add_convolutions(cases);
   add_random(cases);
   return cases;
 }

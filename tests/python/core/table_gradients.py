@@ -169,6 +169,11 @@ GRADIENTS: dict[str, list[Smooth]] = {
         Smooth("batches", mx.matmul, ((2, 1, 2, 3), (2, 3, 2))),
         Smooth("addmm", lambda c, a, b: mx.addmm(c, a, b, 0.5, 2.0), ((2,), (3, 4), (4, 2))),
     ],
+    "Convolution": [
+        Smooth("groups", lambda x, w: mx.conv1d(x, w, 2, 1, 1, 2), ((2, 5, 4), (6, 2, 2))),
+        Smooth("transposed", lambda x, w: mx.conv_transpose1d(x, w, 2, 1), ((1, 4, 3), (2, 3, 3))),
+        Smooth("convolve", mx.convolve, ((7,), (3,))),
+    ],
     "Sort": [Smooth("sort", lambda x: mx.sort(x, axis=0) ** 2)],
     "Scan": [
         Smooth(f"{name}{', reverse' * r}{', exclusive' * (not i)}", scanned(name, r, i), ((3, 4),), 0.3)

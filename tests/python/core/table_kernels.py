@@ -41,6 +41,45 @@ MATMUL = [
 ]
 
 
+def convolved(groups: int, stride: int) -> Callable[..., Wanted]:
+    """Sums over taps of the products of a strided view, padded by 1 and 2, and the tap's weights."""
+
+    def total(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+        x = np.pad(x, ((0, 0), (1, 2), (0, 0)))
+        n = (x.shape[1] - w.shape[1]) // stride + 1
+        x = x.reshape(*x.shape[:2], groups, -1)
+        w = w.reshape(groups, -1, *w.shape[1:])
+        taps = [x[:, k : k + (n - 1) * stride + 1 : stride] for k in range(w.shape[2])]
+        sums = sum(np.einsum("nlgc,goc->nlgo", tap, w[:, :, k]) for k, tap in enumerate(taps))
+        return np.asarray(sums).reshape(x.shape[0], n, -1)
+
+    def theirs(dtype: str, x: np.ndarray, w: np.ndarray) -> Wanted:
+        x, w = (wide(v) if dtype != "float64" else v for v in (x, w))
+        want, size = total(x, w), total(np.abs(x), np.abs(w))
+        n = w[0].size * {"complex64": 4, "float64": 2}.get(dtype, 1)
+        return [(want, n * accumulator_eps(dtype) * size + rounding(dtype) * np.abs(want))]
+
+    return theirs
+
+
+CONVOLUTION = [
+    Kernel(
+        label,
+        normal(x, w),
+        lambda x, w, g=groups, s=stride: mx.conv_general(x, w, s, ([1], [2]), groups=g),
+        convolved(groups, stride),
+        list(EPS),
+    )
+    for label, x, w, groups, stride in [
+        ("plain", (2, 9, 5), (33, 3, 5), 1, 1),
+        ("few outputs", (2, 9, 5), (4, 2, 5), 1, 2),
+        ("groups", (2, 7, 6), (8, 3, 3), 2, 2),
+        ("depthwise", (2, 7, 19), (19, 3, 1), 19, 1),
+        ("one channel", (1, 90, 1), (1, 7, 1), 1, 1),
+    ]
+]
+
+
 # ---- order
 
 
@@ -280,6 +319,7 @@ RANDOM = [
 
 KERNELS: dict[str, list[Kernel]] = {
     "Matmul": MATMUL,
+    "Convolution": CONVOLUTION,
     "ArgReduce": ARG_REDUCE,
     "Sort": SORT,
     "ArgSort": ARGSORT,

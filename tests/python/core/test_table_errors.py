@@ -181,6 +181,12 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
          r"\[matmul\] batches of \(2, 1, 3\) and \(3, 3, 1\) do not broadcast"),
         (lambda: mx.addmm(mx.zeros(5), X, X.T), ValueError, r"\[addmm\] shapes \(5,\) and \(2, 2\)"),
     ],
+    "Convolution": [
+        (lambda: mx.conv1d(X, X), ValueError, r"\[conv1d\] wants an input of 3 axes .*, got shape \(2, 3\)"),
+        (lambda: mx.conv1d(X[None], mx.zeros((1, 1, 2))), ValueError, "wants 3 input channels in the weight"),
+        (lambda: mx.conv1d(X[None], mx.zeros((1, 3, 3))), ValueError,
+         r"\[conv1d\] wants an input no shorter than the kernel: .* is 2 long with its padding"),
+    ],
     "ArgReduce": [
         (lambda: mx.argmax(X, 2), ValueError, r"\[argmax\] axis 2 is out of bounds"),
         (lambda: mx.argmin(mx.zeros((2, 0)), 1), ValueError, r"\[argmin\] axis 1 of shape \(2, 0\) is empty"),

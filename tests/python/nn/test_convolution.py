@@ -6,7 +6,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina import nn
-from nn.nn_reference import check_layer, draw, needs
+from nn.nn_reference import check_layer, draw
 
 
 def per_axis(value, axes):
@@ -83,7 +83,6 @@ def settings(options, *names):
     return [options.get(name, 0 if "padding" in name else 1) for name in names]
 
 
-@needs("conv1d", "conv2d", "conv3d")
 @pytest.mark.parametrize(("axes", "options"), CONVOLUTIONS)
 def test_convolution(axes, options):
     shape = INPUTS[axes]
@@ -96,7 +95,6 @@ def test_convolution(axes, options):
     check_layer(layer, reference, draw(*shape), terms=128)
 
 
-@needs("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 @pytest.mark.parametrize(("axes", "options"), TRANSPOSED)
 def test_transposed_convolution(axes, options):
     shape = INPUTS[axes]
@@ -142,7 +140,6 @@ def test_errors(make, text):
         make()
 
 
-@needs("conv1d", "conv2d")
 @pytest.mark.parametrize(
     ("make", "text"),
     [

@@ -8,8 +8,6 @@ from lamina import nn, optimizers, utils
 
 # What the example of a name needs from the core beyond the basics.
 NEEDED = {
-    **{f"Conv{n}d": f"conv{n}d" for n in (1, 2, 3)},
-    **{f"ConvTranspose{n}d": f"conv_transpose{n}d" for n in (1, 2, 3)},
     "QQLinear": "qqmm",
     "checkpoint": "checkpoint",
     "orthogonal": "linalg",

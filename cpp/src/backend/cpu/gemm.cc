@@ -40,13 +40,14 @@ Problem problem_at(const GemmArgs& g, int64_t i) {
 }
 
 char* output_at(const GemmArgs& g, const Problem& p, int64_t row, int64_t col) {
-  return static_cast<char*>(p.c) + (row * g.ldc + col) * static_cast<int64_t>(itemsize(g.c_dtype));
+  const int64_t first = g.c_rows ? g.c_rows[row] : row * g.ldc;
+  return static_cast<char*>(p.c) + (first + col) * static_cast<int64_t>(itemsize(g.c_dtype));
 }
 
 // Whether the accumulators can live in C itself.
 template <class T>
 bool writes_directly(const GemmArgs& g, const Problem& p) {
-  return itemsize(g.c_dtype) == sizeof(T) && g.alpha == 1 && !p.c0.data && !g.epilogue;
+  return itemsize(g.c_dtype) == sizeof(T) && g.alpha == 1 && !p.c0.data && !g.epilogue && !g.c_rows;
 }
 
 // alpha, C0, epilogue and rounding for a finished tile of sums.
@@ -79,12 +80,13 @@ void fill_rows(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernel
 
 // The packed algorithm: rows of A are packed once, a slab at a time, and shared; jobs are strips of columns
 // times blocks of rows, and each packs its strip of B. How the work is cut changes no result.
-template <class T, class Pack>
+template <class T, class PackA, class PackB>
 class PackedProduct {
  public:
-  PackedProduct(const GemmArgs& g, const Problem& p, const Pack& pack_b, bool parallel)
+  PackedProduct(const GemmArgs& g, const Problem& p, const PackA& pack_a, const PackB& pack_b, bool parallel)
       : g_(g),
         p_(p),
+        pack_a_(pack_a),
         pack_b_(pack_b),
         parallel_(parallel),
         direct_(writes_directly<T>(g, p)),
@@ -148,8 +150,8 @@ class PackedProduct {
     for_each(cuts * ceil_div(end_ - begin_, kGemmDepth), [&](int64_t i) {
       const int64_t row0 = i % cuts * pack_rows_, k0 = begin_ + i / cuts * kGemmDepth;
       const int64_t depth = std::min(kGemmDepth, end_ - k0);
-      kernels_.pack_a(p_.a, base_ + row0, std::min(pack_rows_, rows_ - row0), k0, depth,
-                      packed_a + (k0 - begin_) * rows_ + row0 * depth);
+      pack_a_(base_ + row0, std::min(pack_rows_, rows_ - row0), k0, depth,
+              packed_a + (k0 - begin_) * rows_ + row0 * depth);
     });
     choose_cut();
     const int64_t strips = ceil_div(g_.n, strip_cols_), blocks = ceil_div(rows_, block_rows_);
@@ -187,7 +189,8 @@ class PackedProduct {
   const GemmArgs& g_;
   const Problem& p_;
   const GemmKernels<T>& kernels_ = gemm_kernels<T>();
-  const Pack& pack_b_;
+  const PackA& pack_a_;
+  const PackB& pack_b_;
   const bool parallel_, direct_;
   const int64_t span_, slab_;
   // A whole number of panels.
@@ -196,6 +199,27 @@ class PackedProduct {
   // The slab, the span of steps and the cut in work.
   int64_t base_ = 0, rows_ = 0, begin_ = 0, end_ = 0, strip_cols_ = 0, block_rows_ = 0;
 };
+
+// Packers of operands that lie in memory.
+template <class T>
+auto packer_of_a(const Problem& p) {
+  return [&p](int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst) {
+    gemm_kernels<T>().pack_a(p.a, row0, rows, k0, depth, dst);
+  };
+}
+template <class T>
+auto packer_of_b(const Problem& p) {
+  return [&p](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
+    gemm_kernels<T>().pack_b(p.b, k0, depth, col0, cols, dst);
+  };
+}
+
+template <class T, class PackA, class PackB>
+void multiply_packed(const GemmArgs& g, const Problem& p, const PackA& pack_a, const PackB& pack_b,
+                     bool parallel) {
+  if (g.k == 0) return fill_rows(g, p, gemm_kernels<T>());
+  PackedProduct<T, PackA, PackB>(g, p, pack_a, pack_b, parallel).run();
+}
 
 // The few rows of the left operand as float32, row-major.
 const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) {
@@ -279,10 +303,7 @@ void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
       return multiply_skinny(g, p, transposed(p.b), turned, g.n, g.m, true, parallel);
     }
   }
-  const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
-    gemm_kernels<T>().pack_b(p.b, k0, depth, col0, cols, dst);
-  };
-  PackedProduct<T, decltype(pack_b)>(g, p, pack_b, parallel).run();
+  multiply_packed<T>(g, p, packer_of_a<T>(p), packer_of_b<T>(p), parallel);
 }
 
 template <class T>
@@ -351,9 +372,24 @@ void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {
 
 void gemm_with_packer(const GemmArgs& g, int64_t problem, const GemmPacker& pack_b, bool parallel) {
   const Problem p = problem_at(g, problem);
-  if (g.k == 0) return fill_rows(g, p, gemm_kernels<float>());
-  PackedProduct<float, GemmPacker>(g, p, pack_b, parallel).run();
+  multiply_packed<float>(g, p, packer_of_a<float>(p), pack_b, parallel);
 }
+
+template <class T>
+void gemm_with_packed_rows(const GemmArgs& g, const GemmRowPacker<T>& pack_a, bool parallel) {
+  const Problem p = problem_at(g, 0);
+  multiply_packed<T>(g, p, pack_a, packer_of_b<T>(p), parallel);
+}
+template void gemm_with_packed_rows(const GemmArgs&, const GemmRowPacker<float>&, bool);
+template void gemm_with_packed_rows(const GemmArgs&, const GemmRowPacker<double>&, bool);
+
+template <class T>
+void gemm_with_packed_columns(const GemmArgs& g, const GemmColumnPacker<T>& pack_b, bool parallel) {
+  const Problem p = problem_at(g, 0);
+  multiply_packed<T>(g, p, packer_of_a<T>(p), pack_b, parallel);
+}
+template void gemm_with_packed_columns(const GemmArgs&, const GemmColumnPacker<float>&, bool);
+template void gemm_with_packed_columns(const GemmArgs&, const GemmColumnPacker<double>&, bool);
 
 void gemm(const GemmArgs& g) {
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;

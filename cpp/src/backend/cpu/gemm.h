@@ -46,6 +46,8 @@ struct GemmArgs {
   const int64_t* b_offsets = nullptr;
   const int64_t* c0_offsets = nullptr;
   const int64_t* c_offsets = nullptr;
+  // Where each of the m rows of C begins, in elements, in place of row * ldc; null: there.
+  const int64_t* c_rows = nullptr;
   const GemmEpilogue* epilogue = nullptr;
   bool batch_invariant = false;
 };

@@ -59,6 +59,10 @@ template <class D>
 HWY_INLINE void store_as(hn::Vec<D> v, D d, float* p) {
   hn::StoreU(v, d, p);
 }
+template <class D>
+HWY_INLINE void store_as(hn::Vec<D> v, D d, double* p) {
+  hn::StoreU(v, d, p);
+}
 // Rounds to nearest even; NaN stays NaN.
 template <class D>
 HWY_INLINE void store_as(hn::Vec<D> v, [[maybe_unused]] D d, bfloat16_t* p) {
@@ -110,9 +114,10 @@ HWY_INLINE void store_part(hn::Vec<D> v, D d, T* p, size_t n) {
   std::memcpy(static_cast<void*>(p), part, n * sizeof(T));
 }
 
-// Copies 4 x 4 blocks transposed: dst[k * step + r] = src[r * stride + k] for r < 4, k < depth.
+// Copies 4 x 4 blocks transposed: dst[k * step + r] = s<r>[k] for k < depth.
 template <class S, class T>
-HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* dst, int64_t step) {
+HWY_INLINE void transpose_rows(const S* s0, const S* s1, const S* s2, const S* s3, int64_t depth, T* dst,
+                               int64_t step) {
   int64_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (sizeof(T) == 4) {
@@ -125,8 +130,8 @@ HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* d
       return hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, x), hn::BitCast(d64, y)));
     };
     for (; k + 4 <= depth; k += 4) {
-      const auto r0 = load_as(d, src + k), r1 = load_as(d, src + stride + k);
-      const auto r2 = load_as(d, src + 2 * stride + k), r3 = load_as(d, src + 3 * stride + k);
+      const auto r0 = load_as(d, s0 + k), r1 = load_as(d, s1 + k);
+      const auto r2 = load_as(d, s2 + k), r3 = load_as(d, s3 + k);
       const auto a = hn::InterleaveLower(d, r0, r1), b = hn::InterleaveUpper(d, r0, r1);
       const auto e = hn::InterleaveLower(d, r2, r3), f = hn::InterleaveUpper(d, r2, r3);
       hn::StoreU(low(a, e), d, dst + k * step);
@@ -137,8 +142,17 @@ HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* d
   }
 #endif
   for (; k < depth; ++k) {
-    for (int64_t r = 0; r < 4; ++r) dst[k * step + r] = static_cast<T>(src[r * stride + k]);
+    dst[k * step] = static_cast<T>(s0[k]);
+    dst[k * step + 1] = static_cast<T>(s1[k]);
+    dst[k * step + 2] = static_cast<T>(s2[k]);
+    dst[k * step + 3] = static_cast<T>(s3[k]);
   }
+}
+
+// The same for four rows at one distance.
+template <class S, class T>
+HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* dst, int64_t step) {
+  transpose_rows(src, src + stride, src + 2 * stride, src + 3 * stride, depth, dst, step);
 }
 
 }  // namespace

@@ -45,8 +45,12 @@ void pack_panel(const S* src, int64_t minor, int64_t major, int64_t width, int64
     return;
   }
   int64_t r = 0;
-  if (major == 1) {
-    for (; r + 4 <= width; r += 4) transpose_four(src + r * minor, minor, depth, dst + r, step);
+  if (major == 1 && width >= 4) {
+    // The last four rows may be partly written before: with the same values.
+    for (; r < width; r += 4) {
+      const int64_t row = std::min(r, width - 4);
+      transpose_four(src + row * minor, minor, depth, dst + row, step);
+    }
   }
   for (; r < width; ++r) {
     for (int64_t k = 0; k < depth; ++k) dst[k * step + r] = static_cast<T>(src[r * minor + k * major]);
@@ -100,6 +104,36 @@ void pack_a_f64(const GemmMatrix& a, int64_t row0, int64_t rows, int64_t k0, int
 }
 void pack_b_f64(const GemmMatrix& b, int64_t k0, int64_t depth, int64_t col0, int64_t cols, double* dst) {
   pack_b_from(static_cast<const double*>(b.data), b, k0, depth, col0, cols, dst);
+}
+
+// Rows at any addresses. Neighbours one element apart, as in a convolution of one channel, are read across.
+template <class S, class T>
+void pack_scattered_from(const void* const* rows, int64_t width, int64_t depth, T* dst, int64_t step) {
+  const auto row = [rows](int64_t r) { return static_cast<const S*>(rows[r]); };
+  bool adjacent = width > 1;
+  for (int64_t r = 1; adjacent && r < width; ++r) adjacent = row(r) == row(0) + r;
+  if (adjacent) return pack_panel(row(0), 1, 1, width, depth, dst, step);
+  int64_t r = 0;
+  for (; width >= 4 && r < width; r += 4) {
+    const int64_t i = std::min(r, width - 4);
+    transpose_rows(row(i), row(i + 1), row(i + 2), row(i + 3), depth, dst + i, step);
+  }
+  for (; r < width; ++r) {
+    for (int64_t k = 0; k < depth; ++k) dst[k * step + r] = static_cast<T>(row(r)[k]);
+  }
+}
+
+void pack_scattered_f32(const void* const* rows, Dtype dtype, int64_t width, int64_t depth, float* dst,
+                        int64_t step) {
+  switch (dtype) {
+    case Dtype::kFloat16: return pack_scattered_from<float16_t>(rows, width, depth, dst, step);
+    case Dtype::kBFloat16: return pack_scattered_from<bfloat16_t>(rows, width, depth, dst, step);
+    default: return pack_scattered_from<float>(rows, width, depth, dst, step);
+  }
+}
+void pack_scattered_f64(const void* const* rows, Dtype, int64_t width, int64_t depth, double* dst,
+                        int64_t step) {
+  pack_scattered_from<double>(rows, width, depth, dst, step);
 }
 
 // One register tile: c[kRows x cols] (+)= panel a (kRows wide) times panel b, cols <= 2 vectors.
@@ -234,13 +268,15 @@ constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::Scalabl
 }  // namespace
 
 const GemmKernels<float>* kernels_f32() {
-  static constexpr GemmKernels<float> kTable = {kPanelRows,      kPanelCols<float>, pack_a_f32, pack_b_f32,
-                                                multiply<float>, scale_f32,         store_f32};
+  static constexpr GemmKernels<float> kTable = {kPanelRows,         kPanelCols<float>, pack_a_f32,
+                                                pack_b_f32,         multiply<float>,   scale_f32,
+                                                pack_scattered_f32, store_f32};
   return &kTable;
 }
 const GemmKernels<double>* kernels_f64() {
-  static constexpr GemmKernels<double> kTable = {kPanelRows,       kPanelCols<double>, pack_a_f64, pack_b_f64,
-                                                 multiply<double>, scale_f64,          store_f64};
+  static constexpr GemmKernels<double> kTable = {kPanelRows,         kPanelCols<double>, pack_a_f64,
+                                                 pack_b_f64,         multiply<double>,   scale_f64,
+                                                 pack_scattered_f64, store_f64};
   return &kTable;
 }
 

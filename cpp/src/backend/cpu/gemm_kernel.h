@@ -26,6 +26,10 @@ struct GemmKernels {
                    bool accumulate);
   // row[j] = alpha * row[j] + beta * c0[j * step]; c0 may be null.
   void (*scale)(T* row, int64_t n, double alpha, double beta, const void* c0, Dtype c0_dtype, int64_t step);
+  // dst[k * step + r] = the element k of dtype at rows[r], for r < width, k < depth: a panel whose rows or
+  // columns lie anywhere.
+  void (*pack_scattered)(const void* const* rows, Dtype dtype, int64_t width, int64_t depth, T* dst,
+                         int64_t step);
   // Rounds row[0, n) to dtype at dst.
   void (*store)(const T* row, int64_t n, void* dst, Dtype dtype);
 
@@ -51,6 +55,19 @@ using GemmPacker = FunctionRef<void(int64_t k0, int64_t depth, int64_t col0, int
 // One problem of gemm() with float32 accumulation, where B exists only as a packer: args.b is not looked at.
 // The packer is called by pool threads at once, more than once for a slice; col0 is a multiple of 32.
 void gemm_with_packer(const GemmArgs& args, int64_t problem, const GemmPacker& pack_b, bool parallel);
+
+// Makes a packed slice of A as GemmKernels::pack_a does.
+template <class T>
+using GemmRowPacker = FunctionRef<void(int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst)>;
+template <class T>
+using GemmColumnPacker = FunctionRef<void(int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst)>;
+// The first problem of gemm() with sums in T (float or double), where A or B exists only as a packer: args.a
+// or args.b is not looked at. Packers are called by pool threads at once, that of B more than once for a
+// slice.
+template <class T>
+void gemm_with_packed_rows(const GemmArgs& args, const GemmRowPacker<T>& pack_a, bool parallel);
+template <class T>
+void gemm_with_packed_columns(const GemmArgs& args, const GemmColumnPacker<T>& pack_b, bool parallel);
 
 // Products with few rows (m <= kSkinnyRows), for which B is streamed once, unpacked. x is float32 [m, k]
 // row-major.

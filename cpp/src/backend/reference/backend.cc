@@ -4,6 +4,7 @@
 
 #include "backend/reference/arg_reduce.h"
 #include "backend/reference/concat.h"
+#include "backend/reference/convolution.h"
 #include "backend/reference/copy.h"
 #include "backend/reference/elementwise.h"
 #include "backend/reference/fill.h"
@@ -123,6 +124,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
+  set(OpId::Convolution,
+      [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); });
 #define REDUCE(id, ...) set(OpId::id, run_reduce);
 #include "lamina/table/reduce.def"
 #undef REDUCE

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import lamina.core as mx
-from lamina.nn._core import core_function
 from lamina.nn.layers._check import ints_per_axis, last_axis, positive_int
 from lamina.nn.layers.base import Module
 
@@ -129,9 +128,7 @@ class Conv1d(_Conv):
     _axes = 1
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv1d")(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
-        )
+        y = mx.conv1d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
         return self._with_bias(y)
 
 
@@ -166,9 +163,7 @@ class Conv2d(_Conv):
     _axes = 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv2d")(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups
-        )
+        y = mx.conv2d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.groups)
         return self._with_bias(y)
 
 
@@ -223,9 +218,7 @@ class Conv3d(_Convolution):
         return f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv3d")(
-            self._checked(x), self["weight"], self.stride, self.padding, self.dilation
-        )
+        y = mx.conv3d(self._checked(x), self["weight"], self.stride, self.padding, self.dilation)
         return self._with_bias(y)
 
 
@@ -292,7 +285,7 @@ class ConvTranspose1d(_ConvTranspose):
     _axes = 1
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv_transpose1d")(
+        y = mx.conv_transpose1d(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)
@@ -329,7 +322,7 @@ class ConvTranspose2d(_ConvTranspose):
     _axes = 2
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv_transpose2d")(
+        y = mx.conv_transpose2d(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)
@@ -366,7 +359,7 @@ class ConvTranspose3d(_ConvTranspose):
     _axes = 3
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = core_function("conv_transpose3d")(
+        y = mx.conv_transpose3d(
             self._checked(x), self["weight"], self.stride, self.padding, self.dilation, self.output_padding
         )
         return self._with_bias(y)

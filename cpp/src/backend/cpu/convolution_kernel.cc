@@ -1,0 +1,166 @@
+#include "backend/cpu/convolution_kernel.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/simd_target.h"
+
+#define LAMINA_WITHOUT_AVX3_DL
+#include "backend/cpu/targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/convolution_kernel.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h.
+#include <hwy/highway.h>
+
+#include "backend/cpu/gemm_convert-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+// The outputs from `first` to `last` that have an input under every tap.
+struct Inside {
+  explicit Inside(const ConvLine& line) : first(line.begin), last(line.end) {
+    for (int64_t t = 0; t < line.num_taps; ++t) {
+      const int64_t offset = line.taps[t].offset;
+      first = std::max(first, offset < 0 ? (line.stride - 1 - offset) / line.stride : 0);
+      last = std::min(last, offset < line.length ? (line.length - 1 - offset) / line.stride + 1 : 0);
+    }
+    first = std::min(first, line.end);
+    last = std::max(first, last);
+  }
+  int64_t first, last;
+};
+
+// kCount neighbouring outputs from number `first` on, under all of which every tap of `taps` has an input.
+template <int kCount, class S, class T>
+void add_outputs(const ConvLine& line, const LineTap* taps, int64_t num_taps, int64_t first) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), channels = line.channels;
+  const int64_t start = first * line.stride, step = line.stride * channels;
+  S* out = static_cast<S*>(line.out) + first * line.out_step;
+  const auto input = [&](int64_t t) {
+    return static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels;
+  };
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) {
+    V sum[kCount];
+    unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
+    for (int64_t t = 0; t < num_taps; ++t) {
+      const V w = hn::LoadU(d, static_cast<const T*>(taps[t].weights) + c);
+      const S* x = input(t) + c;
+      unroll<kCount>([&](auto i) HWY_ATTR {
+        sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * step), w, sum[i]);
+      });
+    }
+    unroll<kCount>([&](auto i)
+                       HWY_ATTR { store_as(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c); });
+  }
+  if (c == channels) return;
+  const auto left = static_cast<size_t>(channels - c);
+  V sum[kCount];
+  unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
+  for (int64_t t = 0; t < num_taps; ++t) {
+    const V w = load_part(d, static_cast<const T*>(taps[t].weights) + c, left);
+    const S* x = input(t) + c;
+    unroll<kCount>([&](auto i) HWY_ATTR {
+      sum[i] = hn::MulAdd(load_part(d, x + static_cast<int64_t>(i) * step, left), w, sum[i]);
+    });
+  }
+  unroll<kCount>([&](auto i) HWY_ATTR {
+    store_part(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c, left);
+  });
+}
+
+// An output near the edge, of the taps that have an input.
+template <class S, class T>
+void add_edge(const ConvLine& line, int64_t i) {
+  int64_t count = 0;
+  for (int64_t t = 0; t < line.num_taps; ++t) {
+    const int64_t at = i * line.stride + line.taps[t].offset;
+    if (at >= 0 && at < line.length) line.work[count++] = line.taps[t];
+  }
+  add_outputs<1, S, T>(line, line.work, count, i);
+}
+
+template <class S, class T>
+void depthwise(const ConvLine& line) {
+  const Inside inside(line);
+  int64_t i = line.begin;
+  for (; i < inside.first; ++i) add_edge<S, T>(line, i);
+  for (; i + 4 <= inside.last; i += 4) add_outputs<4, S, T>(line, line.taps, line.num_taps, i);
+  for (; i < inside.last; ++i) add_outputs<1, S, T>(line, line.taps, line.num_taps, i);
+  for (; i < line.end; ++i) add_edge<S, T>(line, i);
+}
+
+// kCount vectors of outputs from number `first` on, all inside.
+template <int kCount, class S, class T>
+void add_vectors(const ConvLine& line, int64_t first) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  V sum[kCount];
+  unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
+  for (int64_t t = 0; t < line.num_taps; ++t) {
+    const V w = hn::Set(d, *static_cast<const T*>(line.taps[t].weights));
+    const S* x = static_cast<const S*>(line.taps[t].x) + line.taps[t].offset + first;
+    unroll<kCount>([&](auto i) HWY_ATTR {
+      sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * lanes), w, sum[i]);
+    });
+  }
+  unroll<kCount>([&](auto i) HWY_ATTR {
+    store_as(sum[i], d, static_cast<S*>(line.out) + first + static_cast<int64_t>(i) * lanes);
+  });
+}
+
+template <class S, class T>
+void signal(const ConvLine& line) {
+  const Inside inside(line);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
+  int64_t i = line.begin;
+  for (; i < inside.first; ++i) add_edge<S, T>(line, i);
+  for (; i + 4 * lanes <= inside.last; i += 4 * lanes) add_vectors<4, S, T>(line, i);
+  for (; i + lanes <= inside.last; i += lanes) add_vectors<1, S, T>(line, i);
+  for (; i < line.end; ++i) add_edge<S, T>(line, i);
+}
+
+template <class F>
+void with_dtype(Dtype t, const F& f) {
+  switch (t) {
+    case Dtype::kFloat16: return f(float16_t(), float());
+    case Dtype::kBFloat16: return f(bfloat16_t(), float());
+    case Dtype::kFloat64: return f(double(), double());
+    default: return f(float(), float());
+  }
+}
+void depthwise_of(const ConvLine& line) {
+  with_dtype(line.dtype, [&](auto s, auto t) { depthwise<decltype(s), decltype(t)>(line); });
+}
+void signal_of(const ConvLine& line) {
+  with_dtype(line.dtype, [&](auto s, auto t) { signal<decltype(s), decltype(t)>(line); });
+}
+
+}  // namespace
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lamina::cpu {
+
+HWY_EXPORT(depthwise_of);
+HWY_EXPORT(signal_of);
+
+void depthwise_line(const ConvLine& line) {
+  init_simd_target();
+  HWY_DYNAMIC_DISPATCH(depthwise_of)(line);
+}
+void signal_line(const ConvLine& line) {
+  init_simd_target();
+  HWY_DYNAMIC_DISPATCH(signal_of)(line);
+}
+
+}  // namespace lamina::cpu
+#endif
