@@ -6,7 +6,7 @@
 namespace lamina {
 namespace {
 
-constexpr double kLargest = 448, kUnit = 0x1p-9;
+constexpr double kTop = 448, kUnit = 0x1p-9;
 constexpr int kNan = 0x7f;
 
 Array number(double v, const Array& like) { return Array(v, like.dtype()); }
@@ -20,7 +20,7 @@ Array to_fp8(const Array& x) {
   }
   // 16-bit floats are exact in float32, where the steps below are.
   const Array v = x.dtype() == Dtype::kFloat64 ? x : astype(x, Dtype::kFloat32);
-  const Array size = minimum(abs(v), number(kLargest, v));
+  const Array size = minimum(abs(v), number(kTop, v));
   // log2 may round up to the next power of two, but only where the code rounds up to it as well.
   const Array exponent = maximum(floor(log2(size)), number(-6, v));
   const Array shift = where(isnan(v), word(0), astype(add(exponent, number(6, v)), Dtype::kUInt32));
