@@ -25,7 +25,8 @@ void free_node(Node* n) {
 }
 
 std::mutex event_mutex;
-std::condition_variable event_changed;
+// Never destroyed: a stream's thread may still signal while the process exits.
+std::condition_variable& event_changed = *new std::condition_variable;
 
 }  // namespace
 
