@@ -2,6 +2,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/copy.h"
+#include "backend/cpu/fft.h"
 #include "backend/cpu/gather.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/qmm.h"
@@ -251,6 +252,10 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
+  set(OpId::Fft, [](const KernelCall& c) {
+    const auto& p = c.as<FftParams>();
+    fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);
+  });
 }
 
 }  // namespace
