@@ -4,8 +4,8 @@
 
 #include "lamina/ops.h"
 
-// Discrete Fourier transforms. Any real or complex input; spectra are complex64, real signals float32. A length n
-// (lengths s) cuts or zero-pads the axis first.
+// Discrete Fourier transforms. Any real or complex input; spectra are complex64, real signals float32. A
+// length n (lengths s) cuts or zero-pads the axis first.
 namespace lamina::fft {
 
 // Where the factor 1 / n goes: to the inverse, to both as its root, or to the forward transform.

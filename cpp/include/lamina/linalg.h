@@ -8,8 +8,8 @@
 
 #include "lamina/ops.h"
 
-// Linear algebra over the last two axes; leading axes are batches. Arrays are float32 or float64 unless a line
-// says more. What a matrix has not (an inverse, a root) is a LinalgError of the evaluation.
+// Linear algebra over the last two axes; leading axes are batches. Arrays are float32 or float64 unless a
+// line says more. What a matrix has not (an inverse, a root) is a LinalgError of the evaluation.
 namespace lamina::linalg {
 
 // The order of a norm: a number (infinities too), "fro", "f" or "nuc", or nothing: the 2-norm of vectors and
@@ -48,7 +48,8 @@ std::vector<Array> svd(const Array& a, bool compute_uv = true);
 // {values, vectors}, complex64; complex64 arrays too.
 std::vector<Array> eig(const Array& a);
 Array eigvals(const Array& a);
-// {values in ascending order, vectors} of the matrix that the lower (upper) triangle stands for; complex64 too.
+// {values in ascending order, vectors} of the matrix that the lower (upper) triangle stands for; complex64
+// too.
 std::vector<Array> eigh(const Array& a, bool upper = false);
 Array eigvalsh(const Array& a, bool upper = false);
 // Any real dtype: 16-bit floats keep theirs, integers give float32.
@@ -68,7 +69,8 @@ std::pair<std::vector<std::vector<int>>, std::string> einsum_path(const std::str
                                                                   std::span<const Array> operands);
 
 namespace random {
-// Samples of normal distributions; mean (..., n) and covariance (..., n, n) broadcast to shape + (n,). float32.
+// Samples of normal distributions; mean (..., n) and covariance (..., n, n) broadcast to shape + (n,).
+// float32.
 Array multivariate_normal(const Array& mean, const Array& covariance, const Shape& shape = {},
                           Dtype dtype = Dtype::kFloat32, const std::optional<Array>& key = std::nullopt);
 }  // namespace random

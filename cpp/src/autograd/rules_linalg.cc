@@ -2,8 +2,9 @@
 
 #include "lamina/linalg.h"
 
-// Gradients of decompositions, written for real matrices (eigh: complex too). `g` holds cotangents, empty where
-// zero. Where a formula divides by differences of values, equal values have no gradient (the result is not finite).
+// Gradients of decompositions, written for real matrices (eigh: complex too). `g` holds cotangents, empty
+// where zero. Where a formula divides by differences of values, equal values have no gradient (the result is
+// not finite).
 namespace lamina::autograd {
 namespace {
 
@@ -75,8 +76,8 @@ Arrays solve_triangular_rule(const OpCall& c, const Arrays& g, const Wants& want
   return out;
 }
 
-// The packed factors' cotangent, mapped to the rows in their new order and then back: for the leading square block
-// L^-T [tril(L^T dL, -1) + triu(dU U^T)] U^-1; more rows (columns) are L2 = A2 U^-1 (U2 = L^-1 A2).
+// The packed factors' cotangent, mapped to the rows in their new order and then back: for the leading square
+// block L^-T [tril(L^T dL, -1) + triu(dU U^T)] U^-1; more rows (columns) are L2 = A2 U^-1 (U2 = L^-1 A2).
 Arrays lu_rule(const OpCall& c, const Arrays& g, const Wants&) {
   if (!g[0].valid()) return {Array()};
   const Array& packed = c.outs[0];
@@ -142,9 +143,7 @@ Arrays svd_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const Arrays parts = values_only ? thin_svd(a) : c.outs;
   const Array u = block(parts[0], 0, m, 0, k), s = parts[1], v = swapped(block(parts[2], 0, k, 0, n));
   const Array ds = values_only ? g[0] : g[1];
-  if (values_only || (!g[0].valid() && !g[2].valid())) {
-    return {matmul(multiply(u, row(ds)), swapped(v))};
-  }
+  if (values_only || (!g[0].valid() && !g[2].valid())) { return {matmul(multiply(u, row(ds)), swapped(v))}; }
   Array core, out;
   const Array gaps = inverse_gaps(square(s));
   auto turned = [&](const Array& basis, const Array& d) {

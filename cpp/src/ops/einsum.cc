@@ -169,7 +169,7 @@ Pair best_pair(const Equation& e, const std::vector<Labels>& terms) {
       Pair p{a, b, 0, volume(e, all), true};
       for (int l : terms[a]) p.outer &= !holds(terms[b], l);
       p.saved = volume(e, terms[a]) + volume(e, terms[b]) - volume(e, kept_labels(e, terms, a, b));
-      const bool better = p.outer != best.outer ? !p.outer
+      const bool better = p.outer != best.outer   ? !p.outer
                           : p.saved != best.saved ? p.saved > best.saved
                                                   : p.cost < best.cost;
       if (!found || better) best = p;
@@ -185,7 +185,8 @@ Array diagonals(Array a, Labels& labels) {
   for (size_t i = 0; i < labels.size(); ++i) {
     for (size_t j = labels.size() - 1; j > i; --j) {
       if (labels[j] != labels[i]) continue;
-      a = moveaxis(diagonal(a, 0, static_cast<int64_t>(i), static_cast<int64_t>(j)), -1, static_cast<int64_t>(i));
+      a = moveaxis(diagonal(a, 0, static_cast<int64_t>(i), static_cast<int64_t>(j)), -1,
+                   static_cast<int64_t>(i));
       labels.erase(labels.begin() + static_cast<std::ptrdiff_t>(j));
     }
   }
@@ -227,7 +228,8 @@ Shape lengths_of(const Equation& e, const Labels& labels) {
 }
 
 // Sum of the products of two terms, with the labels in `keep` left; `labels` becomes the result's.
-Array contracted(const Equation& e, Array a, Labels la, Array b, Labels lb, const Labels& keep, Labels& labels) {
+Array contracted(const Equation& e, Array a, Labels la, Array b, Labels lb, const Labels& keep,
+                 Labels& labels) {
   Labels batch, inner, left, right, seen_a = keep, seen_b = keep;
   add_new(seen_a, lb);
   add_new(seen_b, la);
@@ -315,9 +317,10 @@ std::pair<std::vector<std::vector<int>>, std::string> einsum_path(const std::str
     terms.erase(terms.begin() + static_cast<std::ptrdiff_t>(p.a));
     terms.push_back(kept);
   }
-  return {path, fmt::format("  Complete contraction:  {}\n         Naive scaling:  {}\n     Optimized scaling:  {}\n"
-                            "      Naive FLOP count:  {:.0f}\n  Optimized FLOP count:  {:.0f}\n",
-                            e.text, all.size(), scaling, naive, cost)};
+  return {path, fmt::format(
+                    "  Complete contraction:  {}\n         Naive scaling:  {}\n     Optimized scaling:  {}\n"
+                    "      Naive FLOP count:  {:.0f}\n  Optimized FLOP count:  {:.0f}\n",
+                    e.text, all.size(), scaling, naive, cost)};
 }
 
 }  // namespace lamina

@@ -135,9 +135,9 @@ Array irfftn(const Array& a, const std::optional<Shape>& s, const OptAxes& axes,
   return transform(half, FftKind::kRealInverse, p.axes.back(), p.lengths.back(), norm);
 }
 
-#define LAMINA_FFT_1D(name, many)                                                             \
-  Array name(const Array& a, std::optional<int64_t> n, int64_t axis, Norm norm) {             \
-    return many(a, n ? std::optional(Shape{*n}) : std::nullopt, Axes{axis}, norm);            \
+#define LAMINA_FFT_1D(name, many)                                                  \
+  Array name(const Array& a, std::optional<int64_t> n, int64_t axis, Norm norm) {  \
+    return many(a, n ? std::optional(Shape{*n}) : std::nullopt, Axes{axis}, norm); \
   }
 LAMINA_FFT_1D(fft, fftn)
 LAMINA_FFT_1D(ifft, ifftn)
@@ -147,8 +147,8 @@ LAMINA_FFT_1D(irfft, irfftn)
 
 Array fftfreq(int64_t n, double d) {
   check_frequencies(n, d, "fftfreq");
-  const Array count = concatenate(std::vector<Array>{
-      arange(0, (n + 1) / 2, 1, Dtype::kInt64), arange(-(n / 2), 0, 1, Dtype::kInt64)});
+  const Array count = concatenate(
+      std::vector<Array>{arange(0, (n + 1) / 2, 1, Dtype::kInt64), arange(-(n / 2), 0, 1, Dtype::kInt64)});
   const Array step(1 / (static_cast<double>(n) * d), Dtype::kFloat64);
   return astype(multiply(astype(count, Dtype::kFloat64), step), Dtype::kFloat32);
 }

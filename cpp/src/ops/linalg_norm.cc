@@ -66,9 +66,8 @@ Array matrix_norm(const Array& a, double order, const Axes& axes, bool keepdims)
   if (std::isinf(order)) return sum_norm(a, axes[1], axes[0], order > 0, keepdims);
   if (order == 1 || order == -1) return sum_norm(a, axes[0], axes[1], order > 0, keepdims);
   if (order == 2 || order == -2) {
-    return spectral_norm(a, axes, keepdims, [order](const Array& s) {
-      return order > 0 ? max(s, Axes{-1}) : min(s, Axes{-1});
-    });
+    return spectral_norm(a, axes, keepdims,
+                         [order](const Array& s) { return order > 0 ? max(s, Axes{-1}) : min(s, Axes{-1}); });
   }
   fail<ValueError>(kOp, "wants ord 1, -1, 2, -2, inf or -inf for matrices, got {}", order);
 }
@@ -108,8 +107,10 @@ Array norm(const Array& a, const NormOrder& order, const OptAxes& axes, bool kee
 
 Array cross(const Array& a, const Array& b, int64_t axis) {
   const char* op = "linalg::cross";
-  if (a.ndim() == 0 || b.ndim() == 0) fail<IndexError>(op, "wants vectors, got {} and {}", a.shape(), b.shape());
-  const Array x = moveaxis(a, axis_in_range(axis, a, op), -1), y = moveaxis(b, axis_in_range(axis, b, op), -1);
+  if (a.ndim() == 0 || b.ndim() == 0)
+    fail<IndexError>(op, "wants vectors, got {} and {}", a.shape(), b.shape());
+  const Array x = moveaxis(a, axis_in_range(axis, a, op), -1),
+              y = moveaxis(b, axis_in_range(axis, b, op), -1);
   for (const Array& v : {x, y}) {
     if (v.shape(-1) != 2 && v.shape(-1) != 3) {
       fail<ValueError>(op, "wants vectors of length 2 or 3 along the axis, got shapes {} and {}", a.shape(),
@@ -117,13 +118,9 @@ Array cross(const Array& a, const Array& b, int64_t axis) {
     }
   }
   const Dtype t = promote(a.dtype(), b.dtype());
-  auto parts = [t](const Array& v) {
-    return split(three_components(astype(v, t), v.ndim() - 1), 3, -1);
-  };
+  auto parts = [t](const Array& v) { return split(three_components(astype(v, t), v.ndim() - 1), 3, -1); };
   const std::vector<Array> u = parts(x), w = parts(y);
-  auto component = [&](size_t i, size_t j) {
-    return subtract(multiply(u[i], w[j]), multiply(u[j], w[i]));
-  };
+  auto component = [&](size_t i, size_t j) { return subtract(multiply(u[i], w[j]), multiply(u[j], w[i])); };
   const Array out[] = {component(1, 2), component(2, 0), component(0, 1)};
   const int64_t rank = std::max(a.ndim(), b.ndim());
   return moveaxis(concatenate(out, -1), -1, axis < 0 ? axis + rank : axis);

@@ -53,12 +53,11 @@ Array framed(const Array& x, int64_t n_fft, int64_t hop) {
 Array overlap_add(const Array& frames, int64_t hop) {
   const int64_t count = frames.shape(-2), n = frames.shape(-1), samples = n + hop * (count - 1);
   Shape batch(frames.shape().begin(), frames.shape().end() - 2);
-  const Array place = add(expand_dims(arange(0, count, 1, Dtype::kInt64) * static_cast<double>(hop), {1}),
-                          arange(0, n, 1, Dtype::kInt64));
-  Shape flat{-1, count * n};
-  flat[0] = num_elements(batch);
+  const Array starts = multiply(arange(0, count, 1, Dtype::kInt64), Array(hop, Dtype::kInt64));
+  const Array place = add(expand_dims(starts, {1}), arange(0, n, 1, Dtype::kInt64));
+  const Shape flat{num_elements(batch), count * n};
   const Array lines = transpose(reshape(frames, flat));
-  const Array index = reshape(astype(place, Dtype::kInt64), {count * n});
+  const Array index = reshape(place, {count * n});
   const Array sums = scatter(zeros({samples, flat[0]}, frames.dtype()), std::span(&index, 1),
                              expand_dims(lines, {1}), {0}, ScatterMode::kAdd);
   batch.push_back(samples);
@@ -107,9 +106,10 @@ Array istft(const Array& spectra, std::optional<int64_t> n_fft, const StftOption
   // Where hardly any window reaches, the sum is as good as nothing.
   const Array envelope = maximum(overlap_add(energy, f.hop), Array(1e-8, Dtype::kFloat32));
   Array out = divide(half ? signal : real(signal), envelope);
-  if (o.center) out = part(out, f.n_fft / 2, std::max(f.n_fft / 2, out.shape(-1) - f.n_fft / 2));
-  if (!length) return out;
-  if (*length <= out.shape(-1)) return part(out, 0, *length);
+  const int64_t edge = o.center ? f.n_fft / 2 : 0, samples = out.shape(-1);
+  if (!length) return part(out, edge, std::max(edge, samples - edge));
+  // A length may reach into the padding behind the signal, and then into zeros.
+  out = part(out, edge, std::min(edge + *length, samples));
   std::vector<std::pair<int64_t, int64_t>> widths(out.shape().size(), {0, 0});
   widths.back().second = *length - out.shape(-1);
   return pad(out, widths, Array(int64_t{0}, out.dtype()));

@@ -21,8 +21,8 @@ Complex number(const View& v, int64_t i) {
   return v.dtype == Dtype::kFloat32 ? Complex(value<float>(v, i)) : value<Complex>(v, i);
 }
 
-// The 2-norm of the difference within steps of rounding of the 2-norm: every stage rounds a few times, and there
-// are log2(n) of them; a length with large primes takes three transforms of twice the length.
+// The 2-norm of the difference within steps of rounding of the 2-norm: every stage rounds a few times, and
+// there are log2(n) of them; a length with large primes takes three transforms of twice the length.
 void expect_close(const View& got, const View& want, int64_t n) {
   double error = 0, size = 0;
   for (int64_t i = 0; i < got.size(); ++i) {
@@ -56,8 +56,8 @@ TEST(Fft, EveryShortLength) {
 TEST(Fft, LongerLengths) {
   for_each_target([] {
     // Products of small factors, primes, twice a prime, and neighbours of the bounds between methods.
-    for (int64_t n : {256, 257, 258, 264, 343, 360, 511, 512, 514, 1009, 1024, 1155, 1331, 2048, 2197, 4099}) {
-      for (FftKind kind : kKinds) check(kind, {2, 0}, 1, n, Layout::kDense, Layout::kDense);
+    for (int64_t n : {256, 257, 258, 264, 343, 360, 511, 512, 514, 1009, 1024, 1155, 1331, 2048, 4099}) {
+      for (FftKind kind : kKinds) check(kind, {1, 0}, 1, n, Layout::kDense, Layout::kDense);
     }
   });
 }
@@ -66,7 +66,7 @@ TEST(Fft, LayoutsAndAxes) {
   for (int64_t n : {5, 16, 17, 300}) {
     for (FftKind kind : kKinds) {
       for (size_t axis : {0, 1, 2}) {
-        Shape shape{3, 7, 6};
+        const Shape shape = n > 100 ? Shape{2, 3, 2} : Shape{3, 7, 6};
         for (Layout in : kInLayouts) check(kind, shape, axis, n, in, Layout::kDense);
         for (Layout out : kOutLayouts) check(kind, shape, axis, n, Layout::kDense, out);
       }

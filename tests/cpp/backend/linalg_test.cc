@@ -23,7 +23,8 @@ struct Dense {
   std::vector<Wide> at;
   Dense(int64_t r, int64_t c) : rows(r), columns(c), at(static_cast<size_t>(r * c)) {}
   Dense(const View& v, int64_t which) : Dense(v.shape[v.shape.size() - 2], v.shape.back()) {
-    for (int64_t i = 0; i < rows * columns; ++i) at[static_cast<size_t>(i)] = number(v, which * rows * columns + i);
+    for (int64_t i = 0; i < rows * columns; ++i)
+      at[static_cast<size_t>(i)] = number(v, which * rows * columns + i);
   }
   Wide& operator()(int64_t i, int64_t j) { return at[static_cast<size_t>(i * columns + j)]; }
   Wide operator()(int64_t i, int64_t j) const { return at[static_cast<size_t>(i * columns + j)]; }
@@ -83,7 +84,7 @@ double bound(const View& a, double norm) {
 
 constexpr Dtype kReal[] = {Dtype::kFloat32, Dtype::kFloat64};
 constexpr Dtype kAll[] = {Dtype::kFloat32, Dtype::kFloat64, Dtype::kComplex64};
-constexpr std::pair<int64_t, int64_t> kSizes[] = {{1, 1},   {2, 2},  {3, 5},   {5, 3},   {16, 16}, {17, 40},
+constexpr std::pair<int64_t, int64_t> kSizes[] = {{1, 1},   {2, 2},   {3, 5},   {5, 3},   {16, 16}, {17, 40},
                                                   {40, 17}, {33, 33}, {100, 7}, {7, 100}, {90, 90}};
 
 Box normal(Dtype t, const Shape& shape, uint64_t seed) {
@@ -165,7 +166,8 @@ TEST(Linalg, CholeskyAndQrRebuildTheMatrix) {
       visit_dtype(t, [&]<class T>(std::type_identity<T>) {
         const Dense x(a, 0), g = product(x, adjoint(x));
         for (int64_t i = 0; i < m * m; ++i) {
-          value<T>(gram, i) = from_double<T>(g.at[static_cast<size_t>(i)].real() + (i % (m + 1) == 0 ? 1.0 : 0.0));
+          value<T>(gram, i) =
+              from_double<T>(g.at[static_cast<size_t>(i)].real() + (i % (m + 1) == 0 ? 1.0 : 0.0));
         }
       });
       for (bool upper : {false, true}) {
@@ -192,10 +194,12 @@ TEST(Linalg, SingularValuesAndVectors) {
         reference::svd(a, &u.view(), s, &vt.view());
         for (int64_t b = 0; b < 2; ++b) {
           const Dense left(u, b), right = adjoint(Dense(vt, b));
-          const Dense again = product(scaled_columns(first_columns(left, k), s, b), adjoint(first_columns(right, k)));
+          const Dense again =
+              product(scaled_columns(first_columns(left, k), s, b), adjoint(first_columns(right, k)));
           EXPECT_LE(distance(again, Dense(a, b)), bound(a, Dense(a, b).norm()));
           EXPECT_LE(distance(product(adjoint(left), left), identity(left.columns)), bound(a, std::sqrt(m)));
-          EXPECT_LE(distance(product(adjoint(right), right), identity(right.columns)), bound(a, std::sqrt(n)));
+          EXPECT_LE(distance(product(adjoint(right), right), identity(right.columns)),
+                    bound(a, std::sqrt(n)));
           for (int64_t i = 0; i + 1 < k; ++i) {
             EXPECT_GE(number(s, b * k + i).real(), number(s, b * k + i + 1).real());
           }
@@ -233,7 +237,7 @@ TEST(Linalg, HermitianEigenvaluesAndVectors) {
           EXPECT_LE(distance(product(whole, vectors), scaled_columns(vectors, w, b)), bound(a, whole.norm()));
           EXPECT_LE(distance(product(adjoint(vectors), vectors), identity(n)), bound(a, std::sqrt(n)));
           for (int64_t i = 0; i < n; ++i) {
-            if (i > 0) EXPECT_GE(number(w, b * n + i).real(), number(w, b * n + i - 1).real());
+            if (i > 0) { EXPECT_GE(number(w, b * n + i).real(), number(w, b * n + i - 1).real()); }
             EXPECT_LE(std::abs(number(only, b * n + i) - number(w, b * n + i)), bound(a, whole.norm()));
           }
         }
@@ -273,12 +277,15 @@ void expect_error(const F& f, const std::string& wanted) {
   try {
     f();
     FAIL() << "no error, wanted: " << wanted;
-  } catch (const LinalgError& e) { EXPECT_NE(std::string(e.what()).find(wanted), std::string::npos) << e.what(); }
+  } catch (const LinalgError& e) {
+    EXPECT_NE(std::string(e.what()).find(wanted), std::string::npos) << e.what();
+  }
 }
 
 TEST(Linalg, ErrorsNameTheMatrix) {
   Box a = normal(Dtype::kFloat32, {5, 3, 3}, 9), b = normal(Dtype::kFloat32, {5, 3, 3}, 10);
-  const Box out(Dtype::kFloat32, {5, 3, 3}), values(Dtype::kFloat32, {5, 3}), complex(Dtype::kComplex64, {5, 3});
+  const Box out(Dtype::kFloat32, {5, 3, 3}), values(Dtype::kFloat32, {5, 3}),
+      complex(Dtype::kComplex64, {5, 3});
   for (int64_t i : {2, 4}) {
     for (int64_t j = 0; j < 3; ++j) value<float>(a, i * 9 + j * 3) = 0;
   }
@@ -288,7 +295,8 @@ TEST(Linalg, ErrorsNameTheMatrix) {
   expect_error([&] { reference::solve_triangular(a, b, true, out); }, "matrix 2 of the batch is singular");
   expect_error([&] { reference::cholesky(a, false, out); }, "of the batch is not positive definite");
   value<float>(b, 30) = std::numeric_limits<float>::infinity();
-  expect_error([&] { reference::svd(b, nullptr, values, nullptr); }, "[linalg::svd] matrix 3 of the batch has values");
+  expect_error([&] { reference::svd(b, nullptr, values, nullptr); },
+               "[linalg::svd] matrix 3 of the batch has values");
   expect_error([&] { reference::eigh(b, false, values, nullptr); }, "[linalg::eigh] matrix 3");
   expect_error([&] { reference::eig(b, complex, nullptr); }, "[linalg::eig] matrix 3");
 }

@@ -12,7 +12,6 @@ NEEDED = {
     **{f"ConvTranspose{n}d": f"conv_transpose{n}d" for n in (1, 2, 3)},
     "QQLinear": "qqmm",
     "checkpoint": "checkpoint",
-    "orthogonal": "linalg",
 }
 MODULES = {
     "nn": nn,

@@ -162,8 +162,8 @@ void for_each_sample(const Signals& s, int64_t n, const Body& body) {
   }
 }
 
-// A transform of the whole: the plan's signals are the array's (real ones of even length: half as long, neighbours
-// as real and imaginary part).
+// A transform of the whole: the plan's signals are the array's (real ones of even length: half as long,
+// neighbours as real and imaginary part).
 class Job {
  public:
   Job(FftKind kind, int64_t samples) : kind_(kind), samples_(samples) {
@@ -205,8 +205,9 @@ class Job {
  private:
   void load_real(const Signals& s, const Work& w) const {
     for_each_sample(s, plan_->n, [&](int64_t t, int64_t j) {
-      w.put(t, j, halved_ ? Complex(s.read<float>(t, 2 * j), s.read<float>(t, 2 * j + 1))
-                          : Complex(s.read<float>(t, j), 0.0f));
+      w.put(t, j,
+            halved_ ? Complex(s.read<float>(t, 2 * j), s.read<float>(t, 2 * j + 1))
+                    : Complex(s.read<float>(t, j), 0.0f));
     });
   }
 
@@ -297,8 +298,12 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
   if (lines == 0 || out.size() == 0) return;
   const Job job(kind, kind == FftKind::kRealForward ? in.shape[a] : out.shape[a]);
   auto signals = [&](int64_t first, int64_t count) {
-    Signals s{{}, {}, count, in.strides[a] * static_cast<int64_t>(itemsize(in.dtype)),
-              out.strides[a] * static_cast<int64_t>(itemsize(out.dtype)), static_cast<float>(scale)};
+    Signals s{{},
+              {},
+              count,
+              in.strides[a] * static_cast<int64_t>(itemsize(in.dtype)),
+              out.strides[a] * static_cast<int64_t>(itemsize(out.dtype)),
+              static_cast<float>(scale)};
     int64_t line = 0;
     for_each_row(loop, first, first + count, [&](const auto& at, int64_t n) {
       for (int64_t i = 0; i < n; ++i, ++line) {

@@ -41,26 +41,31 @@ HWY_INLINE Complex plus_i(const Complex& a, const Complex& b) {
 // cos and sin of 2 pi k / R for k = 0 .. R - 1.
 template <int R>
 struct Circle;
-#define LAMINA_CIRCLE(R, ...)                                                     \
-  template <>                                                                     \
-  struct Circle<R> {                                                              \
-    static constexpr double kCosSin[R / 2][2] = {__VA_ARGS__};                    \
-    static constexpr float cosine(int k) {                                        \
-      k %= R;                                                                     \
+#define LAMINA_CIRCLE(R, ...)                                                             \
+  template <>                                                                             \
+  struct Circle<R> {                                                                      \
+    static constexpr double kCosSin[R / 2][2] = {__VA_ARGS__};                            \
+    static constexpr float cosine(int k) {                                                \
+      k %= R;                                                                             \
       return k == 0 ? 1.0f : static_cast<float>(kCosSin[(k > R / 2 ? R - k : k) - 1][0]); \
-    }                                                                             \
-    static constexpr float sine(int k) {                                          \
-      k %= R;                                                                     \
-      if (k == 0) return 0.0f;                                                    \
-      const double s = kCosSin[(k > R / 2 ? R - k : k) - 1][1];                   \
-      return static_cast<float>(k > R / 2 ? -s : s);                              \
-    }                                                                             \
+    }                                                                                     \
+    static constexpr float sine(int k) {                                                  \
+      k %= R;                                                                             \
+      if (k == 0) return 0.0f;                                                            \
+      const double s = kCosSin[(k > R / 2 ? R - k : k) - 1][1];                           \
+      return static_cast<float>(k > R / 2 ? -s : s);                                      \
+    }                                                                                     \
   };
 LAMINA_CIRCLE(3, {-0.4999999999999998, 0.8660254037844387})
 LAMINA_CIRCLE(5, {0.30901699437494745, 0.9510565162951535}, {-0.8090169943749473, 0.5877852522924732})
-LAMINA_CIRCLE(7, {0.6234898018587336, 0.7818314824680298}, {-0.22252093395631434, 0.9749279121818236}, {-0.900968867902419, 0.43388373911755823})
-LAMINA_CIRCLE(11, {0.8412535328311812, 0.5406408174555976}, {0.41541501300188644, 0.9096319953545183}, {-0.142314838273285, 0.9898214418809328}, {-0.654860733945285, 0.7557495743542583}, {-0.9594929736144974, 0.28173255684142967})
-LAMINA_CIRCLE(13, {0.8854560256532099, 0.4647231720437685}, {0.5680647467311559, 0.8229838658936564}, {0.120536680255323, 0.992708874098054}, {-0.35460488704253545, 0.9350162426854148}, {-0.7485107481711012, 0.6631226582407952}, {-0.970941817426052, 0.23931566428755768})
+LAMINA_CIRCLE(7, {0.6234898018587336, 0.7818314824680298}, {-0.22252093395631434, 0.9749279121818236},
+              {-0.900968867902419, 0.43388373911755823})
+LAMINA_CIRCLE(11, {0.8412535328311812, 0.5406408174555976}, {0.41541501300188644, 0.9096319953545183},
+              {-0.142314838273285, 0.9898214418809328}, {-0.654860733945285, 0.7557495743542583},
+              {-0.9594929736144974, 0.28173255684142967})
+LAMINA_CIRCLE(13, {0.8854560256532099, 0.4647231720437685}, {0.5680647467311559, 0.8229838658936564},
+              {0.120536680255323, 0.992708874098054}, {-0.35460488704253545, 0.9350162426854148},
+              {-0.7485107481711012, 0.6631226582407952}, {-0.970941817426052, 0.23931566428755768})
 #undef LAMINA_CIRCLE
 
 template <int R>
@@ -174,8 +179,8 @@ void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const Complex y =
-        multiply({hn::LoadU(d, re + i), hn::LoadU(d, im + i)}, hn::LoadU(d, w_re + i), hn::LoadU(d, w_im + i));
+    const Complex y = multiply({hn::LoadU(d, re + i), hn::LoadU(d, im + i)}, hn::LoadU(d, w_re + i),
+                               hn::LoadU(d, w_im + i));
     hn::StoreU(y.re, d, re + i);
     hn::StoreU(y.im, d, im + i);
   }

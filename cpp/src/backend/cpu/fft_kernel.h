@@ -5,8 +5,8 @@
 
 namespace lamina::cpu {
 
-// A tile holds kFftLines signals side by side: element j of line t is at j * kFftLines + t. Real and imaginary
-// parts lie in arrays of their own, 64-byte aligned.
+// A tile holds kFftLines signals side by side: element j of line t is at j * kFftLines + t. Real and
+// imaginary parts lie in arrays of their own, 64-byte aligned.
 inline constexpr int64_t kFftLines = 16;
 
 // How to transform signals of `length`, the product of the radices (2, 3, 4, 5, 7, 11, 13).

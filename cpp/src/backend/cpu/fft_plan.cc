@@ -101,7 +101,8 @@ void plan_chirp(FftPlan& p) {
   around.im = around.re;
   for (int64_t k = 0; k < p.n; ++k) {
     // k^2 modulo 2n without overflow: n stays below 2^31 in any array that fits memory.
-    const std::complex<double> c = circle(k * k % (2 * p.n)), scaled = std::conj(c) / static_cast<double>(length);
+    const std::complex<double> c = circle(k * k % (2 * p.n)),
+                               scaled = std::conj(c) / static_cast<double>(length);
     append(p.chirp, c);
     for (int64_t at : {k, (length - k) % length}) {
       around.re[static_cast<size_t>(at)] = static_cast<float>(scaled.real());

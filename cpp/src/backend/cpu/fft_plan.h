@@ -13,10 +13,11 @@ struct Planes {
   std::vector<float> re, im;
 };
 
-// How to transform signals of n samples. A function of n alone, so that a signal's bits depend on nothing else.
+// How to transform signals of n samples. A function of n alone, so that a signal's bits depend on nothing
+// else.
 struct FftPlan {
-  // kTile: all stages in a tile. kTwoPass: n = rows * columns, transforms along the columns, then along the rows.
-  // kChirp: a convolution (Bluestein), through a plan of another length.
+  // kTile: all stages in a tile. kTwoPass: n = rows * columns, transforms along the columns, then along the
+  // rows. kChirp: a convolution (Bluestein), through a plan of another length.
   enum class Kind : uint8_t { kTile, kTwoPass, kChirp };
   Kind kind = Kind::kTile;
   int64_t n = 1;

@@ -79,7 +79,8 @@ void run_lu(const KernelCall& c) { reference::lu(c.in[0], c.out[0], c.out[1], c.
 void run_qr(const KernelCall& c) { reference::qr(c.in[0], c.out[0], c.out[1]); }
 void run_svd(const KernelCall& c) {
   const bool vectors = c.as<SvdParams>().mode != SvdMode::kValues;
-  reference::svd(c.in[0], vectors ? &c.out[0] : nullptr, c.out[vectors ? 1 : 0], vectors ? &c.out[2] : nullptr);
+  reference::svd(c.in[0], vectors ? &c.out[0] : nullptr, c.out[vectors ? 1 : 0],
+                 vectors ? &c.out[2] : nullptr);
 }
 void run_eigh(const KernelCall& c) {
   const auto& p = c.as<EigParams>();
@@ -94,7 +95,9 @@ void run_eig(const KernelCall& c) {
 namespace reference {
 
 void fill_linear_algebra(std::array<KernelEntry, kNumOps>& k) {
-  auto set = [&k](OpId id, void (*run)(const KernelCall&)) { k[static_cast<size_t>(id)] = {run, false, true}; };
+  auto set = [&k](OpId id, void (*run)(const KernelCall&)) {
+    k[static_cast<size_t>(id)] = {run, false, true};
+  };
   set(OpId::Cholesky, run_cholesky);
   set(OpId::Solve, run_solve);
   set(OpId::SolveTriangular, run_solve_triangular);

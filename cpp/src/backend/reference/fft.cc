@@ -17,7 +17,8 @@ using Complex32 = std::complex<float>;
 std::vector<Complex> circle(int64_t n, double sign) {
   std::vector<Complex> out;
   for (int64_t k = 0; k < n; ++k) {
-    out.push_back(std::polar(1.0, sign * 2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(n)));
+    out.push_back(
+        std::polar(1.0, sign * 2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(n)));
   }
   return out;
 }

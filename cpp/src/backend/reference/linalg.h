@@ -2,9 +2,9 @@
 
 #include "core/view.h"
 
-// Decompositions and solutions over the last two axes of row-contiguous views, through Eigen. Leading axes are a
-// batch, spread over the threads; every matrix is worked on by one. A matrix that has not what is asked for throws
-// LinalgError with its place in the batch.
+// Decompositions and solutions over the last two axes of row-contiguous views, through Eigen. Leading axes
+// are a batch, spread over the threads; every matrix is worked on by one. A matrix that has not what is asked
+// for throws LinalgError with its place in the batch.
 namespace lamina::reference {
 
 // float32, float64.
@@ -14,7 +14,8 @@ void solve_triangular(const View& a, const View& b, bool upper, const View& out)
 void lu(const View& a, const View& packed, const View& pivots, const View& permutation);
 void qr(const View& a, const View& q, const View& r);
 
-// float32, float64, complex64. u and vt are null where only the values are wanted; full where they are square.
+// float32, float64, complex64. u and vt are null where only the values are wanted; full where they are
+// square.
 void svd(const View& a, const View* u, const View& s, const View* vt);
 // From one triangle; vectors null where only the values are wanted.
 void eigh(const View& a, bool upper, const View& values, const View* vectors);

@@ -47,8 +47,7 @@ void eig_of(const View& a, const View& values, const View* vectors) {
     if (!matrix.allFinite()) return false;
     const Solver parts(matrix, vectors != nullptr);
     if (parts.info() != Eigen::Success) return false;
-    vector_at<std::complex<float>>(values, i) =
-        parts.eigenvalues().template cast<std::complex<float>>();
+    vector_at<std::complex<float>>(values, i) = parts.eigenvalues().template cast<std::complex<float>>();
     if (!vectors) return true;
     Matrix<Complex> columns = parts.eigenvectors();
     normalize_columns(columns);

@@ -5,7 +5,8 @@
 #include "backend/reference/linalg.h"
 #include "backend/reference/linalg_batch.h"
 
-// Compiled once for each element type, each in a file of its own: Eigen's solver takes a compiler half a minute.
+// Compiled once for each element type, each in a file of its own: Eigen's solver takes a compiler half a
+// minute.
 namespace lamina::reference {
 
 template <class T>
