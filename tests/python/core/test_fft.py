@@ -24,7 +24,7 @@ def draw(seed: int, *shape: int, complex_: bool = True) -> np.ndarray:
 
 
 def assert_near(got: mx.array, want: np.ndarray, samples: int) -> None:
-    """In the 2-norm, within the rounding of log2(n) stages; primes take three transforms of twice the length."""
+    """In the 2-norm, the rounding of log2(n) stages; primes take three transforms of twice the length."""
     out = np.asarray(got)
     assert out.shape == want.shape
     assert out.dtype == (np.complex64 if np.iscomplexobj(want) else np.float32)
