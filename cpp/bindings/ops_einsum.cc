@@ -37,7 +37,11 @@ void add_einsum(const Scope& core) {
       [](const std::string& subscripts, Rest operands) {
         const auto [path, text] = einsum_path(subscripts, operands_of(operands));
         py::list steps;
-        for (const std::vector<int>& step : path) steps.append(py::tuple(py::cast(step)));
+        for (const std::vector<int>& step : path) {
+          py::list pair;
+          for (int i : step) pair.append(i);
+          steps.append(py::tuple(pair));
+        }
         return py::object(py::make_tuple(steps, text));
       });
 }

@@ -23,7 +23,7 @@ std::string text(std::initializer_list<const char*> parts) {
 linalg::NormOrder norm_order(const Any& any) {
   if (any.object == Py_None) return {};
   if (PyUnicode_Check(any.object)) return {std::nullopt, py::cast<std::string>(borrowed(any.object))};
-  if (const std::optional<bool> b = as_bool(any.object)) return {*b ? 1.0 : 0.0, ""};
+  if (PyBool_Check(any.object)) return {any.object == Py_True ? 1.0 : 0.0, ""};
   if (const std::optional<double> v = as_float(any.object)) return {*v, ""};
   any.wrong();
 }

@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from test_gradients import check
+from core.test_gradients import check
 
 EPS = 2.0**-52
 

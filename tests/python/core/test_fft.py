@@ -7,7 +7,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import layouts
+from core.core_cases import layouts
 
 EPS = 2.0**-24
 LENGTHS = [*range(1, 34), 49, 64, 97, 100, 121, 128, 169, 211, 256, 257, 300, 509, 512, 1000, 1021, 4096]
@@ -294,7 +294,12 @@ def test_gradients_are_the_adjoint_map(name: str, n: int) -> None:
 
 def test_second_derivatives_of_a_power_spectrum() -> None:
     x = mx.array(draw(14, 8, complex_=False))
-    power = mx.grad(lambda a: (mx.abs(mx.fft.rfft(a)) ** 2).sum())
+
+    def spectrum(a: mx.array) -> mx.array:
+        z = mx.fft.rfft(a)
+        return (mx.real(z) ** 2 + mx.imag(z) ** 2).sum()
+
+    power = mx.grad(spectrum)
     direction = mx.array(draw(15, 8, complex_=False))
     got = mx.grad(lambda a: (power(a) * direction).sum())(x)
     # sum |X_k|^2 over half a spectrum is quadratic: its second derivative is the gradient at the direction.

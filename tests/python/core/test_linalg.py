@@ -7,8 +7,8 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 import pytest
-from core_cases import layouts
-from test_gradients import check
+from core.core_cases import layouts
+from core.test_gradients import check
 
 DTYPES = [mx.float32, mx.float64]
 NAMES = ["float32", "float64"]
