@@ -156,8 +156,9 @@ void add_short_time(const Scope& m) {
       "= None, "
       "length: int | None = None, stream: StreamOrDevice = None) -> array",
       std::string(
-          "The signal of `stft`'s result, float32: frames times the window are added and divided by the sum "
-          "of the\nsquared windows.\n@stft_matrix Spectra of shape (..., frequencies, frames).\n"
+          "The signal of `stft`'s result, float32.\n\n"
+          "Frames times the window are added up and divided by the sum of the squared windows.\n"
+          "@stft_matrix Spectra of shape (..., frequencies, frames).\n"
           "@n_fft Samples of a frame; by default what the frequencies say, and even for half spectra.\n") +
           kFrames +
           "@center Whether `stft` centered its frames.\n@onesided Whether the spectra are halves; True by "

@@ -97,6 +97,16 @@ def test_long_lines() -> None:
         assert_near(mx.fft.irfft(mx.fft.rfft(mx.array(x)), n), x, n**2)
 
 
+def test_a_constant_has_nothing_but_its_sum() -> None:
+    for n in (2, 4, 16, 64, 1024):
+        assert np.array_equal(np.asarray(mx.fft.fft(mx.ones(n))), [n] + [0] * (n - 1))
+        assert np.array_equal(np.asarray(mx.fft.rfft(mx.ones(n))), [n] + [0] * (n // 2))
+    # The ends of half a spectrum are real.
+    for n in (6, 10, 74, 1000):
+        ends = np.asarray(mx.fft.rfft(mx.array(draw(20, n, complex_=False))))[[0, -1]]
+        assert not ends.imag.any()
+
+
 def test_empty() -> None:
     assert mx.fft.fft(mx.zeros((0, 4))).shape == (0, 4)
     assert mx.fft.rfft(mx.zeros((0, 4))).shape == (0, 3)

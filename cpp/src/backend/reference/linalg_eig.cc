@@ -8,23 +8,6 @@ namespace {
 
 using Complex = std::complex<double>;
 
-template <class T>
-void eigh_of(const View& a, bool upper, const View& values, const View* vectors) {
-  using Real = typename Eigen::NumTraits<T>::Real;
-  const int options = vectors ? Eigen::ComputeEigenvectors : Eigen::EigenvaluesOnly;
-  for_each_matrix(a, "linalg::eigh", kNotFinite, [&](int64_t i) {
-    const MatrixMap<T> from = matrix_at<T>(a, i);
-    const Matrix<T> lower = upper ? Matrix<T>(from.adjoint()) : Matrix<T>(from);
-    // The other triangle may hold anything.
-    if (!Matrix<T>(lower.template triangularView<Eigen::Lower>()).allFinite()) return false;
-    const Eigen::SelfAdjointEigenSolver<Matrix<T>> parts(lower, options);
-    if (parts.info() != Eigen::Success) return false;
-    vector_at<Real>(values, i) = parts.eigenvalues();
-    if (vectors) matrix_at<T>(*vectors, i) = parts.eigenvectors();
-    return true;
-  });
-}
-
 // Length 1, and a real component of largest magnitude.
 void normalize_columns(Matrix<Complex>& vectors) {
   for (int64_t j = 0; j < vectors.cols(); ++j) {
@@ -57,12 +40,6 @@ void eig_of(const View& a, const View& values, const View* vectors) {
 }
 
 }  // namespace
-
-void eigh(const View& a, bool upper, const View& values, const View* vectors) {
-  if (a.size() == 0) return;
-  if (a.dtype == Dtype::kComplex64) return eigh_of<std::complex<float>>(a, upper, values, vectors);
-  visit_real(a.dtype, [&]<class T>(std::type_identity<T>) { eigh_of<T>(a, upper, values, vectors); });
-}
 
 void eig(const View& a, const View& values, const View* vectors) {
   if (a.size() == 0) return;
