@@ -46,7 +46,7 @@ def array(a: np.ndarray, dtype: Any = mx.float64) -> mx.array:
     return mx.array(a, dtype=dtype)
 
 
-def held(a: mx.array) -> np.ndarray:
+def held(a: mx.array) -> Any:
     """What an array holds, in double precision."""
     out = np.asarray(a)
     return out.astype(np.complex128 if np.iscomplexobj(out) else np.float64)
@@ -136,7 +136,8 @@ def test_svd(shape: tuple[int, ...], dtype: Any) -> None:
 def test_eigenvalues(n: int, dtype: Any) -> None:
     a = held(array(draw(7, 2, n, n) + (1j * draw(8, 2, n, n) if dtype == mx.complex64 else 0), dtype))
     x = array(a, dtype)
-    for uplo in "LU":
+    uplos: list[Any] = ["L", "U"]
+    for uplo in uplos:
         w, v = mx.linalg.eigh(x, uplo)
         want = np.linalg.eigvalsh(a, uplo)
         assert_near(w, want, dtype, n)
