@@ -11,8 +11,10 @@ target_link_libraries(lamina_dependencies INTERFACE
   hwy::hwy Eigen3::Eigen fmt::fmt-header-only ZLIB::ZLIB Threads::Threads)
 
 # Every file must see the same SIMD targets: scalar emulation, AVX2, AVX-512, AVX-512 with VNNI.
+set(LAMINA_SIMD_WITHOUT "HWY_SSSE3|HWY_SSE4" CACHE STRING "SIMD targets of Highway that are left out")
+mark_as_advanced(LAMINA_SIMD_WITHOUT)
 target_compile_definitions(lamina_dependencies INTERFACE
-  HWY_WANT_AVX3_DL=1 "HWY_DISABLED_TARGETS=(HWY_SSSE3|HWY_SSE4)")
+  HWY_WANT_AVX3_DL=1 "HWY_DISABLED_TARGETS=(${LAMINA_SIMD_WITHOUT})")
 
 # Eigen must not start threads of its own beside the library's pool.
 target_compile_definitions(lamina_dependencies INTERFACE EIGEN_DONT_PARALLELIZE EIGEN_MPL2_ONLY)

@@ -14,9 +14,10 @@ endforeach()
 configure_file("${PROJECT_SOURCE_DIR}/cmake/version.h.in" "${LAMINA_GENERATED_INCLUDE}/lamina/version.h" @ONLY)
 configure_file("${PROJECT_SOURCE_DIR}/cmake/version.cc.in" "${PROJECT_BINARY_DIR}/src/version.cc" @ONLY)
 
-# lamina_layer(<name> [DEPENDS <layer>...] [GENERATED <file>...]): the target lamina_<name> from cpp/src/<name>/**.cc.
+# lamina_layer(<name> [UNITY] [DEPENDS <layer>...] [GENERATED <file>...]): the target lamina_<name> from
+# cpp/src/<name>/**.cc. UNITY: its sources may be compiled in batches.
 function(lamina_layer name)
-  cmake_parse_arguments(arg "" "" "DEPENDS;GENERATED" ${ARGN})
+  cmake_parse_arguments(arg "UNITY" "" "DEPENDS;GENERATED" ${ARGN})
   set(target lamina_${name})
   list(TRANSFORM arg_DEPENDS PREPEND lamina_)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${LAMINA_SOURCE_ROOT}/${name}/*.cc")
@@ -30,6 +31,9 @@ function(lamina_layer name)
   target_include_directories(${target} PUBLIC
     "${LAMINA_SOURCE_ROOT}" "${LAMINA_PUBLIC_INCLUDE}" "${LAMINA_GENERATED_INCLUDE}")
   target_link_libraries(${target} PUBLIC ${arg_DEPENDS} lamina_flags lamina_dependencies)
+  if(arg_UNITY AND LAMINA_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON)
+  endif()
   set_property(GLOBAL APPEND PROPERTY lamina_object_layers ${target})
   if(LAMINA_BUILD_TESTS AND NOT LAMINA_SANITIZE)
     add_library(${target}_links_down SHARED $<TARGET_OBJECTS:${target}>)
@@ -40,20 +44,25 @@ function(lamina_layer name)
   endif()
 endfunction()
 
-lamina_layer(core GENERATED "${PROJECT_BINARY_DIR}/src/version.cc")
-lamina_layer(memory DEPENDS core)
-lamina_layer(graph DEPENDS memory)
-lamina_layer(quant DEPENDS memory)
+lamina_layer(core UNITY GENERATED "${PROJECT_BINARY_DIR}/src/version.cc")
+lamina_layer(memory UNITY DEPENDS core)
+lamina_layer(graph UNITY DEPENDS memory)
+lamina_layer(quant UNITY DEPENDS memory)
 lamina_layer(io DEPENDS memory)
-lamina_layer(ops DEPENDS graph quant)
+lamina_layer(ops UNITY DEPENDS graph quant)
 lamina_layer(autograd DEPENDS ops)
-lamina_layer(fusion DEPENDS ops)
+lamina_layer(fusion UNITY DEPENDS ops)
 lamina_layer(backend DEPENDS autograd fusion io)
 
 # Kernels: the last of -O3 and -O2 on the command line wins, so this only changes optimized builds.
 get_target_property(lamina_backend_type lamina_backend TYPE)
 if(lamina_backend_type STREQUAL "STATIC_LIBRARY")
   target_compile_options(lamina_backend PRIVATE $<$<CONFIG:Release>:-O3>)
+  # A check at each dereference makes the compiler spend minutes on one file of unrolled kernels; bounds,
+  # overflows and shifts stay checked, and addresses are AddressSanitizer's.
+  if(LAMINA_SANITIZE MATCHES "undefined")
+    target_compile_options(lamina_backend PRIVATE -fno-sanitize=null,alignment,object-size)
+  endif()
 endif()
 
 # Eigen's decompositions are large: -O2 halves their compile time and costs them no speed.

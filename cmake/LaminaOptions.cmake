@@ -13,6 +13,7 @@ option(LAMINA_BUILD_TESTS "Build the C++ tests" OFF)
 option(LAMINA_BUILD_BENCH "Build the C++ micro benchmarks" OFF)
 option(LAMINA_BUILD_EXAMPLES "Build cpp/examples together with the library" OFF)
 option(LAMINA_WERROR "Treat compiler warnings as errors" OFF)
+option(LAMINA_UNITY "Compile small sources in batches: half the time of a clean build, more for a change" ON)
 option(LAMINA_CCACHE "Compile through ccache where it is installed" ON)
 set(LAMINA_SANITIZE "" CACHE STRING "Sanitizers for every target, such as 'address,undefined' or 'thread'")
 

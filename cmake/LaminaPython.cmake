@@ -25,6 +25,9 @@ target_link_options(lamina_python PRIVATE
 if(NOT LAMINA_SANITIZE)
   target_link_options(lamina_python PRIVATE -Wl,--no-undefined-version)
 endif()
+if(LAMINA_UNITY)
+  set_target_properties(lamina_python PROPERTIES UNITY_BUILD ON)
+endif()
 # In the build tree the module lies in a package folder of its own, ready for PYTHONPATH or a stub generator.
 set_target_properties(lamina_python PROPERTIES
   OUTPUT_NAME core

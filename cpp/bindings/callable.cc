@@ -49,7 +49,7 @@ PyObject* bind_method(PyObject* o, PyObject* instance, PyObject*) {
 
 PyObject* represent(PyObject* o) { return PyUnicode_FromFormat("<lamina transform of %R>", of(o)->function); }
 
-PyMemberDef members[] = {
+PyMemberDef callable_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(PyTransform, dict), READONLY, nullptr},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(PyTransform, weak_references), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
@@ -69,7 +69,7 @@ void add_transform_type(py::module_& m) {
       {Py_tp_call, reinterpret_cast<void*>(&call)},
       {Py_tp_descr_get, reinterpret_cast<void*>(&bind_method)},
       {Py_tp_repr, reinterpret_cast<void*>(&represent)},
-      {Py_tp_members, members},
+      {Py_tp_members, callable_members},
       {Py_tp_getset, properties},
       {0, nullptr},
   };

@@ -109,7 +109,7 @@ class ScatterWrite {
     for (const Array& i : p_.indices) {
       Shape shape = p_.outer;
       shape.resize(outer.size(), 1);
-      all.push_back(astype(reshape(i, shape), Dtype::kInt64));
+      all.push_back(reshape(i, shape));
     }
     for (size_t k = 0; k < partial_.size(); ++k) {
       const int64_t n = lengths_[static_cast<size_t>(partial_[k])];

@@ -3,6 +3,7 @@
 #include "bindings/device.h"
 #include "graph/node.h"
 #include "memory/buffer.h"
+#include "memory/counters.h"
 
 namespace lamina::bind {
 namespace {
@@ -46,6 +47,11 @@ void add_memory(const Scope& core) {
   def(core, "get_cache_memory() -> int",
       "Bytes of freed memory kept for reuse.\n>>> mx.get_cache_memory() >= 0\nTrue\n",
       [] { return get_cache_memory(); });
+  def(core, "get_system_allocation_count() -> int",
+      "How often memory for arrays, graphs and kernels had to come from the operating system, since the "
+      "start; a loop over the same shapes raises it in its first rounds only.\n"
+      ">>> mx.get_system_allocation_count() >= 0\nTrue\n",
+      [] { return static_cast<int64_t>(system_allocation_count()); });
   def(core, "get_memory_limit() -> int",
       "Bytes that arrays and the cache may take together.\n>>> mx.get_memory_limit() > 0\nTrue\n",
       [] { return get_memory_limit(); });

@@ -11,7 +11,7 @@
 
 // Array operations. All are lazy, validate at once and throw typed errors. Unless a line says otherwise:
 // inputs broadcast as in NumPy, dtypes promote by promote(), axes may be negative, and integers given to a
-// function of real analysis become float32. docs/ops.md lists every table row with its bound in ULP.
+// function of real analysis become float32. The tables (lamina/table/*.def) state the error bounds in ULP.
 namespace lamina {
 
 using OptAxes = std::optional<Axes>;  // nullopt: all axes

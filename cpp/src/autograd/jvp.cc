@@ -68,7 +68,7 @@ class Forward {
       if (!grad.out.valid() || !rules.by_operand[i]) continue;
       const bool complex = is_complex(n->inputs[i]->dtype);
       const Array d = complex ? complex_jvp(n->op, rules.by_operand[i], grad) : rules.by_operand[i](grad);
-      total = total.valid() ? add(total, d) : d;
+      if (d.valid()) total = total.valid() ? add(total, d) : d;
     }
     if (total.valid()) tangent_[n] = broadcast_to(astype(total, n->dtype), n->shape);
   }

@@ -11,7 +11,8 @@ namespace lamina::autograd {
 // ---- elementwise rows ----
 
 // What an elementwise rule sees. `out` is a tangent or a cotangent of the result; the rule multiplies it by
-// the derivative with respect to one operand, so that one rule serves both directions.
+// the derivative with respect to one operand, so that one rule serves both directions. It may return an empty
+// handle: zero.
 struct Grad {
   Array out;
   Array x, y, z;  // the operands, as many as the op has

@@ -24,6 +24,16 @@ constexpr Row binary(OpId op, ElementwiseRule x, ElementwiseRule y) { return {op
 
 Array abs_rule(const Grad& g) { return multiply(g.out, sign(g.x)); }
 
+// x / |x| turns with the part of a step across x; real signs are flat.
+Array sign_rule(const Grad& g) {
+  if (!is_complex(g.x.dtype())) return Array();
+  const Array size = abs(g.x);
+  const Array nowhere = equal(size, num(0, size));
+  const Array along = real(multiply(conjugate(g.value), g.out));
+  return only(logical_not(nowhere),
+              divide(subtract(g.out, multiply(g.value, along)), where(nowhere, num(1, size), size)));
+}
+
 // x * log-free derivative of x^y; 0 where y is 0, so that 0^0 has no NaN.
 Array power_x(const Grad& g) {
   const Array d = multiply(g.y, power(g.x, subtract(g.y, num(1, g.y))));
@@ -54,7 +64,7 @@ constexpr double kLog2E = 1.4426950408889634, kLog10E = 0.4342944819032518;
 constexpr Row kRows[] = {
     unary(OpId::Negative, [](const Grad& g) { return negative(g.out); }),
     unary(OpId::Abs, abs_rule),
-    flat(OpId::Sign),
+    unary(OpId::Sign, sign_rule),
     unary(OpId::Square, [](const Grad& g) { return g.out * (num(2, g.x) * g.x); }),
     unary(OpId::Sqrt, [](const Grad& g) { return g.out * (num(0.5, g.x) / g.value); }),
     unary(OpId::Rsqrt, [](const Grad& g) { return g.out * (num(-0.5, g.x) * (g.value / g.x)); }),
@@ -94,7 +104,7 @@ constexpr Row kRows[] = {
     flat(OpId::IsNegInf),
     unary(OpId::Conjugate, [](const Grad& g) { return conjugate(g.out); }),
     unary(OpId::Real, [](const Grad& g) { return g.out; }),
-    unary(OpId::Imag, [](const Grad& g) { return g.out; }),
+    unary(OpId::Imag, [](const Grad& g) { return is_complex(g.x.dtype()) ? g.out : Array(); }),
     binary(
         OpId::Add, [](const Grad& g) { return g.out; }, [](const Grad& g) { return g.out; }),
     binary(

@@ -19,6 +19,7 @@ Array complex_vjp(OpId op, ElementwiseRule rule, Grad g) {
     case OpId::Imag: return multiply(wide, Array(std::complex<float>(0, 1)));
     case OpId::Conjugate: return conjugate(g.out);
     case OpId::Cast: return wide;
+    case OpId::Sign: g.out = wide; return rule(g);  // its own adjoint
     default: g.out = conjugate(wide); return conjugate(rule(g));
   }
 }
@@ -101,7 +102,7 @@ class Backward {
       if (!rules.by_operand[i] || !inside(input)) continue;
       Array d = is_complex(input.dtype()) ? complex_vjp(n->op, rules.by_operand[i], grad)
                                           : rules.by_operand[i](grad);
-      give(input, sum_to(d, input.shape()));
+      if (d.valid()) give(input, sum_to(d, input.shape()));
     }
   }
 

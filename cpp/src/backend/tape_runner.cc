@@ -10,6 +10,7 @@
 #include "core/thread_pool.h"
 #include "graph/eval.h"
 #include "memory/buffer.h"
+#include "memory/counters.h"
 
 namespace lamina {
 
@@ -22,6 +23,7 @@ namespace {
 constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
 constexpr int64_t kRowScratchBytes = 384 << 10;  // when whole rows are kept between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
+constexpr int64_t kFold = kMaxTile;       // longer rows are folded in pieces of this length, in order
 constexpr int64_t kPartial = 32768;       // elements of a row that one partial reduction folds
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
@@ -36,17 +38,15 @@ struct Operand {
 };
 
 char* thread_scratch(size_t bytes) {
-  struct Arena {
-    std::unique_ptr<char[]> memory;
-    size_t size = 0;
-  };
-  thread_local Arena arena;
-  if (arena.size < bytes) {
-    arena.memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
-    arena.size = bytes;
+  thread_local std::unique_ptr<char[]> memory;
+  thread_local size_t size = 0;
+  if (size < bytes) {
+    count_system_allocation();
+    memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
+    size = bytes;
   }
-  const auto address = reinterpret_cast<uintptr_t>(arena.memory.get());
-  return arena.memory.get() + ((64 - address % 64) % 64);
+  const auto address = reinterpret_cast<uintptr_t>(memory.get());
+  return memory.get() + ((64 - address % 64) % 64);
 }
 
 void fill(char* out, const void* value, int64_t n, int64_t item) {
@@ -84,8 +84,8 @@ void gather(const char* in, int64_t stride, char* out, int64_t n, int64_t item) 
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// Sizes that follow from the tape and the length of a row alone, so that results do not depend on anything
-// else.
+// Sizes that follow from the tape and the length of a row alone. Where the tape reduces, tiles divide a row
+// as folds do: the order of a sum follows from the row's length, except for rows that run_partials may take.
 struct Tiling {
   int64_t tile = 0;  // elements of a full slot
   int64_t rows = 1;  // rows worked on at once
@@ -96,7 +96,8 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   Tiling t;
   const int64_t slots = std::max(1, b.tape.slots), item = b.tape.max_item;
   const int64_t fitting = std::clamp(kScratchBytes / (slots * item) / 64 * 64, kMinTile, kMaxTile);
-  if (columns <= fitting) {
+  const bool reduces = std::any_of(b.reduce.begin(), b.reduce.end(), [](ReduceFn f) { return f != nullptr; });
+  if (columns <= (reduces ? kFold : fitting)) {
     t.rows = std::max<int64_t>(1, fitting / std::max<int64_t>(1, columns));
     t.tile = round_up(std::max(t.rows, t.rows * columns), 16);
   } else if (b.tape.phases > 1 && columns * slots * item <= kRowScratchBytes) {
@@ -104,7 +105,7 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   } else {
     t.whole_rows = false;
     const int64_t per_phase = std::max(slots, static_cast<int64_t>(b.tape.phase_slots));
-    t.tile = std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
+    t.tile = reduces ? kFold : std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
   }
   return t;
 }
@@ -428,8 +429,11 @@ class Runner {
     const Instr& c = code_[i];
     acc += j * static_cast<int64_t>(itemsize(c.dtype));
     if (fresh) reduce_identity(c.op, c.compute, acc);
-    const auto* in = static_cast<const char*>(s.at[static_cast<size_t>(c.in[0])]);
-    b_.reduce[i](in + j * n * static_cast<int64_t>(itemsize(c.compute)), static_cast<size_t>(n), acc);
+    const auto item = static_cast<int64_t>(itemsize(c.compute));
+    const auto* in = static_cast<const char*>(s.at[static_cast<size_t>(c.in[0])]) + j * n * item;
+    for (int64_t at = 0; at < n; at += kFold) {
+      b_.reduce[i](in + at * item, static_cast<size_t>(std::min(kFold, n - at)), acc);
+    }
   }
 
   // One tile of one row of a tape without reductions.

@@ -40,8 +40,16 @@ class Lowering {
     if (std::all_of(shape.begin(), shape.end(), [](int64_t d) { return d == 1; }) && !in_region(v)) {
       return Space::kScalar;
     }
-    if (region_.row_axes > 0 && s == region_.row_shape && s != region_.full_shape) return Space::kRow;
+    if (region_.row_axes > 0 && region_.row_shape != region_.full_shape && constant_on_rows(shape)) {
+      return Space::kRow;
+    }
     return Space::kFull;
+  }
+  // Whether an input is one number a row: of the row shape, or of one that broadcasts to it.
+  bool constant_on_rows(const Shape& shape) const {
+    const size_t k = std::min(static_cast<size_t>(region_.row_axes), shape.size());
+    return std::all_of(shape.end() - static_cast<ptrdiff_t>(k), shape.end(),
+                       [](int64_t d) { return d == 1; });
   }
   bool in_region(uint32_t v) const { return value_.count(v) > 0; }
 
@@ -140,6 +148,8 @@ class Lowering {
   // Rows are repeated for a full op; scalars go with anything.
   int32_t in_space(int32_t v, Space wanted) {
     const Space have = tape_.code[static_cast<size_t>(v)].space;
+    if (have == Space::kFull && wanted == Space::kRow)
+      fail<Error>("fusion", "a row operation reads the full value %{}", v);
     return have == Space::kRow && wanted == Space::kFull ? expand(v) : v;
   }
 

@@ -46,14 +46,16 @@ void renew_after_fork() {
   }
 }
 
+// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
+                   [] {
+                     renew_after_fork();
+                     registry().mutex.unlock();
+                   });
+
 Queue& queue_of(int stream) {
   Registry& r = registry();
-  static const int once = pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
-                                         [] {
-                                           renew_after_fork();
-                                           registry().mutex.unlock();
-                                         });
-  (void)once;
   std::lock_guard lock(r.mutex);
   while (r.queues.size() <= static_cast<size_t>(stream)) r.queues.push_back(std::make_unique<Queue>());
   return *r.queues[static_cast<size_t>(stream)];

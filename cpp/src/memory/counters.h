@@ -4,7 +4,7 @@
 
 namespace lamina {
 
-// Calls to mmap and malloc that the memory layer has made. A steady loop makes none.
+// Calls to mmap and malloc made for blocks, slabs and the kernels' working memory. A steady loop makes none.
 uint64_t system_allocation_count();
 void count_system_allocation();
 

@@ -84,9 +84,10 @@ void unlock_stores() {
   for (CommonStore& store : stores) store.lock.unlock();
 }
 
+// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
+[[maybe_unused]] const int at_fork = pthread_atfork(lock_stores, unlock_stores, unlock_stores);
+
 void* system_allocate(size_t bytes) {
-  static const int at_fork = pthread_atfork(lock_stores, unlock_stores, unlock_stores);
-  static_cast<void>(at_fork);
   count_system_allocation();
   void* block = bytes > PTRDIFF_MAX ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (block == nullptr) fail<OutOfMemory>("memory", "the system has no {} bytes for small objects", bytes);

@@ -114,7 +114,12 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
       fail<DtypeError>(op, "mask must be bool or floating, got {}", mask->dtype());
     }
     const Array m = mask->dtype() == Dtype::kFloat64 ? astype(*mask, Dtype::kFloat32) : *mask;
-    inputs.push_back(broadcast_to(m, {q.shape(0), q.shape(1), q.shape(2), k.shape(2)}));
+    const Shape scores{q.shape(0), q.shape(1), q.shape(2), k.shape(2)};
+    try {
+      inputs.push_back(broadcast_to(m, scores));
+    } catch (const ShapeError&) {
+      fail<ShapeError>(op, "a mask of {} does not broadcast to the scores' {}", m.shape(), scores);
+    }
   }
   if (sinks) {
     if (sinks->ndim() != 1 || sinks->shape(0) != q.shape(1)) {

@@ -58,6 +58,7 @@ Array scatter(const Array& a, std::span<const Array> indices, const Array& updat
 }
 
 Array take(const Array& a, const Array& indices, std::optional<int64_t> axis) {
+  check_index_dtype(indices, "take");
   if (!axis) return take(reshape(a, {-1}), indices, 0);
   const int64_t at = normalize_axis(*axis, a.ndim(), "take");
   Shape sizes = a.shape();

@@ -25,7 +25,12 @@ Array matmul(const Array& a, const Array& b) {
   if (x.shape(-1) != y.shape(-2)) {
     fail<ShapeError>("matmul", "inner dimensions differ: {} and {}", a.shape(), b.shape());
   }
-  Shape shape = broadcast_shapes(batch_of(x), batch_of(y), "matmul");
+  Shape shape;
+  try {
+    shape = broadcast_shapes(batch_of(x), batch_of(y), "matmul");
+  } catch (const ShapeError&) {
+    fail<ShapeError>("matmul", "batches of {} and {} do not broadcast", a.shape(), b.shape());
+  }
   const Array p = with_batch(astype(x, t), shape), q = with_batch(astype(y, t), shape);
   shape.push_back(x.shape(-2));
   shape.push_back(y.shape(-1));

@@ -74,6 +74,11 @@ Array logsumexp(const Array& a, const OptAxes& axes, bool keepdims) {
   const Axes at = normalize_axes(axes, a.ndim(), "logsumexp");
   const Array x = astype(a, to_inexact(a.dtype()));
   if (at.empty()) return x;
+  for (int64_t i : at) {
+    if (x.shape()[static_cast<size_t>(i)] == 0) {
+      fail<ShapeError>("logsumexp", "axis {} of shape {} is empty", i, x.shape());
+    }
+  }
   const Array top = stop_gradient(max(x, at, true));
   // An infinite maximum is not subtracted: inf - inf would give NaN.
   const Array shift = where(isfinite(top), top, Array(0.0, x.dtype()));
@@ -161,7 +166,8 @@ Array topk(const Array& a, int64_t k, std::optional<int64_t> axis) {
 }
 
 Array scan(const Array& a, ScanKind kind, std::optional<int64_t> axis, bool reverse, bool inclusive) {
-  const auto [flat, at] = flattened(a, axis, "scan");
+  static constexpr const char* kNames[] = {"cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"};
+  const auto [flat, at] = flattened(a, axis, kNames[static_cast<size_t>(kind)]);
   Dtype t = flat.dtype();
   if (kind == ScanKind::kSum || kind == ScanKind::kProd) t = widened(t);
   if (kind == ScanKind::kLogAddExp) t = to_inexact(t);

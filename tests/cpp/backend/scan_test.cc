@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "backend/reference/layout.h"
 #include "backend/reference/scan.h"
 #include "lamina/error.h"
@@ -47,11 +49,21 @@ bool below(E a, E b) {
   }
 }
 
+// Integers wrap around.
+template <class E, class F>
+E plain_wrap(E a, E b, F f) {
+  if constexpr (std::is_integral_v<E>) {
+    return static_cast<E>(f(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
+  } else {
+    return f(a, b);
+  }
+}
+
 template <class E>
 E plain_join(ScanKind kind, E a, E b) {
   switch (kind) {
-    case ScanKind::kSum: return static_cast<E>(a + b);
-    case ScanKind::kProd: return static_cast<E>(a * b);
+    case ScanKind::kSum: return plain_wrap<E>(a, b, std::plus<>());
+    case ScanKind::kProd: return plain_wrap<E>(a, b, std::multiplies<>());
     case ScanKind::kMax: return nan_of(a) ? a : nan_of(b) || below(a, b) ? b : a;
     case ScanKind::kMin: return nan_of(a) ? a : nan_of(b) || below(b, a) ? b : a;
     default: break;

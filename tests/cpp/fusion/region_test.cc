@@ -196,6 +196,26 @@ TEST(Tapes, HalfPrecisionIsWidenedAtLoadsAndRoundedAtTheOutput) {
             "  4 p0 full   cast - bfloat16 %3 s0 -> out0\n");
 }
 
+TEST(Tapes, OperandsOfFewerRowsAreRowValues) {
+  // x - sum(x) * few, where `few` has one number for several rows.
+  const Shape full{2, 5, 7}, row{2, 5, 1}, few{2, 1, 1};
+  Builder b;
+  const int x = b.leaf(full);
+  const int total = b.node(OpId::Sum, row, {x}, Dtype::kFloat32, {2});
+  const int scaled = b.node(OpId::Multiply, row, {total, b.leaf(few)});
+  b.want(b.node(OpId::Subtract, full, {x, scaled}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  ASSERT_EQ(p.regions.size(), 1u);
+  EXPECT_EQ(print(lower(g, p.regions[0])),
+            "  0 p0 row    load - float32\n"
+            "  1 p0 full   load - float32 s0\n"
+            "  2 p0 row    reduce sum float32 %1\n"
+            "  3 p1 row    op multiply float32 %2 %0\n"
+            "  4 p1 full   expand - float32 %3 s1\n"
+            "  5 p1 full   op subtract float32 %1 %4 s1 -> out0\n");
+}
+
 TEST(Tapes, DonorIsNotReadAfterTheOutputIsWritten) {
   // out = x + y may overwrite either operand; with exp(x) read later, only y.
   Builder b;

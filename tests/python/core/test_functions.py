@@ -417,6 +417,11 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: mx.where(mx.array(FLAGS), 1), ValueError, "both x and y or neither"),
     (lambda: mx.median(mx.zeros((0,))), ValueError, "empty"),
     (lambda: mx.max(mx.zeros((0,))), ValueError, "empty"),
+    (
+        lambda: mx.logsumexp(mx.zeros((3, 0)), axis=-1),
+        ValueError,
+        r"\[logsumexp\] axis 1 of shape \(3, 0\) is empty",
+    ),
     (lambda: mx.argmax(mx.zeros((2, 0)), axis=1), ValueError, "empty"),
     (lambda: mx.topk(mx.array(V), 6), ValueError, "not within an axis of length 5"),
     (lambda: mx.partition(mx.array(V), 5), ValueError, "out of bounds"),

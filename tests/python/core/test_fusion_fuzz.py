@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import lamina.core as mx
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,8 +77,9 @@ def leaves_of(program):
 
 
 def close(a, b, terms):
+    eps = float(mx.finfo(b.dtype).eps)
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    off = np.abs(a - b) > 64 * terms * np.finfo(np.float32).eps * (1 + np.abs(b))
+    off = np.abs(a - b) > 64 * terms * eps * (1 + np.abs(b))
     return not off.any(), off
 
 
@@ -98,19 +100,21 @@ def smooth(program):
 @SETTINGS
 @given(programs())
 def test_fused_equals_reference(program):
+    """In float32, and in float64, where the bound of a long program still says something."""
     program = smooth(program)
-    leaves = leaves_of(program)
-    fused = run(program, leaves)
-    mx.eval(fused)
-    with backend("reference"):
-        expected = run(program, leaves)
-        mx.eval(expected)
     growth = 4.0 ** min(len(program[2]), 6)
-    for ours, theirs in zip(fused, expected, strict=True):
-        assert ours.shape == theirs.shape
-        assert ours.dtype == theirs.dtype
-        good, off = close(ours, theirs, growth * max(1, program[1]) ** 0.5)
-        assert good, np.argwhere(off)[:3]
+    for dtype in (mx.float32, mx.float64):
+        leaves = [x.astype(dtype) for x in leaves_of(program)]
+        fused = run(program, leaves)
+        mx.eval(fused)
+        with backend("reference"):
+            expected = run(program, leaves)
+            mx.eval(expected)
+        for ours, theirs in zip(fused, expected, strict=True):
+            assert ours.shape == theirs.shape
+            assert ours.dtype == theirs.dtype
+            good, off = close(ours, theirs, growth * max(1, program[1]) ** 0.5)
+            assert good, np.argwhere(off)[:3]
 
 
 @SETTINGS
@@ -151,3 +155,103 @@ def test_compiled_equals_plain(program):
         mx.eval(again)
         for a, b in zip(plain, again, strict=True):
             assert np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 130, 2100, 70_000])
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 1), (1, 3, 1), (3, 1), (1, 1, 1), (1,), (), (2, 3, 1), (1, 2, 1, 1)]
+)
+def test_operands_that_broadcast_among_rows(shape, columns):
+    """Arithmetic on the results of row reductions with operands of fewer rows."""
+    rng = np.random.default_rng(columns)
+    x, b = rng.standard_normal((2, 3, columns)), rng.standard_normal(shape)
+
+    def f(a, c):
+        m = a.sum(-1, keepdims=True) * c
+        return (a - m) * c, m * a.max(-1, keepdims=True) + c
+
+    got = f(mx.array(x, mx.float64), mx.array(b, mx.float64))
+    mx.eval(got)
+    size = columns * np.finfo(np.float64).eps * (1 + np.abs(x).sum(-1).max()) * (1 + np.abs(b).max()) ** 2
+    for ours, theirs in zip(got, f(x, b), strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(np.asarray(ours) - theirs).max() <= 4 * size * (1 + np.abs(x).max())
+
+
+AXES = [(-1,), (-2, -1), (0, 1, 2), (0,), (1,), (0, 2)]
+CASTS = [mx.float16, mx.bfloat16, mx.int32, mx.float64]
+
+
+@st.composite
+def cubes(draw, widths):
+    """Programs over three axes, whose leaves broadcast along any of them."""
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.sampled_from(widths)))
+    leaves = [shape]
+    for _ in range(draw(st.integers(1, 5))):
+        kept = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+        leaves.append(
+            tuple(n if k else 1 for n, k in zip(shape, kept, strict=True))[draw(st.integers(0, 3)) :]
+        )
+    number = st.integers(0, 999)
+    steps = draw(
+        st.lists(st.tuples(st.sampled_from("uubbbbrrcsv"), number, number, number), min_size=1, max_size=25)
+    )
+    return shape, leaves, steps, draw(st.integers(0, 2**32 - 1))
+
+
+def one_step(step, values, shape):
+    """The value that an instruction appends."""
+    kind, op, i, j = step
+    x, y = values[i % len(values)], values[j % len(values)]
+    if kind == "u":
+        return mx.clip(UNARY[op % len(UNARY)](x), -4.0, 4.0)
+    if kind == "r" and x.ndim == 3:
+        return mx.clip(REDUCE[op % len(REDUCE)](x, axis=AXES[j % len(AXES)], keepdims=True), -4.0, 4.0)
+    if kind == "c":
+        return x.astype(CASTS[op % len(CASTS)]).astype(mx.float32)
+    if kind == "s":
+        return mx.where(x > y, x * 0.5, y)
+    if kind == "v":
+        return mx.transpose(mx.broadcast_to(x, shape)[::-1], (0, 2, 1))[:, :, ::-1].transpose(0, 2, 1) + y
+    return mx.clip(BINARY[op % len(BINARY)](x, y), -4.0, 4.0)
+
+
+def cube_values(program):
+    """The program's values evaluated together, evaluated one by one, and two of them evaluated alone."""
+    shape, shapes, steps, seed = program
+    rng = np.random.default_rng(seed)
+    leaves = [mx.array(rng.standard_normal(s).astype(np.float32)) for s in shapes]
+    fused, stepwise, alone = list(leaves), list(leaves), list(leaves)
+    for step in steps:
+        fused.append(one_step(step, fused, shape))
+        alone.append(one_step(step, alone, shape))
+        stepwise.append(one_step(step, stepwise, shape))
+        mx.eval(stepwise)
+    mx.eval(fused)
+    mx.eval(alone[-1], alone[len(alone) // 2])
+    return fused, stepwise, alone
+
+
+@settings(SETTINGS, max_examples=400)
+@given(cubes([1, 2, 7, 33, 130, 1030, 2100]))
+def test_fused_cubes_equal_one_op_at_a_time_bit_by_bit(program):
+    """The order of a sum follows from the length of the row, whatever is fused with it."""
+    for fused, stepwise, alone in zip(*cube_values(program), strict=True):
+        assert fused.shape == stepwise.shape
+        assert np.array_equal(np.asarray(fused), np.asarray(stepwise), equal_nan=True)
+        assert np.array_equal(np.asarray(alone), np.asarray(stepwise), equal_nan=True)
+
+
+@pytest.mark.parametrize("columns", [500, 1024, 1025, 5000, 60_000])
+def test_sums_do_not_depend_on_what_is_fused_with_them(columns):
+    """Beside few values and many, of 4 bytes and of 8, before a reduction and after one."""
+    rng = np.random.default_rng(columns)
+    x = mx.array(rng.standard_normal((3, columns)).astype(np.float32))
+    alone = [np.asarray(f(x, axis=-1, keepdims=True)) for f in (mx.sum, mx.mean, mx.prod)]
+    crowd = [mx.sin(x * k) for k in range(1, 15)]
+    wide = mx.exp(x.astype(mx.float64))
+    total, mean, product = (f(x, axis=-1, keepdims=True) for f in (mx.sum, mx.mean, mx.prod))
+    centred = (x - mean) / (1 + mx.abs(total)) * wide + sum(crowd)
+    mx.eval(total, mean, product, centred, *crowd[::3])
+    for got, want in zip((total, mean, product), alone, strict=True):
+        assert np.asarray(got).tobytes() == want.tobytes()

@@ -37,6 +37,20 @@ def test_unknown_task_fails() -> None:
     assert done.stderr.endswith("[dev] unknown task 'polish'\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["everything"], "bench: wanted micro or compare, got 'everything'"),
+        (["all", "--tiny"], "bench: arguments belong to micro or to compare: name one of them"),
+    ],
+    ids=["unknown", "ambiguous"],
+)
+def test_bench_says_what_it_takes(arguments: list[str], message: str) -> None:
+    done = run_dev("bench", *arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"[dev] {message}\n"
+
+
 def fake_tools(folder: Path, **scripts: str) -> str:
     """A search path with the given shell scripts in it and the few real tools ./dev needs to get that far."""
     for name, body in scripts.items():

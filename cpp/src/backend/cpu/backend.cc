@@ -6,6 +6,7 @@
 #include "backend/cpu/gather.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/qmm.h"
+#include "backend/cpu/qmm_affine.h"
 #include "backend/cpu/random.h"
 #include "backend/cpu/rope.h"
 #include "backend/cpu/scan.h"
@@ -222,6 +223,16 @@ void run_attention_backward(const KernelCall& c) {
   attention_backward(a);
 }
 
+void run_affine_quantize(const KernelCall& c) {
+  const auto& p = c.as<QuantParams>();
+  quantize_affine(c.in[0], p.group_size, p.bits, c.out[0], c.out[1], c.out[2]);
+}
+
+void run_affine_dequantize(const KernelCall& c) {
+  const auto& p = c.as<QuantParams>();
+  dequantize_affine(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
+}
+
 void run_gather(const KernelCall& c) {
   const auto& p = c.as<GatherParams>();
   gather(c.in[0], c.in.subspan(1), p.axes, p.slice_sizes, c.out[0]);
@@ -248,6 +259,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
     scan(p.kind, c.in[0], c.out[0], p.axis, p.reverse, p.inclusive);
   });
   set(OpId::RandomBits, [](const KernelCall& c) { random_bits(c.in[0], c.out[0]); });
+  set(OpId::AffineQuantize, run_affine_quantize);
+  set(OpId::AffineDequantize, run_affine_dequantize);
   set(OpId::QuantizedMatmul, run_quantized_matmul);
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/fail.h"
+#include "memory/counters.h"
 
 namespace lamina::cpu {
 namespace {
@@ -52,6 +53,7 @@ class Arena {
   static Block allocate(size_t bytes) {
     const size_t align = bytes >= kHugePage ? kHugePage : kAlign;
     bytes = (bytes + align - 1) / align * align;
+    count_system_allocation();
     auto* p = static_cast<std::byte*>(std::aligned_alloc(align, bytes));
     if (!p) fail<OutOfMemory>("scratch", "wanted {} bytes of working memory, the system has no more", bytes);
     // Advice only: without huge pages the kernels run on, with more TLB misses.

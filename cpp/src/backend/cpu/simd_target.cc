@@ -20,9 +20,9 @@ struct Target {
 constexpr Target kTargets[] = {
     {"avx3_dl", HWY_AVX3_DL}, {"avx3", HWY_AVX3}, {"avx2", HWY_AVX2}, {"sse2", HWY_STATIC_TARGET}};
 
-// What the CPU has, read before anything is forced.
+// What the CPU has and this build has code for, read before anything is forced.
 int64_t cpu_targets() {
-  static const int64_t targets = hwy::SupportedTargets() | HWY_STATIC_TARGET;
+  static const int64_t targets = (hwy::SupportedTargets() & HWY_TARGETS) | HWY_STATIC_TARGET;
   return targets;
 }
 

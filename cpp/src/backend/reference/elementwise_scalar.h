@@ -405,7 +405,7 @@ T power(T x, T y) {
   } else if constexpr (kIsComplex<T>) {
     using F = typename T::value_type;
     if (y == T(0)) return T(1);
-    if (x == T(0)) return y.real() > 0 && y.imag() == 0 ? T(0) : T(NAN, NAN);
+    if (x == T(0)) return y.real() > 0 ? T(0) : T(NAN, NAN);
     F n = y.real();
     if (y.imag() == 0 && n == std::rint(n) && std::abs(n) < 100) {
       T p = power_by_squaring(x, static_cast<uint64_t>(std::abs(n)));

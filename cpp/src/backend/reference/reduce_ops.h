@@ -41,11 +41,18 @@ struct ReduceOp<ReduceKind::kMax, T> {
     }
   }
   static Sum load(T x) { return widen(x); }
-  // A NaN in the first place stays. Without && and ||, loops become vector code.
-  static bool second_wins(bool beyond, Sum first, Sum second) {
-    return !is_nan(first) && (beyond || is_nan(second));
+  // A NaN in the first place stays. Two plain selects: with && and || loops do not become vector code.
+  static Sum select(bool first_holds, bool first_lost, Sum first, Sum second) {
+    const Sum better = first_holds ? first : second;
+    return first_lost ? first : better;
   }
-  static Sum join(Sum a, Sum b) { return second_wins(less(a, b), a, b) ? b : a; }
+  static Sum join(Sum a, Sum b) {
+    if constexpr (kIsComplex<T>) {
+      return select(!less(a, b) && !is_nan(b), is_nan(a), a, b);
+    } else {
+      return select(a >= b, a != a, a, b);
+    }
+  }
 };
 
 template <class T>
@@ -59,7 +66,11 @@ struct ReduceOp<ReduceKind::kMin, T> : ReduceOp<ReduceKind::kMax, T> {
     }
   }
   static Sum join(Sum a, Sum b) {
-    return ReduceOp<ReduceKind::kMax, T>::second_wins(less(b, a), a, b) ? b : a;
+    if constexpr (kIsComplex<T>) {
+      return ReduceOp<ReduceKind::kMax, T>::select(!less(b, a) && !is_nan(b), is_nan(a), a, b);
+    } else {
+      return ReduceOp<ReduceKind::kMax, T>::select(a <= b, a != a, a, b);
+    }
   }
 };
 

@@ -1,0 +1,1 @@
+"""Comparison of lamina with other array libraries: ``python -m bench.compare --help``."""

@@ -1,0 +1,142 @@
+"""What peers share: the functions that jobs are written in, and the making of runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.compare.model import Input, Job, Outputs, Unsupported
+
+
+class Ops:
+    """The functions of one library that jobs use, with NumPy's names and arguments.
+
+    What is not defined here or in a subclass is looked up in the library by its name; what is not there
+    either raises :class:`Unsupported`.
+    """
+
+    def __init__(self, module: Any, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name, None)
+        if found is None:
+            raise Unsupported(f"{self._name} has no {name}")
+        setattr(self, name, found)  # the next look-up is as short as that of a method
+        return found
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """``x`` converted to the dtype of that name."""
+        return x.astype(getattr(self, dtype))
+
+    def contiguous(self, x: Any) -> Any:
+        """``x`` in row-major memory."""
+        return self.ascontiguousarray(x)
+
+    def rsqrt(self, x: Any) -> Any:
+        """1 / sqrt(x)."""
+        return 1.0 / self.sqrt(x)
+
+    def relu(self, x: Any) -> Any:
+        """The larger of x and 0."""
+        return self.maximum(x, 0.0)
+
+    def softmax(self, x: Any) -> Any:
+        """Softmax over the last axis."""
+        e = self.exp(x - self.max(x, axis=-1, keepdims=True))
+        return e / self.sum(e, axis=-1, keepdims=True)
+
+    def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
+        """x / sqrt(mean(x * x) + eps) * weight over the last axis."""
+        return x * self.rsqrt(self.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+
+    def layer_norm(self, x: Any, weight: Any, bias: Any, eps: float) -> Any:
+        """Layer normalization over the last axis."""
+        d = x - self.mean(x, axis=-1, keepdims=True)
+        return d * self.rsqrt(self.mean(d * d, axis=-1, keepdims=True) + eps) * weight + bias
+
+    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
+        """softmax(scale * q @ k.T + causal mask) @ v for heads of shape (B, H, L, D)."""
+        later = self.triu(self.ones((q.shape[2], k.shape[2]), dtype=self.bool_), 1)
+        scores = self.where(later, self.float32(-1e30), (q @ self.swapaxes(k, -1, -2)) * scale)
+        return self.softmax(scores) @ v
+
+    def scatter_add(self, x: Any, indices: Any, updates: Any) -> Any:
+        """A copy of ``x`` with the updates added to the rows at the indices."""
+        return x.at[indices].add(updates)
+
+    def normal(self, n: int) -> Any:
+        """``n`` normally distributed float32 numbers."""
+        return self.random.normal((n,))
+
+    def uniform(self, n: int) -> Any:
+        """``n`` float32 numbers from [0, 1)."""
+        return self.random.uniform(shape=(n,))
+
+
+class ArrayPeer:
+    """A peer whose arrays come from one module. Subclasses say how arrays get in, out and finished."""
+
+    name = ""
+    module_name = ""
+    ops_type: type[Ops] = Ops
+
+    def __init__(self) -> None:
+        self.module: Any = None
+        self.ops: Any = None
+
+    def available(self) -> str | None:
+        """Import the library; None, or why it cannot be imported."""
+        try:
+            self.module = importlib.import_module(self.module_name)
+        except ImportError as error:
+            return f"cannot import {self.module_name}: {error}"
+        self.ops = self.ops_type(self.module, self.name)
+        self.start()
+        return None
+
+    def start(self) -> None:
+        """Settings to make once after the import."""
+
+    def version(self) -> str:
+        """The library's version."""
+        return str(self.module.__version__)
+
+    def threads(self) -> int | None:
+        """The threads its kernels use; None where the library does not tell."""
+        return None
+
+    def array(self, source: Input) -> Any:
+        """The operand as the library's array, in memory."""
+        raise NotImplementedError
+
+    def make(self, job: Job, inputs: Sequence[Input]) -> Callable[[], Any]:
+        """A function that does the job on these operands."""
+        arrays = [self.array(i) for i in inputs]
+        return self.finished(functools.partial(job.run, self.ops, *arrays), job)
+
+    def finished(self, run: Callable[[], Any], job: Job) -> Callable[[], Any]:
+        """``run`` with whatever it takes until its result is in memory."""
+        return run
+
+    def one_to_numpy(self, x: Any) -> np.ndarray:
+        """One output as a NumPy array."""
+        return np.asarray(x)
+
+    def to_numpy(self, result: Any) -> Outputs:
+        """All outputs as NumPy arrays."""
+        return [self.one_to_numpy(x) for x in self.outputs(result)]
+
+    def dtype_names(self, result: Any) -> Sequence[str]:
+        """The dtypes' names of all outputs."""
+        return [str(x.dtype).rpartition(".")[2] for x in self.outputs(result)]
+
+    @staticmethod
+    def outputs(result: Any) -> Sequence[Any]:
+        """The outputs as a sequence, also where there is one."""
+        return result if isinstance(result, (tuple, list)) else (result,)

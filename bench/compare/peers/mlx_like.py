@@ -1,0 +1,87 @@
+"""Modules with MLX's interface: lamina's own and MLX's CPU wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.compare.model import Input, Job
+from bench.compare.peers.base import ArrayPeer, Ops
+
+
+class MlxOps(Ops):
+    """The functions of ``mx``."""
+
+    def contiguous(self, x: Any) -> Any:
+        """``x`` in row-major memory."""
+        return self._module.contiguous(x)
+
+    def rsqrt(self, x: Any) -> Any:
+        """1 / sqrt(x)."""
+        return self._module.rsqrt(x)
+
+    def softmax(self, x: Any) -> Any:
+        """The library's own softmax."""
+        return self._module.softmax(x, axis=-1)
+
+    def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
+        """The library's own RMS norm."""
+        return self._module.fast.rms_norm(x, weight, eps)
+
+    def layer_norm(self, x: Any, weight: Any, bias: Any, eps: float) -> Any:
+        """The library's own layer norm."""
+        return self._module.fast.layer_norm(x, weight, bias, eps)
+
+    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
+        """The library's own attention."""
+        return self._module.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+
+    def matmul_4bit(self, x: Any, words: Any, scales: Any, biases: Any) -> Any:
+        """x @ w.T with 4-bit weights in groups of 64."""
+        return self._module.quantized_matmul(x, words, scales, biases, transpose=True, group_size=64, bits=4)
+
+    def conv2d_same(self, x: Any, weight: Any) -> Any:
+        """3x3 convolution of (N, H, W, C) images with one pixel of padding; weight (O, 3, 3, C)."""
+        return self.conv2d(x, weight, padding=1)
+
+    def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
+        """The loss and its gradients with respect to all parameters."""
+        value, gradients = self._module.value_and_grad(loss, argnums=list(range(len(parameters))))(
+            *parameters
+        )
+        return (value, *gradients)
+
+
+class MlxLikePeer(ArrayPeer):
+    """A peer with MLX's interface."""
+
+    ops_type = MlxOps
+
+    def array(self, source: Input) -> Any:
+        """The operand; index arrays as int32."""
+        mx = self.module
+        dtype = "int32" if source.dtype == "index" else source.dtype
+        made = mx.array(source.values)
+        if source.values.dtype.name != dtype:
+            made = made.astype(getattr(mx, dtype))
+        mx.eval(made)
+        return made
+
+    def finished(self, run: Callable[[], Any], job: Job) -> Callable[[], Any]:
+        """Evaluate the result."""
+        evaluate = self.module.eval
+
+        def run_and_evaluate() -> Any:
+            result = run()
+            evaluate(result)
+            return result
+
+        return run_and_evaluate
+
+    def one_to_numpy(self, x: Any) -> np.ndarray:
+        """One output; bfloat16 as float32."""
+        if self.dtype_names(x) == ["bfloat16"]:
+            x = x.astype(self.module.float32)
+        return np.array(x)

@@ -1,0 +1,140 @@
+"""PyTorch, eager, on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.compare.model import Input, Job
+from bench.compare.peers.base import ArrayPeer, Ops
+
+
+class TorchOps(Ops):
+    """PyTorch's functions under NumPy's names, its own fused ones where it has them."""
+
+    @property
+    def _nn(self) -> Any:
+        return self._module.nn.functional
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        """``x`` converted to the dtype of that name."""
+        return x.to(getattr(self._module, dtype))
+
+    def contiguous(self, x: Any) -> Any:
+        """``x`` in row-major memory."""
+        return x.contiguous()
+
+    def rsqrt(self, x: Any) -> Any:
+        """1 / sqrt(x)."""
+        return self._module.rsqrt(x)
+
+    def relu(self, x: Any) -> Any:
+        """The larger of x and 0."""
+        return self._module.relu(x)
+
+    def max(self, x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+        """The largest elements, without their places."""
+        return self._module.amax(x) if axis is None else self._module.amax(x, dim=axis, keepdim=keepdims)
+
+    def var(self, x: Any, axis: int) -> Any:
+        """Variance with NumPy's divisor."""
+        return self._module.var(x, dim=axis, correction=0)
+
+    def sort(self, x: Any, axis: int = -1) -> Any:
+        """Sorted values, without their places."""
+        return self._module.sort(x, dim=axis).values
+
+    def argsort(self, x: Any, axis: int = -1) -> Any:
+        """The sorting permutation."""
+        return self._module.argsort(x, dim=axis)
+
+    def transpose(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """``x`` with its axes permuted."""
+        return self._module.permute(x, axes)
+
+    def take(self, x: Any, indices: Any, axis: int) -> Any:
+        """Slices at the indices."""
+        return self._module.index_select(x, axis, indices)
+
+    def take_along_axis(self, x: Any, indices: Any, axis: int) -> Any:
+        """One element for each index."""
+        return self._module.gather(x, axis, indices)
+
+    def scatter_add(self, x: Any, indices: Any, updates: Any) -> Any:
+        """A copy of ``x`` with the updates added to the rows at the indices."""
+        return self._module.index_add(x, 0, indices, updates)
+
+    def softmax(self, x: Any) -> Any:
+        """The library's own softmax."""
+        return self._module.softmax(x, dim=-1)
+
+    def rms_norm(self, x: Any, weight: Any, eps: float) -> Any:
+        """The library's own RMS norm."""
+        return self._nn.rms_norm(x, (x.shape[-1],), weight, eps)
+
+    def layer_norm(self, x: Any, weight: Any, bias: Any, eps: float) -> Any:
+        """The library's own layer norm."""
+        return self._nn.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+
+    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
+        """The library's own attention."""
+        return self._nn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+    def conv2d_same(self, x: Any, weight: Any) -> Any:
+        """3x3 convolution with one pixel of padding; views move the axes: channels-last tensors."""
+        out = self._nn.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), padding=1)
+        return out.permute(0, 2, 3, 1)
+
+    def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
+        """The loss and its gradients with respect to all parameters."""
+        with self._module.enable_grad():
+            leaves = [p.detach().requires_grad_() for p in parameters]
+            value = loss(*leaves)
+            gradients = self._module.autograd.grad(value, leaves)
+        return (value.detach(), *gradients)
+
+    def normal(self, n: int) -> Any:
+        """Normally distributed numbers."""
+        return self._module.randn(n)
+
+    def uniform(self, n: int) -> Any:
+        """Uniform numbers."""
+        return self._module.rand(n)
+
+
+class TorchPeer(ArrayPeer):
+    """PyTorch without gradients, except where a job asks for them."""
+
+    name = "torch"
+    module_name = "torch"
+    ops_type = TorchOps
+
+    def start(self) -> None:
+        """As many threads as the run has, and no gradient bookkeeping."""
+        self.module.set_num_threads(len(os.sched_getaffinity(0)))
+        self.module.set_grad_enabled(False)
+
+    def threads(self) -> int | None:
+        """Threads of one operation."""
+        return self.module.get_num_threads()
+
+    def array(self, source: Input) -> Any:
+        """The operand; index arrays as int64."""
+        dtype = "int64" if source.dtype == "index" else source.dtype
+        return self.module.from_numpy(np.ascontiguousarray(source.values)).to(getattr(self.module, dtype))
+
+    def one_to_numpy(self, x: Any) -> np.ndarray:
+        """One output; bfloat16 as float32."""
+        return (x.float() if x.dtype == self.module.bfloat16 else x).numpy()
+
+    def finished(self, run: Callable[[], Any], job: Job) -> Callable[[], Any]:
+        """Results are in memory when the call returns."""
+        return run
+
+
+def peer() -> TorchPeer:
+    """The plug-in."""
+    return TorchPeer()

@@ -1,0 +1,205 @@
+"""Functions to differentiate for every structured row of the op tables, and numeric derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lamina.core as mx
+import numpy as np
+from core.core_cases import NUMPY_DTYPES
+from core.table_rows import EPS, of, rng_of
+
+F64, F32 = "float64", "float32"
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A function of arrays of these shapes, in the neighbourhood of numbers from a range."""
+
+    label: str
+    f: Callable[..., mx.array]
+    shapes: tuple[tuple[int, ...], ...] = ((3, 4),)
+    low: float = -2.0
+    high: float = 2.0
+    dtype: str = F64
+
+    def operands(self) -> list[np.ndarray]:
+        rng = rng_of(self.label)
+        return [rng.uniform(self.low, self.high, s).astype(NUMPY_DTYPES[self.dtype]) for s in self.shapes]
+
+
+def slopes(loss: Callable[[Sequence[np.ndarray]], float], xs: list[np.ndarray], h: float) -> list[np.ndarray]:
+    """Central differences of a number with steps of h, operand by operand, element by element."""
+    out = []
+    for i, x in enumerate(xs):
+        slope = np.zeros(x.shape)
+        for at in np.ndindex(x.shape):
+            ends = []
+            for side in (h, -h):
+                moved = x.copy()
+                moved[at] += side
+                # The step as it is after rounding.
+                ends.append((loss([*xs[:i], moved, *xs[i + 1 :]]), float(moved[at])))
+            slope[at] = (ends[0][0] - ends[1][0]) / (ends[0][1] - ends[1][1])
+        out.append(slope)
+    return out
+
+
+def check_gradient(f: Callable[..., mx.array], xs: list[np.ndarray], dtype: str = F64) -> None:
+    """The vjp of f against central differences, and its jvp against its vjp.
+
+    Differences of two step widths tell how far they are from the derivative; on top comes the rounding of f,
+    divided by the step.
+    """
+    eps = EPS[dtype]
+    arrays = [of(x) for x in xs]
+    out = np.asarray(f(*arrays))
+    rng = rng_of("weights", out.shape)
+    weights = rng.standard_normal(out.shape).astype(out.dtype)
+
+    def loss(ys: Sequence[np.ndarray]) -> float:
+        return float((np.asarray(f(*[of(y) for y in ys])).astype(np.float64) * weights).sum())
+
+    h = float(np.float32(eps ** (1 / 3)))
+    size = float(np.abs(out.astype(np.float64) * weights).sum()) + 1
+    gradients = [np.asarray(g) for g in mx.vjp(f, arrays, [of(weights)])[1]]
+    near, wide = slopes(loss, xs, h), slopes(loss, xs, 2 * h)
+    for x, g, a, b in zip(xs, gradients, near, wide, strict=True):
+        assert g.dtype == x.dtype
+        assert g.shape == x.shape
+        bound = np.abs(a - b) + 16 * eps * size / h
+        assert (np.abs(g - a) <= bound).all(), (g, a, bound)
+    tangents = [rng.standard_normal(x.shape).astype(x.dtype) for x in xs]
+    forward = np.asarray(mx.jvp(f, arrays, [of(t) for t in tangents])[1][0]).astype(np.float64)
+    parts = [(g.astype(np.float64) * t).ravel() for g, t in zip(gradients, tangents, strict=True)]
+    total = np.concatenate(parts) if parts else np.zeros(1)
+    terms = np.abs(total).sum() + np.abs(forward * weights).sum() + 1
+    assert abs((forward * weights).sum() - total.sum()) <= 256 * eps * terms
+
+
+INDEX, PLACES = mx.array([[0, 2], [1, 1]]), mx.array([[0, 1, 1, 2]])
+
+
+def updated(x: mx.array, y: mx.array) -> mx.array:
+    z = x * 2
+    z[1:, ::2] = y
+    return z
+
+
+def scattered(how: str) -> Callable[[mx.array, mx.array], mx.array]:
+    return lambda x, y: getattr(x.at[mx.array([2, 0, 2])], how)(y)
+
+
+def updated_rows(x: mx.array, y: mx.array) -> mx.array:
+    z = x * 2
+    z[mx.array([1, 0, 1])] = y
+    return z
+
+
+def scanned(name: str, reverse: bool, inclusive: bool) -> Callable[[mx.array], mx.array]:
+    return lambda x: getattr(mx, name)(x, axis=1, reverse=reverse, inclusive=inclusive)
+
+
+def put(x: mx.array, y: mx.array) -> mx.array:
+    return mx.put_along_axis(x, mx.array([[1, 0, 2, 2], [0, 2, 1, 0]]), y, axis=0)
+
+
+def over_quantized(x: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
+    return mx.quantized_matmul(x, WORDS, scales, biases, group_size=32, bits=4)
+
+
+def from_quantized(scales: mx.array, biases: mx.array) -> mx.array:
+    return mx.dequantize(WORDS, scales, biases, group_size=32, bits=4)
+
+
+def rotated(x: mx.array) -> mx.array:
+    return mx.fast.rope(x, 4, traditional=True, base=100.0, scale=1.0, offset=3)
+
+
+def attend(mask: Any = None, sinks: bool = False) -> Callable[..., mx.array]:
+    def f(q: mx.array, k: mx.array, v: mx.array, *more: mx.array) -> mx.array:
+        m = more[0] if mask == "array" else mask
+        s = more[-1] if sinks else None
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=0.6, mask=m, sinks=s)
+
+    return f
+
+
+def attention_gradient(q: mx.array, k: mx.array, v: mx.array, g: mx.array) -> mx.array:
+    dq, dk, dv = mx.vjp(attend("causal"), [q, k, v], [g])[1]
+    return mx.concatenate([dq, dk, dv], axis=1)
+
+
+WORDS = mx.array(rng_of("words").integers(0, 2**32, (2, 8), np.uint32))
+Q, KV = (1, 2, 3, 4), (1, 1, 3, 4)
+
+GRADIENTS: dict[str, list[Smooth]] = {
+    "Identity": [Smooth("nested", lambda x: mx.vjp(mx.sin, [x], [x * x])[1][0])],
+    "CustomOutput": [Smooth("custom_function", mx.custom_function(lambda x: mx.sin(x) * x))],
+    "Depends": [Smooth("depends", lambda x, y: mx.depends(x * x, y), ((3, 4), (2,)))],
+    "Broadcast": [Smooth("broadcast_to", lambda x: mx.broadcast_to(x[:, None] * x[:, None], (3, 5, 4)))],
+    "Transpose": [Smooth("transpose", lambda x: mx.transpose(x) ** 3)],
+    "ExpandDims": [Smooth("expand_dims", lambda x: mx.expand_dims(x, (0, 2)) ** 2)],
+    "Squeeze": [Smooth("squeeze", lambda x: mx.squeeze(x * x), ((1, 3, 1),))],
+    "Reshape": [Smooth("reshape", lambda x: mx.reshape(x.T, (2, 6)) ** 2)],
+    "Slice": [Smooth("slice", lambda x: x[::-2, 1:3] ** 2), Smooth("empty slice", lambda x: x[3:] ** 2)],
+    "AsStrided": [Smooth("windows", lambda x: mx.as_strided(x, (4, 3), (2, 1), 1) ** 2)],
+    "Cast": [Smooth("astype", lambda x: (x * x).astype(mx.float64), dtype=F32)],
+    "Contiguous": [Smooth("contiguous", lambda x: mx.contiguous(x.T) ** 2)],
+    "Concatenate": [
+        Smooth("concatenate", lambda x, y: mx.concatenate([x, y, x], axis=1) ** 2, ((3, 4), (3, 1)))
+    ],
+    "SliceUpdate": [Smooth("assignment", updated, ((3, 4), (2, 2)))],
+    "Gather": [
+        Smooth("take", lambda x: mx.take(x, INDEX, axis=0) ** 2),
+        Smooth("index", lambda x: x[INDEX, PLACES[0, :2]] ** 2),
+    ],
+    "GatherAxis": [Smooth("take_along_axis", lambda x: mx.take_along_axis(x, PLACES, axis=0) ** 2)],
+    "Scatter": [
+        Smooth(f"at {how}", scattered(how), ((3, 4), (3, 4)), 0.3)
+        for how in ("add", "subtract", "multiply", "maximum", "minimum")
+    ]
+    + [Smooth("last of equals", updated_rows, ((3, 4), (3, 4)))],
+    "ScatterAxis": [Smooth("put_along_axis", put, ((3, 4), (2, 4)))],
+    "Matmul": [
+        Smooth("matmul", mx.matmul, ((2, 3, 4), (4, 2))),
+        Smooth("vectors", mx.matmul, ((4,), (4,))),
+        Smooth("batches", mx.matmul, ((2, 1, 2, 3), (2, 3, 2))),
+        Smooth("addmm", lambda c, a, b: mx.addmm(c, a, b, 0.5, 2.0), ((2,), (3, 4), (4, 2))),
+    ],
+    "Sort": [Smooth("sort", lambda x: mx.sort(x, axis=0) ** 2)],
+    "Scan": [
+        Smooth(f"{name}{', reverse' * r}{', exclusive' * (not i)}", scanned(name, r, i), ((3, 4),), 0.3)
+        for name in ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+        for r, i in ((False, True), (True, False))
+        if i or name not in ("cummax", "cummin", "logcumsumexp")
+    ],
+    "AffineDequantize": [Smooth("dequantize", from_quantized, ((2, 2), (2, 2)), dtype=F32)],
+    "QuantizedMatmul": [Smooth("quantized", over_quantized, ((2, 64), (2, 2), (2, 2)), dtype=F32)],
+    "Rope": [Smooth("rope", rotated, ((1, 2, 3, 4),), dtype=F32)],
+    "Attention": [
+        Smooth("plain", attend(), (Q, KV, KV), dtype=F32),
+        Smooth("causal", attend("causal"), (Q, KV, KV), dtype=F32),
+        Smooth("mask", attend("array"), (Q, KV, KV, (1, 1, 3, 3)), dtype=F32),
+        Smooth("sinks", attend("causal", True), (Q, KV, KV, (2,)), dtype=F32),
+    ],
+    "AttentionBackward": [Smooth("twice", attention_gradient, (Q, KV, KV, Q), dtype=F32)],
+}
+
+
+# Rows through which nothing flows, and why.
+WITHOUT = {
+    "Data": "has no input",
+    "Scalar": "has no input",
+    "Placeholder": "has no input",
+    "Arange": "has no input",
+    "RandomBits": "gives integers",
+    "ArgReduce": "gives integers",
+    "ArgSort": "gives integers",
+    "ViewAs": "gives other bits",
+    "AffineQuantize": "gives integers and the edges of steps",
+    "StopGradient": "by definition",
+    "Output": "passes on what Attention and AttentionBackward get",
+}
