@@ -410,11 +410,16 @@ namespace {
 // The matrix is made positive definite first.
 Arrays decompositions(F x) {
   const Array a = add(matmul(x[0], swapaxes(x[0], -1, -2)), eye(3, 3));
-  return {linalg::cholesky(a),      linalg::solve(a, x[1]),
-          linalg::inv(a),           linalg::solve_triangular(a, x[1]),
-          linalg::lu_factor(a)[0],  linalg::qr(a)[1],
-          linalg::svd(a, false)[0], linalg::eigvalsh(a),
-          abs(linalg::eigvals(a)),  linalg::det(a)};
+  return {linalg::cholesky(a),
+          linalg::solve(a, x[1]),
+          linalg::inv(a),
+          linalg::solve_triangular(a, x[1]),
+          linalg::lu_factor(a)[0],
+          linalg::qr(a)[1],
+          linalg::svd(a, false)[0],
+          linalg::eigvalsh(a),
+          sort(abs(linalg::eigvals(a))),
+          linalg::det(a)};
 }
 
 }  // namespace
