@@ -52,6 +52,9 @@ void fill_module(py::module_& m) {
   add_sorting(core, type);
   add_gathering(core);
   add_linear_algebra(core);
+  add_linalg(core, add_submodule(m, "linalg", "Decompositions, solutions and norms of matrices."));
+  add_fft(add_submodule(m, "fft", "Discrete Fourier transforms."));
+  add_einsum(core);
   add_quantization(core);
   add_random(add_submodule(m, "random", "Random numbers from counter-based keys."));
   add_fast(add_submodule(m, "fast", "Operations of neural networks computed in one pass."));

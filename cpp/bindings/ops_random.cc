@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "bindings/ops.h"
+#include "lamina/linalg.h"
 
 namespace lamina::bind {
 namespace {
@@ -127,6 +128,18 @@ void add_distributions(const Scope& random) {
       "mx.random.laplace((3,)).shape\n(3,)\n",
       [](const Shape& shape, std::optional<Dtype> t, double loc, double scale, const Key& key) {
         return random::laplace(shape, or_float(t), loc, scale, key_or_next(key));
+      });
+  def(random,
+      "multivariate_normal(mean: array, cov: array, shape: Sequence[int] = (), dtype: Dtype | None = "
+      "float32, "
+      "key: array | None = None, stream: StreamOrDevice = None) -> array",
+      "Numbers of jointly normal distributions, shape + (n,).\n@mean Means, (..., n).\n"
+      "@cov Covariances, positive semi-definite, (..., n, n).\n@shape Batch of the result; that of the "
+      "arguments "
+      "by default.\n@raises ValueError Where shapes do not fit, or for another dtype than float32.\n"
+      ">>> mx.random.multivariate_normal(mx.zeros(2), mx.eye(2), (3,)).shape\n(3, 2)\n",
+      [](const Array& mean, const Array& cov, const Shape& shape, std::optional<Dtype> t, const Key& key) {
+        return random::multivariate_normal(mean, cov, shape, or_float(t), key_or_next(key));
       });
 }
 

@@ -44,7 +44,13 @@ PyObject* parse_default(std::string_view text) {
   if (text == "None") return Py_NewRef(Py_None);
   if (text == "True") return Py_NewRef(Py_True);
   if (text == "False") return Py_NewRef(Py_False);
-  if (text == "()") return checked(PyTuple_New(0));
+  if (text.size() >= 2 && text.front() == '(' && text.back() == ')') {
+    py::list items;
+    for (std::string_view item : split_outside(text.substr(1, text.size() - 2), ',')) {
+      items.append(py::reinterpret_steal<py::object>(parse_default(item)));
+    }
+    return py::tuple(items).release().ptr();
+  }
   if (text.size() >= 2 && text.front() == '\'') {
     return checked(PyUnicode_FromStringAndSize(text.data() + 1, static_cast<Py_ssize_t>(text.size()) - 2));
   }
@@ -58,7 +64,7 @@ PyObject* parse_default(std::string_view text) {
 }
 
 bool literal(const Parameter& p) {
-  return p.default_text == "()" || p.default_text == "None" || !named_default(p.default_text);
+  return p.default_text.front() == '(' || p.default_text == "None" || !named_default(p.default_text);
 }
 
 }  // namespace

@@ -38,6 +38,12 @@ class IoError : public Error {
  public:
   using Error::Error;
 };
+// A matrix that has not what was asked for: singular, not positive definite, no convergence. RuntimeError in
+// Python.
+class LinalgError : public Error {
+ public:
+  using Error::Error;
+};
 // An operation that this backend or device has not. NotImplementedError in Python.
 class Unsupported : public Error {
  public:

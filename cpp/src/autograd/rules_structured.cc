@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "autograd/backward.h"
+#include "autograd/rules_linalg.h"
 #include "graph/eval.h"
 
 namespace lamina::autograd {
@@ -436,7 +437,10 @@ constexpr auto kRules = [] {
 
 }  // namespace
 
-VjpRule vjp_rule(OpId op) { return kRules[static_cast<size_t>(op)]; }
+VjpRule vjp_rule(OpId op) {
+  const VjpRule rule = kRules[static_cast<size_t>(op)];
+  return rule ? rule : linalg_vjp_rule(op);
+}
 
 std::vector<bool> linear_operands(const OpCall& c) {
   std::vector<bool> out(c.in.size(), false);
@@ -454,7 +458,10 @@ std::vector<bool> linear_operands(const OpCall& c) {
     case OpId::Depends:
     case OpId::Gather:
     case OpId::GatherAxis:
+    case OpId::Fft:
     case OpId::Rope: out[0] = true; break;
+    case OpId::Solve:
+    case OpId::SolveTriangular: out[1] = true; break;
     case OpId::Concatenate: out.assign(out.size(), true); break;
     case OpId::SliceUpdate: out = {true, true}; break;
     case OpId::Scan: out[0] = c.node.as<ScanParams>().kind == ScanKind::kSum; break;

@@ -134,6 +134,7 @@ BatchRule plain_rule(OpId op) {
     case OpId::ScatterAxis: return axis_rule<ScatterAxisParams>;
     case OpId::ArgReduce: return axis_rule<ArgReduceParams>;
     case OpId::Scan: return axis_rule<ScanParams>;
+    case OpId::Fft: return axis_rule<FftParams>;
     case OpId::RandomBits: return random_bits_rule;
     default: break;
   }

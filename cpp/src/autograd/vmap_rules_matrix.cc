@@ -32,6 +32,20 @@ Arrays quantized_matmul_rule(const BatchCall& b) {
   return {quantized_matmul(in[0], in[1], in[2], in[3], p.transpose, p.group_size, p.bits, p.mode)};
 }
 
+// Every operand and output has batch axes in front: the mapped one becomes the first of them.
+Arrays leading_batch_rule(const BatchCall& b) {
+  const Node& n = b.call.node;
+  const Arrays in = operands(b);
+  if (!n.results) return {make_node(n.op, n.dtype, in_front(b.size, n.shape), in, n.params)};
+  std::vector<Shape> shapes;
+  std::vector<Dtype> dtypes;
+  for (const auto& one : n.results->items) {
+    shapes.push_back(in_front(b.size, one.shape));
+    dtypes.push_back(one.dtype);
+  }
+  return make_tuple_node(n.op, shapes, dtypes, in, n.params);
+}
+
 // (N, B, ...) as (N * B, ...) and back.
 Array folded(const Array& a) {
   Shape shape(a.shape().begin() + 1, a.shape().end());
@@ -97,6 +111,14 @@ BatchRule matrix_batch_rule(OpId op) {
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_rule;
     case OpId::Convolution: return convolution_batch_rule;
+    case OpId::Cholesky:
+    case OpId::Solve:
+    case OpId::SolveTriangular:
+    case OpId::Lu:
+    case OpId::Qr:
+    case OpId::Svd:
+    case OpId::Eigh:
+    case OpId::Eig: return leading_batch_rule;
     default: return nullptr;
   }
 }

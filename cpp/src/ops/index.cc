@@ -69,8 +69,8 @@ Array take(const Array& a, const Array& indices, std::optional<int64_t> axis) {
   const Array rows = gather(a, std::span(&indices, 1), {at}, sizes);
   const int64_t outer = indices.ndim();
   Shape shape = rows.shape();
-  if (shape[static_cast<size_t>(outer + at)] == 0) return reshape(rows, drop_dims(shape, {outer + at}));
-  const Array dense = squeeze(rows, Axes{outer + at});
+  const bool none = shape[static_cast<size_t>(outer + at)] == 0;
+  const Array dense = none ? reshape(rows, drop_dims(shape, {outer + at})) : squeeze(rows, Axes{outer + at});
   // The index axes come first; they belong where the indexed axis was.
   Axes perm;
   for (int64_t i = 0; i < at; ++i) perm.push_back(outer + i);

@@ -105,6 +105,28 @@ struct ConvolutionParams {
                 v.size("padding_hi", padding_hi); v.size("kernel_dilation", kernel_dilation);
                 v.size("input_dilation", input_dilation); v.size("groups", groups); v.field("flip", flip);)
 };
+// From complex or real lines to spectra and back; a real line's spectrum has its first n / 2 + 1 numbers.
+enum class FftKind : uint8_t { kForward, kInverse, kRealForward, kRealInverse };
+struct FftParams {
+  FftKind kind = FftKind::kForward;
+  int64_t axis = 0;
+  double scale = 1;  // of every result
+  LAMINA_PARAMS(FftParams, v.field("kind", kind); v.field("axis", axis); v.size("scale", scale);)
+};
+struct TriangleParams {  // cholesky, solve_triangular
+  bool upper = false;
+  LAMINA_PARAMS(TriangleParams, v.field("upper", upper);)
+};
+// kThin: as many vectors as values; kFull: square matrices of vectors.
+enum class SvdMode : uint8_t { kValues, kThin, kFull };
+struct SvdParams {
+  SvdMode mode = SvdMode::kFull;
+  LAMINA_PARAMS(SvdParams, v.field("mode", mode);)
+};
+struct EigParams {  // eig, eigh; `upper` says which triangle of a Hermitian matrix counts
+  bool vectors = true, upper = false;
+  LAMINA_PARAMS(EigParams, v.field("vectors", vectors); v.field("upper", upper);)
+};
 #undef LAMINA_PARAMS
 
 }  // namespace lamina

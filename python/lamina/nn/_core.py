@@ -9,16 +9,14 @@ import lamina.core as mx
 
 
 def core_function(name: str) -> Callable[..., Any]:
-    """Return ``mx.<name>`` ("linalg.qr" with its module).
+    """Return ``mx.<name>``.
 
     Raises
     ------
     NotImplementedError
         The core of this version has no such function.
     """
-    found: Any = mx
-    for part in name.split("."):
-        found = getattr(found, part, None)
-        if found is None:
-            raise NotImplementedError(f"[nn] this version of lamina.core has no {name}")
+    found: Any = getattr(mx, name, None)
+    if found is None:
+        raise NotImplementedError(f"[nn] this version of lamina.core has no {name}")
     return found

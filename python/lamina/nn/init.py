@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import lamina.core as mx
-from lamina.nn._core import core_function
 
 __all__ = [
     "constant",
@@ -343,7 +342,7 @@ def orthogonal(gain: float = 1.0, dtype: mx.Dtype = mx.float32) -> Callable[[mx.
             raise ValueError(f"[orthogonal] the array must have 2 axes, got shape {a.shape}")
         rows, columns = a.shape
         longer, shorter = max(rows, columns), min(rows, columns)
-        q, r = core_function("linalg.qr")(mx.random.normal(shape=(longer, shorter)), stream=mx.cpu)
+        q, r = mx.linalg.qr(mx.random.normal(shape=(longer, shorter)), stream=mx.cpu)
         # The signs of R's diagonal, moved into Q, make the distribution uniform over all such matrices.
         q = q * mx.where(mx.diag(r) < 0, -1.0, 1.0)
         return (gain * (q if rows >= columns else q.T)).astype(dtype)

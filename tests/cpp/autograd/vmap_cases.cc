@@ -1,5 +1,7 @@
 #include "vmap_cases.h"
 
+#include "lamina/fft.h"
+#include "lamina/linalg.h"
 #include "ops/table.h"
 
 namespace lamina::testing {
@@ -421,6 +423,25 @@ void add_convolutions(std::vector<Case>& cases) {
   cases.push_back({"convolve", [](F x) { return Arrays{convolve(x[0], x[1])}; }, {{{9}}, {{4}}}, 32});
 }
 
+namespace {
+
+// The matrix is made positive definite first.
+Arrays decompositions(F x) {
+  const Array a = add(matmul(x[0], swapaxes(x[0], -1, -2)), eye(3, 3));
+  return {linalg::cholesky(a),
+          linalg::solve(a, x[1]),
+          linalg::inv(a),
+          linalg::solve_triangular(a, x[1]),
+          linalg::lu_factor(a)[0],
+          linalg::qr(a)[1],
+          linalg::svd(a, false)[0],
+          linalg::eigvalsh(a),
+          sort(abs(linalg::eigvals(a))),
+          linalg::det(a)};
+}
+
+}  // namespace
+
 std::vector<Case> matrix_cases() {
   auto product = [](F x) { return Arrays{matmul(x[0], x[1])}; };
   std::vector<Case> cases = {
@@ -454,6 +475,13 @@ std::vector<Case> matrix_cases() {
        {{{2, 3, 4}}, {{4, 2, 5}}},
        32},
   };
+  cases.push_back({"decompositions", decompositions, {{{3, 3}}, {{3, 2}}}, 256});
+  cases.push_back({"fft",
+                   [](F x) {
+                     return Arrays{fft::fft(x[0], std::nullopt, 0), fft::rfft(x[0]), fft::irfft(x[0])};
+                   },
+                   {{{4, 6}}},
+                   64});
   add_quantized(cases);
   add_rope(cases);
   add_attention(cases);

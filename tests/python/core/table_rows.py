@@ -110,6 +110,8 @@ BINARY = elementwise("binary", "BINARY")
 TERNARY = [Row(op, name, "", dtype_set(d), r) for op, name, d, r, *_ in table("ternary", "TERNARY")]
 REDUCE = [Row(op, name, "", dtype_set(d), r) for op, name, d, r, *_ in table("reduce", "REDUCE")]
 STRUCTURED = [Row(op, name, family) for op, name, family, _ in table("structured", "STRUCTURED")]
+# Rows whose values, gradients and errors have files of their own: test_linalg.py and test_fft.py.
+LINALG = {"Fft", "Cholesky", "Solve", "SolveTriangular", "Lu", "Qr", "Svd", "Eigh", "Eig"}
 
 
 def by_name(rows: list[Row]) -> dict[str, Any]:

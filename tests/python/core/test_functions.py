@@ -504,3 +504,9 @@ def test_quantized_products() -> None:
         )
         assert picked.shape == (2, 3, 8)
         assert (np.abs(np.asarray(picked, np.float64)[1] - want) <= bound).all()
+
+
+def test_diagonals_and_takes_of_empty_axes() -> None:
+    assert mx.diagonal(mx.zeros((2, 0, 0)), 0, 1, 2).shape == (2, 0)
+    assert mx.take(mx.zeros((2, 0)), mx.zeros((0,), dtype=mx.int32), axis=-1).shape == (2, 0)
+    assert mx.take(mx.zeros((0, 2)), mx.zeros((0, 3), dtype=mx.int32), axis=0).shape == (0, 3, 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from core.core_cases import NUMPY_DTYPES
 from core.table_gradients import GRADIENTS, WITHOUT, Smooth, check_gradient
-from core.table_rows import BINARY, EPS, REDUCE, STRUCTURED, UNARY, Row, by_name, of, rng_of
+from core.table_rows import BINARY, EPS, LINALG, REDUCE, STRUCTURED, UNARY, Row, by_name, of, rng_of
 
 # Where a derivative is tried: inside the table's range and away from the poles next to it.
 NEAR = {"tan": (-1.2, 1.2), "arcsin": (-0.9, 0.9), "arccos": (-0.9, 0.9), "arctanh": (-0.9, 0.9)} | {
@@ -98,7 +98,7 @@ CASES = [(op, case) for op, cases in GRADIENTS.items() for case in cases]
 
 
 def test_every_structured_row_has_a_case() -> None:
-    assert sorted(r.op for r in STRUCTURED) == sorted([*GRADIENTS, *WITHOUT])
+    assert sorted(r.op for r in STRUCTURED) == sorted([*GRADIENTS, *WITHOUT, *LINALG])
 
 
 @pytest.mark.parametrize(("op", "case"), CASES, ids=[f"{op}-{case.label}" for op, case in CASES])

@@ -17,6 +17,7 @@ from core.table_moves import COMBINATIONS, COMBINED_AT, MOVES, Move, index_of, p
 from core.table_rows import (
     DTYPES,
     LAYOUTS,
+    LINALG,
     SIGNED,
     STRUCTURED,
     UNSIGNED,
@@ -33,7 +34,7 @@ HERE = {"Scalar", "Arange", "Cast"}
 
 
 def test_every_row_has_a_case() -> None:
-    tested = [*MOVES, *KERNELS, *HERE]
+    tested = [*MOVES, *KERNELS, *HERE, *LINALG]
     assert sorted(r.op for r in STRUCTURED) == sorted(tested)
 
 

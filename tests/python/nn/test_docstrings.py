@@ -10,7 +10,6 @@ from lamina import nn, optimizers, utils
 NEEDED = {
     "QQLinear": "qqmm",
     "checkpoint": "checkpoint",
-    "orthogonal": "linalg",
 }
 MODULES = {
     "nn": nn,

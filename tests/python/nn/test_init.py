@@ -4,7 +4,6 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina.nn import init
-from nn.nn_reference import needs
 
 RANDOM = {
     "normal": (init.normal(1.0, 0.5), 1.0, 0.5),
@@ -72,7 +71,6 @@ def test_sparse_rows(sparsity, zeros):
     assert zeros == 10 or abs(x[x != 0].mean() - 3) < 0.1
 
 
-@needs("linalg")
 @pytest.mark.parametrize("shape", [(4, 4), (6, 3), (3, 6), (1, 5)])
 def test_orthogonal(shape):
     mx.random.seed(7)

@@ -3,6 +3,7 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/convolution.h"
 #include "backend/cpu/copy.h"
+#include "backend/cpu/fft.h"
 #include "backend/cpu/gather.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/qmm.h"
@@ -269,6 +270,10 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
       OpId::Convolution,
       [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); }, false,
       true);
+  set(OpId::Fft, [](const KernelCall& c) {
+    const auto& p = c.as<FftParams>();
+    fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);
+  });
 }
 
 }  // namespace

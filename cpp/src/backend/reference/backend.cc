@@ -7,9 +7,11 @@
 #include "backend/reference/convolution.h"
 #include "backend/reference/copy.h"
 #include "backend/reference/elementwise.h"
+#include "backend/reference/fft.h"
 #include "backend/reference/fill.h"
 #include "backend/reference/gather.h"
 #include "backend/reference/kernels.h"
+#include "backend/reference/linalg.h"
 #include "backend/reference/matmul.h"
 #include "backend/reference/random.h"
 #include "backend/reference/reduce.h"
@@ -63,9 +65,49 @@ void run_dequantize(const KernelCall& c) {
   affine_dequantize(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
 }
 
+void run_fft(const KernelCall& c) {
+  const auto& p = c.as<FftParams>();
+  reference::fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);
+}
+void run_cholesky(const KernelCall& c) {
+  reference::cholesky(c.in[0], c.as<TriangleParams>().upper, c.out[0]);
+}
+void run_solve(const KernelCall& c) { reference::solve(c.in[0], c.in[1], c.out[0]); }
+void run_solve_triangular(const KernelCall& c) {
+  reference::solve_triangular(c.in[0], c.in[1], c.as<TriangleParams>().upper, c.out[0]);
+}
+void run_lu(const KernelCall& c) { reference::lu(c.in[0], c.out[0], c.out[1], c.out[2]); }
+void run_qr(const KernelCall& c) { reference::qr(c.in[0], c.out[0], c.out[1]); }
+void run_svd(const KernelCall& c) {
+  const bool vectors = c.as<SvdParams>().mode != SvdMode::kValues;
+  reference::svd(c.in[0], vectors ? &c.out[0] : nullptr, c.out[vectors ? 1 : 0],
+                 vectors ? &c.out[2] : nullptr);
+}
+void run_eigh(const KernelCall& c) {
+  const auto& p = c.as<EigParams>();
+  reference::eigh(c.in[0], p.upper, c.out[0], p.vectors ? &c.out[1] : nullptr);
+}
+void run_eig(const KernelCall& c) {
+  reference::eig(c.in[0], c.out[0], c.as<EigParams>().vectors ? &c.out[1] : nullptr);
+}
+
 }  // namespace
 
 namespace reference {
+
+void fill_linear_algebra(std::array<KernelEntry, kNumOps>& k) {
+  auto set = [&k](OpId id, void (*run)(const KernelCall&)) {
+    k[static_cast<size_t>(id)] = {run, false, true};
+  };
+  set(OpId::Cholesky, run_cholesky);
+  set(OpId::Solve, run_solve);
+  set(OpId::SolveTriangular, run_solve_triangular);
+  set(OpId::Lu, run_lu);
+  set(OpId::Qr, run_qr);
+  set(OpId::Svd, run_svd);
+  set(OpId::Eigh, run_eigh);
+  set(OpId::Eig, run_eig);
+}
 
 View box_view(const View& whole, const SliceUpdateParams& p, const Shape& shape) {
   View box = whole;
@@ -126,6 +168,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::AttentionBackward, run_attention_backward);
   set(OpId::Convolution,
       [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); });
+  set(OpId::Fft, run_fft);
+  fill_linear_algebra(k);
 #define REDUCE(id, ...) set(OpId::id, run_reduce);
 #include "lamina/table/reduce.def"
 #undef REDUCE

@@ -7,6 +7,8 @@ namespace lamina::reference {
 
 void fill_kernels(std::array<KernelEntry, kNumOps>& kernels);
 
+void fill_linear_algebra(std::array<KernelEntry, kNumOps>& kernels);
+
 // The box of `whole` that a slice update writes.
 View box_view(const View& whole, const SliceUpdateParams& p, const Shape& shape);
 

@@ -1,0 +1,7 @@
+#include "backend/reference/linalg_svd-inl.h"
+
+namespace lamina::reference {
+
+void svd_float64(const View& a, const View* u, const View& s, const View* vt) { svd_of<double>(a, u, s, vt); }
+
+}  // namespace lamina::reference
