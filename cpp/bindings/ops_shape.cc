@@ -21,7 +21,7 @@ Shape integers(Rest rest, const char* function) {
   return out;
 }
 
-std::vector<Array> arrays_of(Rest rest, const char* function) {
+std::vector<Array> each_array(Rest rest, const char* function) {
   std::vector<Array> out;
   for (Py_ssize_t i = 0; i < rest.count; ++i) {
     std::optional<Array> a = as_array(rest.items[i]);
@@ -69,7 +69,7 @@ void add_reshaping(const Scope& core, const Scope& type) {
       std::string("Arrays with at least one axis.\n") + kAtLeast +
           ">>> mx.atleast_1d(mx.array(1)).shape\n(1,)\n",
       [](Rest rest) {
-        std::vector<Array> v = arrays_of(rest, "atleast_1d");
+        std::vector<Array> v = each_array(rest, "atleast_1d");
         for (Array& a : v) a = at_least(a, 1);
         return v.size() == 1 ? wrap(v[0]) : wrap_list(std::move(v));
       });
@@ -77,7 +77,7 @@ void add_reshaping(const Scope& core, const Scope& type) {
       std::string("Arrays with at least two axes.\n") + kAtLeast +
           ">>> mx.atleast_2d(mx.zeros(3)).shape\n(1, 3)\n",
       [](Rest rest) {
-        std::vector<Array> v = arrays_of(rest, "atleast_2d");
+        std::vector<Array> v = each_array(rest, "atleast_2d");
         for (Array& a : v) a = at_least(a, 2);
         return v.size() == 1 ? wrap(v[0]) : wrap_list(std::move(v));
       });
@@ -85,7 +85,7 @@ void add_reshaping(const Scope& core, const Scope& type) {
       std::string("Arrays with at least three axes.\n") + kAtLeast +
           ">>> mx.atleast_3d(mx.zeros(3)).shape\n(1, 3, 1)\n",
       [](Rest rest) {
-        std::vector<Array> v = arrays_of(rest, "atleast_3d");
+        std::vector<Array> v = each_array(rest, "atleast_3d");
         for (Array& a : v) a = at_least(a, 3);
         return v.size() == 1 ? wrap(v[0]) : wrap_list(std::move(v));
       });
@@ -142,7 +142,7 @@ void add_broadcasting(const Scope& core) {
       "The arrays repeated to their common shape.\n@arrays Input arrays.\n@raises ValueError Where they do "
       "not broadcast.\n"
       ">>> [a.shape for a in mx.broadcast_arrays(mx.zeros(3), mx.zeros((2, 1)))]\n[(2, 3), (2, 3)]\n",
-      [](Rest arrays) { return ArrayTuple(broadcast_arrays(arrays_of(arrays, "broadcast_arrays"))); });
+      [](Rest arrays) { return ArrayTuple(broadcast_arrays(each_array(arrays, "broadcast_arrays"))); });
   def(core, "broadcast_shapes(*shapes: int | Sequence[int]) -> tuple[int, ...]",
       "The shape that the shapes broadcast to.\n@shapes Shapes.\n@raises ValueError Where they do not "
       "broadcast.\n"

@@ -20,11 +20,6 @@ Array plus(const Array& a, const Array& b) { return a.valid() ? add(a, b) : b; }
 Array symmetric(const Array& a) { return halved(add(a, adjoint(a))); }
 // The lower triangle with half of the diagonal.
 Array half_lower(const Array& a) { return halved(add(tril(a), tril(a, -1))); }
-// a with the diagonal at zero.
-Array off_diagonal(const Array& a) {
-  const int64_t n = a.shape(-1);
-  return where(equal(eye(n, n, 0, Dtype::kFloat32), Array(0.0f)), a, Array(int64_t{0}, a.dtype()));
-}
 // 1 / (values[j] - values[i]), 0 on the diagonal.
 Array inverse_gaps(const Array& values) {
   const int64_t n = values.shape(-1);
