@@ -34,7 +34,7 @@ bool is_upper(const std::string& uplo, const char* function) {
   throw ValueError(std::string("[linalg::") + function + "] UPLO must be 'L' or 'U', got '" + uplo + "'");
 }
 
-constexpr const char* kNorm =
+constexpr const char* kNormOrder =
     "norm(a: array, /, ord: None | int | float | str = None, axis: None | int | Sequence[int] = None, "
     "keepdims: "
     "bool = False, *, stream: StreamOrDevice = None) -> array";
@@ -64,8 +64,8 @@ struct MatrixNorm : Norm {
 };
 
 void add_norms(const Scope& core, const Scope& m) {
-  def(m, kNorm, norm_doc(">>> mx.linalg.norm(mx.array([3.0, 4.0]))\narray(5, dtype=float32)\n"), Norm{});
-  def(core, std::string("matrix_") + kNorm,
+  def(m, kNormOrder, norm_doc(">>> mx.linalg.norm(mx.array([3.0, 4.0]))\narray(5, dtype=float32)\n"), Norm{});
+  def(core, std::string("matrix_") + kNormOrder,
       norm_doc(">>> mx.matrix_norm(mx.array([[3.0, 4.0]]), 1)\narray(4, dtype=float32)\n"), MatrixNorm{});
   def(m, "cross(a: array, b: array, axis: int = -1, *, stream: StreamOrDevice = None) -> array",
       "The cross product of vectors of length 2 or 3 along an axis; the result has length 3.\n"
