@@ -29,7 +29,7 @@ def test_collectives_give_the_array(name):
 
 
 def test_nobody_to_exchange_with():
-    with pytest.raises(ValueError, match=r"\[send\] a group of one has nobody to exchange arrays with, got rank 1"):
+    with pytest.raises(ValueError, match=r"\[send\] a group of one has nobody to .*, got rank 1"):
         mx.distributed.send(mx.ones(2), 1)
     with pytest.raises(ValueError, match=r"\[recv\] a group of one"):
         mx.distributed.recv((2,), mx.float32, 0)
