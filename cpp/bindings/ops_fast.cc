@@ -35,7 +35,11 @@ void add_custom_kernels(const Scope& fast) {
       "metal_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
       "header: str = '', ensure_row_contiguous: bool = True, atomic_outputs: bool = False, "
       "compile_options: object | None = None) -> object",
-      "Not on this backend: Metal kernels need an Apple GPU.\n@raises NotImplementedError Always.\n"
+      "Not on this backend: Metal kernels need an Apple GPU.\n@name Name of the kernel.\n@input_names Names "
+      "of the inputs in the source.\n@output_names Names of the outputs.\n@source Body of the "
+      "kernel.\n@header Source before it.\n@ensure_row_contiguous Copy inputs of other layouts "
+      "first.\n@atomic_outputs Outputs are atomic.\n@compile_options For the compiler.\n@raises "
+      "NotImplementedError Always.\n"
       ">>> mx.fast.metal_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
       "Traceback (most recent call last):\n    ...\nNotImplementedError: [metal_kernel] kernels from source "
       "are not supported by the cpu backend: wanted Metal\n",
@@ -44,7 +48,10 @@ void add_custom_kernels(const Scope& fast) {
   def(fast,
       "cuda_kernel(name: str, input_names: Sequence[str], output_names: Sequence[str], source: str, "
       "header: str = '', ensure_row_contiguous: bool = True, shared_memory: int = 0) -> object",
-      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@name Name of the kernel.\n@input_names Names "
+      "of the inputs in the source.\n@output_names Names of the outputs.\n@source Body of the "
+      "kernel.\n@header Source before it.\n@ensure_row_contiguous Copy inputs of other layouts "
+      "first.\n@shared_memory Bytes of shared memory.\n@raises NotImplementedError Always.\n"
       ">>> mx.fast.cuda_kernel(\"f\", [\"x\"], [\"y\"], \"\")\n"
       "Traceback (most recent call last):\n    ...\nNotImplementedError: [cuda_kernel] kernels from source "
       "are not supported by the cpu backend: wanted CUDA\n",
@@ -57,7 +64,12 @@ void add_custom_kernels(const Scope& fast) {
       "grid: tuple[int, int, int], threadgroup: tuple[int, int, int], shared_memory: int = 0, "
       "init_value: float | None = None, ensure_row_contiguous: bool = False, "
       "stream: StreamOrDevice = None) -> list[array]",
-      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@raises NotImplementedError Always.\n"
+      "Not on this backend: CUDA kernels need an NVIDIA GPU.\n@name Name of the kernel.\n@compiled_source "
+      "The compiled kernel.\n@inputs Its inputs.\n@output_shapes Shapes of its outputs.\n@output_dtypes "
+      "Their dtypes.\n@scalars Further arguments.\n@grid Threads in each direction.\n@threadgroup Threads of "
+      "a group in each direction.\n@shared_memory Bytes of shared memory.\n@init_value What outputs begin "
+      "with.\n@ensure_row_contiguous Copy inputs of other layouts first.\n@raises NotImplementedError "
+      "Always.\n"
       ">>> mx.fast.precompiled_cuda_kernel(name=\"f\", compiled_source=b\"\", inputs=[], "
       "output_shapes=[],\n...     output_dtypes=[], scalars=[], grid=(1, 1, 1), threadgroup=(1, 1, 1))\n"
       "Traceback (most recent call last):\n    ...\nNotImplementedError: [precompiled_cuda_kernel] kernels "

@@ -34,7 +34,7 @@ Shape inserted(const Shape& s, size_t at, int64_t length) {
 // a with its first and its last axis swapped, the last one cut into `groups` of which the number stays
 // behind: (N, ..., G * C) to (C, ..., G * N).
 Array turned(const Array& a, int64_t groups) {
-  const Shape s = a.shape();
+  const Shape& s = a.shape();
   const auto rank = static_cast<int64_t>(s.size());
   const int64_t channels = s.back() / groups;
   Shape cut = inserted(s, s.size() - 1, groups);

@@ -136,7 +136,8 @@ Arrays svd_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const int64_t m = a.shape(-2), n = a.shape(-1), k = std::min(m, n);
   const bool values_only = c.node.as<SvdParams>().mode == SvdMode::kValues;
   const Arrays parts = values_only ? thin_svd(a) : c.outs;
-  const Array u = block(parts[0], 0, m, 0, k), s = parts[1], v = swapped(block(parts[2], 0, k, 0, n));
+  const Array& s = parts[1];
+  const Array u = block(parts[0], 0, m, 0, k), v = swapped(block(parts[2], 0, k, 0, n));
   const Array ds = values_only ? g[0] : g[1];
   if (values_only || (!g[0].valid() && !g[2].valid())) { return {matmul(multiply(u, row(ds)), swapped(v))}; }
   Array core, out;
