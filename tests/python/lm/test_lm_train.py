@@ -181,6 +181,26 @@ class TestRuns:
         other = dataclasses.replace(RUN, seed=4)
         assert trainer(tokenizer, tmp_path / "c", other).run().state.history.losses != first
 
+    def test_two_hundred_steps(self, tokenizer, tmp_path):
+        """Wide and long enough for threads to share the work: twice, and stopped in the middle."""
+        config = dataclasses.replace(
+            RUN, steps=200, batch=4, length=128, checkpoint_every=100, validate_every=200
+        )
+        model = dataclasses.replace(
+            SMALL, hidden_size=128, intermediate_size=256, max_position_embeddings=128, num_attention_heads=4
+        )
+        texts = TEXTS * 20
+
+        def losses(name: str, **stop) -> list[float]:
+            run = trainer(tokenizer, tmp_path / name, config, model, texts)
+            return run.run(**stop).state.history.losses
+
+        first = losses("first")
+        assert len(first) == 200
+        assert losses("second") == first
+        losses("parts", stop_after=100)
+        assert losses("parts", resume=True) == first
+
     def test_compiled_and_plain_agree(self, tokenizer, tmp_path):
         compiled = trainer(tokenizer, tmp_path / "a").run().state.history.losses
         plain = (
