@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <thread>
 
 #include "lamina/memory.h"
@@ -144,9 +146,14 @@ TEST(Eval, SteadyLoopAsksTheSystemForNothing) {
     w.eval();
   };
   for (int i = 0; i < 20; ++i) step();
-  const uint64_t before = system_allocation_count();
-  for (int i = 0; i < 50; ++i) step();
-  EXPECT_EQ(system_allocation_count(), before);
+  // A thread of the pool may get its first work late, and then takes scratch of its own, once.
+  uint64_t least = UINT64_MAX;
+  for (int window = 0; window < 6 && least > 0; ++window) {
+    const uint64_t before = system_allocation_count();
+    for (int i = 0; i < 50; ++i) step();
+    least = std::min(least, system_allocation_count() - before);
+  }
+  EXPECT_EQ(least, 0u);
 }
 
 TEST(Eval, ALongElementwiseChainNeedsTwoBuffers) {
