@@ -17,10 +17,10 @@ void check_group(const Any& group) {
 }
 
 // A collective whose result in a group of one is its operand.
-void def_identity(const Scope& scope, const std::string& name, const std::string& summary,
-                  const std::string& example) {
+void def_identity(const Scope& scope, const std::string& name, const std::string& summary) {
   def(scope, name + "(x: array, *, group: Group | None = None, stream: StreamOrDevice = None) -> array",
-      summary + " In a group of one: the array itself.\n" + kGroup + ">>> mx.distributed." + name + example,
+      summary + " In a group of one: the array itself.\n" + kGroup + ">>> mx.distributed." + name +
+          "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n",
       [](const Array& x, Any group) {
         check_group(group);
         return x;
@@ -82,16 +82,11 @@ void add_distributed(const Scope& scope) {
           throw Error(fmt::format("[init] this build has no distributed backend (asked for '{}')", backend));
         return owned(Box<Group>::make({}));
       });
-  def_identity(scope, "all_sum", "The sum over all processes.",
-               "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n");
-  def_identity(scope, "all_max", "The largest of each element over all processes.",
-               "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n");
-  def_identity(scope, "all_min", "The smallest of each element over all processes.",
-               "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n");
-  def_identity(scope, "all_gather", "The arrays of all processes along the first axis.",
-               "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n");
-  def_identity(scope, "sum_scatter", "This process's part of the sum over all processes.",
-               "(mx.array([1, 2]))\narray([1, 2], dtype=int32)\n");
+  def_identity(scope, "all_sum", "The sum over all processes.");
+  def_identity(scope, "all_max", "The largest of each element over all processes.");
+  def_identity(scope, "all_min", "The smallest of each element over all processes.");
+  def_identity(scope, "all_gather", "The arrays of all processes along the first axis.");
+  def_identity(scope, "sum_scatter", "This process's part of the sum over all processes.");
   def(scope,
       "send(x: array, dst: int, *, group: Group | None = None, stream: StreamOrDevice = None) -> array",
       std::string("Would send an array to another process.\n@dst Rank of the receiver.\n") + kGroup +

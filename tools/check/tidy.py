@@ -51,15 +51,15 @@ def reached(source: Path, roots: list[Path]) -> list[Path]:
     return list(seen)
 
 
-def units(build: Path, folder: Path) -> list[Unit]:
-    """The units of the sources below a folder in a build tree's compilation database."""
+def units(build: Path) -> list[Unit]:
+    """The units of the project's own sources in a build tree's compilation database."""
     database = json.loads((build / "compile_commands.json").read_text(encoding="utf-8"))
     roots = [ROOT / "cpp/src", ROOT / "cpp/include", ROOT / "cpp", ROOT / "tests/cpp", build / "include"]
     config = (ROOT / ".clang-tidy").read_bytes()
     found: dict[Path, Unit] = {}
     for entry in database:
         file = Path(entry["file"]).resolve()
-        if file in found or not file.is_relative_to(folder) or file.is_relative_to(build.resolve()):
+        if file in found or not file.is_relative_to(ROOT) or file.is_relative_to(build.resolve()):
             continue
         digest = hashlib.sha256(config + entry["command"].encode())
         for path in reached(file, roots):
@@ -91,8 +91,9 @@ def main() -> int:
         return 1
     passed_file = options.build / "tidy-passed.json"
     passed = set(json.loads(passed_file.read_text()) if passed_file.exists() else [])
-    everything = units(options.build, ROOT if options.all else ROOT / "cpp")
-    pending = [unit for unit in everything if unit.key not in passed]
+    everything = units(options.build)
+    chosen = [unit for unit in everything if options.all or unit.file.is_relative_to(ROOT / "cpp")]
+    pending = [unit for unit in chosen if unit.key not in passed]
     failures = 0
     with ThreadPoolExecutor(max_workers=options.jobs) as pool:
         for unit, status, text in pool.map(lambda unit: run(tool, options.build, unit), pending):
@@ -101,9 +102,8 @@ def main() -> int:
             else:
                 failures += 1
                 print(text)
-    known = {unit.key for unit in units(options.build, ROOT)}
-    passed_file.write_text(json.dumps(sorted(passed & known)))
-    print(f"clang-tidy: {len(pending)} of {len(everything)} units run, {failures} with findings")
+    passed_file.write_text(json.dumps(sorted(passed & {unit.key for unit in everything})))
+    print(f"clang-tidy: {len(pending)} of {len(chosen)} units run, {failures} with findings")
     return 1 if failures else 0
 
 

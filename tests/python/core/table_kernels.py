@@ -105,16 +105,10 @@ def index_result(dtype: str) -> list[str]:
     return ["uint32"]
 
 
+LINES = ((-1, (5, 131)), (0, (67, 3)), (1, (3, 40, 2)), (None, (7, 9)), (0, (300,)), (0, (0, 3)))
 SORT = [
     Kernel(f"axis {axis}", special(shape), lambda a, axis=axis: mx.sort(a, axis), sorted_by(axis))
-    for axis, shape in (
-        (-1, (5, 131)),
-        (0, (67, 3)),
-        (1, (3, 40, 2)),
-        (None, (7, 9)),
-        (0, (300,)),
-        (0, (0, 3)),
-    )
+    for axis, shape in LINES
 ]
 ARGSORT = [
     Kernel(
@@ -124,14 +118,7 @@ ARGSORT = [
         sorting_by(axis),
         results=index_result,
     )
-    for axis, shape in (
-        (-1, (5, 131)),
-        (0, (67, 3)),
-        (1, (3, 40, 2)),
-        (None, (7, 9)),
-        (0, (300,)),
-        (0, (0, 3)),
-    )
+    for axis, shape in LINES
 ]
 ARG_REDUCE = [
     Kernel(

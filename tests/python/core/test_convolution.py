@@ -184,7 +184,7 @@ def test_values(name, axes):
         check_values(rng, random_settings(rng, axes), name)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from(list(DTYPES)))
 def test_any_parameters(seed, axes, name):
     rng = np.random.default_rng(seed)

@@ -83,9 +83,7 @@ def close(a, b, terms):
     return not off.any(), off
 
 
-SETTINGS = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def smooth(program):

@@ -280,7 +280,7 @@ def index_expressions(draw: st.DrawFn) -> tuple[tuple[int, ...], Any]:
     return shape, tuple(items)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(index_expressions())
 def test_random_expressions(case: tuple[tuple[int, ...], Any]) -> None:
     shape, index = case

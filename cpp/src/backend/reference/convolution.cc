@@ -2,14 +2,11 @@
 
 #include <array>
 
-#include "backend/reference/layout_dtype.h"
+#include "backend/reference/dot.h"
 #include "core/thread_pool.h"
 
 namespace lamina::reference {
 namespace {
-
-template <class T>
-using SumType = std::conditional_t<kIsComplex<T>, std::complex<double>, double>;
 
 // One spatial axis; missing ones are of length 1. Steps in elements.
 struct Axis {
@@ -39,9 +36,9 @@ std::array<Axis, 3> axes_of(const View& x, const View& w, const View& out, const
 
 // The sum of one output element; x and w point at the first of `channels` channels.
 template <class T>
-SumType<T> sum_of(const std::array<Axis, 3>& axes, const std::array<int64_t, 3>& at, const T* x,
+DotType<T> sum_of(const std::array<Axis, 3>& axes, const std::array<int64_t, 3>& at, const T* x,
                   int64_t x_step, const T* w, int64_t w_step, int64_t channels) {
-  SumType<T> sum{};
+  DotType<T> sum{};
   for (int64_t i = 0; i < axes[0].taps; ++i) {
     const int64_t a = axes[0].input(at[0], i);
     for (int64_t j = 0; a >= 0 && j < axes[1].taps; ++j) {
@@ -52,29 +49,12 @@ SumType<T> sum_of(const std::array<Axis, 3>& axes, const std::array<int64_t, 3>&
         const T* px = x + a * axes[0].x_step + b * axes[1].x_step + c * axes[2].x_step;
         const T* pw = w + i * axes[0].w_step + j * axes[1].w_step + k * axes[2].w_step;
         for (int64_t l = 0; l < channels; ++l) {
-          if constexpr (kIsComplex<T>) {
-            const std::complex<double> u(px[l * x_step]), v(pw[l * w_step]);
-            sum += std::complex<double>(u.real() * v.real() - u.imag() * v.imag(),
-                                        u.real() * v.imag() + u.imag() * v.real());
-          } else {
-            sum += static_cast<double>(widen(px[l * x_step])) * static_cast<double>(widen(pw[l * w_step]));
-          }
+          sum += times(to_dot(px[l * x_step]), to_dot(pw[l * w_step]));
         }
       }
     }
   }
   return sum;
-}
-
-template <class T>
-T rounded(SumType<T> x) {
-  if constexpr (kIsComplex<T>) {
-    return {static_cast<float>(x.real()), static_cast<float>(x.imag())};
-  } else if constexpr (kIsHalf<T>) {
-    return T(static_cast<float>(x));
-  } else {
-    return static_cast<T>(x);
-  }
 }
 
 template <class T>
@@ -99,7 +79,7 @@ void convolve(const View& x, const View& w, const View& out, const ConvolutionPa
         const T* px = x.as<T>() + rest * x.strides[0] + first * x.strides[last];
         const T* pw = w.as<T>() + o * w.strides[0];
         out.as<T>()[to + o * out.strides[last]] =
-            rounded<T>(sum_of(axes, at, px, x.strides[last], pw, w.strides[last], channels));
+            from_dot<T>(sum_of(axes, at, px, x.strides[last], pw, w.strides[last], channels));
       }
     }
   });
