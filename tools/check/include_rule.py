@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "memory": ("core",),
     "graph": ("memory",),
     "quant": ("memory",),
-    "io": ("memory",),
+    "io": ("memory", "quant"),
     "ops": ("graph", "quant"),
     "autograd": ("ops",),
     "fusion": ("ops",),

@@ -1,0 +1,213 @@
+#include "quant/gguf_blocks.h"
+
+#include <bit>
+#include <cstring>
+
+#include "lamina/dtype.h"
+
+namespace lamina {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+float half_at(const uint8_t* p) {
+  float16_t value;
+  std::memcpy(&value.bits, p, 2);
+  return static_cast<float>(value);
+}
+
+uint32_t word_at(const uint8_t* p) {
+  uint32_t value;
+  std::memcpy(&value, p, 4);
+  return value;
+}
+
+void decode_q4_0(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  const uint8_t* q = b + 2;
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>((q[i] & 15) - 8);
+    out[i + 16] = d * static_cast<float>((q[i] >> 4) - 8);
+  }
+}
+
+void decode_q4_1(const uint8_t* b, float* out) {
+  const float d = half_at(b), m = half_at(b + 2);
+  const uint8_t* q = b + 4;
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>(q[i] & 15) + m;
+    out[i + 16] = d * static_cast<float>(q[i] >> 4) + m;
+  }
+}
+
+// The 5-bit code of elements i and i + 16.
+struct FiveBits {
+  int low, high;
+};
+FiveBits five_bits(uint32_t fifth, const uint8_t* q, int i) {
+  return {static_cast<int>((q[i] & 15) | (fifth >> i & 1) << 4),
+          static_cast<int>((q[i] >> 4) | (fifth >> (i + 16) & 1) << 4)};
+}
+
+void decode_q5_0(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  const uint32_t fifth = word_at(b + 2);
+  for (int i = 0; i < 16; ++i) {
+    const FiveBits q = five_bits(fifth, b + 6, i);
+    out[i] = d * static_cast<float>(q.low - 16);
+    out[i + 16] = d * static_cast<float>(q.high - 16);
+  }
+}
+
+void decode_q5_1(const uint8_t* b, float* out) {
+  const float d = half_at(b), m = half_at(b + 2);
+  const uint32_t fifth = word_at(b + 4);
+  for (int i = 0; i < 16; ++i) {
+    const FiveBits q = five_bits(fifth, b + 8, i);
+    out[i] = d * static_cast<float>(q.low) + m;
+    out[i + 16] = d * static_cast<float>(q.high) + m;
+  }
+}
+
+void decode_q8_0(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(b[2 + i]));
+}
+
+// Two halves of 128 elements; in a half, four times 32 elements share 32 bytes, 2 bits each, low ones first.
+void decode_q2_k(const uint8_t* b, float* out) {
+  const uint8_t *scales = b, *q = b + 16;
+  const float d = half_at(b + 80), dmin = half_at(b + 82);
+  for (int part = 0; part < 16; ++part) {
+    const float scale = d * static_cast<float>(scales[part] & 15);
+    const float minimum = dmin * static_cast<float>(scales[part] >> 4);
+    const uint8_t* bytes = q + part / 8 * 32 + part % 2 * 16;
+    const int shift = part % 8 / 2 * 2;
+    for (int i = 0; i < 16; ++i)
+      out[part * 16 + i] = scale * static_cast<float>(bytes[i] >> shift & 3) - minimum;
+  }
+}
+
+// Low nibbles of scales 0 to 7 and high ones for 8 to 15 in bytes 0 to 7; bits 4 and 5 of scale i at bit pair
+// i / 4 of byte 8 + i % 4.
+int q3_k_scale(const uint8_t* s, int i) {
+  const int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
+  return low | (s[8 + i % 4] >> i / 4 * 2 & 3) << 4;
+}
+
+void decode_q3_k(const uint8_t* b, float* out) {
+  const uint8_t *third = b, *q = b + 32, *scales = b + 96;
+  const float d = half_at(b + 108);
+  for (int part = 0; part < 16; ++part) {
+    const float scale = d * static_cast<float>(q3_k_scale(scales, part) - 32);
+    const uint8_t* bytes = q + part / 8 * 32 + part % 2 * 16;
+    const uint8_t* bits = third + part % 2 * 16;
+    const int shift = part % 8 / 2 * 2, bit = part / 2;
+    for (int i = 0; i < 16; ++i) {
+      const int code = (bytes[i] >> shift & 3) | (bits[i] >> bit & 1) << 2;
+      out[part * 16 + i] = scale * static_cast<float>(code - 4);
+    }
+  }
+}
+
+struct ScaleAndMinimum {
+  int scale, minimum;
+};
+// Scales 0 to 3 and minimums 0 to 3 in the low 6 bits of bytes 0 to 7, whose top bits complete the nibbles of
+// bytes 8 to 11: scales 4 to 7 low, minimums 4 to 7 high.
+ScaleAndMinimum q4_k_scale(const uint8_t* s, int i) {
+  if (i < 4) return {s[i] & 63, s[i + 4] & 63};
+  return {(s[i + 4] & 15) | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4};
+}
+
+void decode_q4_k(const uint8_t* b, float* out) {
+  const float d = half_at(b), dmin = half_at(b + 2);
+  for (int part = 0; part < 8; ++part) {
+    const ScaleAndMinimum s = q4_k_scale(b + 4, part);
+    const float scale = d * static_cast<float>(s.scale), minimum = dmin * static_cast<float>(s.minimum);
+    const uint8_t* bytes = b + 16 + part / 2 * 32;
+    const int shift = part % 2 * 4;
+    for (int i = 0; i < 32; ++i)
+      out[part * 32 + i] = scale * static_cast<float>(bytes[i] >> shift & 15) - minimum;
+  }
+}
+
+void decode_q5_k(const uint8_t* b, float* out) {
+  const float d = half_at(b), dmin = half_at(b + 2);
+  const uint8_t* fifth = b + 16;
+  for (int part = 0; part < 8; ++part) {
+    const ScaleAndMinimum s = q4_k_scale(b + 4, part);
+    const float scale = d * static_cast<float>(s.scale), minimum = dmin * static_cast<float>(s.minimum);
+    const uint8_t* bytes = b + 48 + part / 2 * 32;
+    const int shift = part % 2 * 4;
+    for (int i = 0; i < 32; ++i) {
+      const int code = (bytes[i] >> shift & 15) | (fifth[i] >> part & 1) << 4;
+      out[part * 32 + i] = scale * static_cast<float>(code) - minimum;
+    }
+  }
+}
+
+// Two halves of 128 elements, each four times 32: elements 0 to 31 and 64 to 95 share the first 32 bytes of
+// nibbles, 32 to 63 and 96 to 127 the second; their upper bits are pairs of the half's 32 bytes.
+void decode_q6_k(const uint8_t* b, float* out) {
+  const float d = half_at(b + 208);
+  for (int quarter = 0; quarter < 8; ++quarter) {
+    const int half = quarter / 4, in_half = quarter % 4;
+    const uint8_t* low = b + half * 64 + in_half % 2 * 32;
+    const uint8_t* high = b + 128 + half * 32;
+    const uint8_t* scales = b + 192 + quarter * 2;
+    for (int i = 0; i < 32; ++i) {
+      const int code = (low[i] >> in_half / 2 * 4 & 15) | (high[i] >> in_half * 2 & 3) << 4;
+      const float scale = d * static_cast<float>(static_cast<int8_t>(scales[i / 16]));
+      out[quarter * 32 + i] = scale * static_cast<float>(code - 32);
+    }
+  }
+}
+
+void decode_iq4(float scale, const uint8_t* q, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = scale * static_cast<float>(kIq4Values[q[i] & 15]);
+    out[i + 16] = scale * static_cast<float>(kIq4Values[q[i] >> 4]);
+  }
+}
+
+void decode_iq4_nl(const uint8_t* b, float* out) { decode_iq4(half_at(b), b + 2, out); }
+
+void decode_iq4_xs(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  const int high = b[2] | b[3] << 8;
+  for (int part = 0; part < 8; ++part) {
+    const int scale = (b[4 + part / 2] >> part % 2 * 4 & 15) | (high >> part * 2 & 3) << 4;
+    decode_iq4(d * static_cast<float>(scale - 32), b + 8 + part * 16, out + part * 32);
+  }
+}
+
+constexpr std::array<void (*)(const uint8_t*, float*), kGgufBlocks.size()> kDecoders = {
+    decode_q4_0, decode_q4_1, decode_q5_0, decode_q5_1, decode_q8_0,   decode_q2_k,
+    decode_q3_k, decode_q4_k, decode_q5_k, decode_q6_k, decode_iq4_nl, decode_iq4_xs};
+
+template <class Match>
+std::optional<GgufFormat> find_block(const Match& match) {
+  for (size_t i = 0; i < kGgufBlocks.size(); ++i) {
+    if (match(kGgufBlocks[i])) return static_cast<GgufFormat>(i);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<GgufFormat> gguf_format(std::string_view name) {
+  return find_block([&](const GgufBlock& block) { return block.name == name; });
+}
+
+std::optional<GgufFormat> gguf_format(uint32_t type) {
+  return find_block([&](const GgufBlock& block) { return block.type == type; });
+}
+
+void gguf_decode(GgufFormat format, const uint8_t* blocks, int64_t count, float* out) {
+  const GgufBlock& block = gguf_block(format);
+  const auto decode = kDecoders[static_cast<size_t>(format)];
+  for (int64_t i = 0; i < count; ++i) decode(blocks + i * block.bytes, out + i * block.elems);
+}
+
+}  // namespace lamina

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace lamina {
+
+// The block formats of GGUF files that lamina decodes. A row of a matrix is a run of blocks, each with its
+// own scale in float16 (d; its minimum in m or dmin). Byte order is little-endian, nothing is padded. q
+// stands for an element's code, "nibbles" for 4-bit codes of which the low halves of a run of bytes come
+// before the high halves. Fields in the order of their bytes, and what an element is:
+//
+//   q4_0    d, 16 bytes of nibbles                                 d * (q - 8)
+//   q4_1    d, m, 16 bytes of nibbles                              d * q + m
+//   q5_0    d, 32 fifth bits, 16 bytes of nibbles                  d * (q - 16)
+//   q5_1    d, m, 32 fifth bits, 16 bytes of nibbles               d * q + m
+//   q8_0    d, 32 int8 codes                                       d * q
+//   q2_k    16 bytes (4 bits scale, 4 bits minimum), 64 bytes of 2-bit codes, d, dmin
+//                                                                  d * scale * q - dmin * minimum
+//   q3_k    32 bytes of third bits, 64 bytes of 2-bit codes, 16 6-bit scales in 12 bytes, d
+//                                                                  d * (scale - 32) * (q - 4)
+//   q4_k    d, dmin, 8 pairs of 6-bit scale and minimum in 12 bytes, 128 bytes of nibbles
+//                                                                  d * scale * q - dmin * minimum
+//   q5_k    d, dmin, the same 12 bytes, 32 bytes of fifth bits, 128 bytes of nibbles
+//                                                                  d * scale * q - dmin * minimum
+//   q6_k    128 bytes of nibbles, 64 bytes of fifth and sixth bits, 16 int8 scales, d
+//                                                                  d * scale * (q - 32)
+//   iq4_nl  d, 16 bytes of nibbles                                 d * kIq4Values[q]
+//   iq4_xs  d, 8 times 2 high and 4 low bits of scale, 128 bytes of nibbles
+//                                                                  d * (scale - 32) * kIq4Values[q]
+//
+// All products are exact in float32, so an element's only rounding is that of the sum, and its bits are those
+// of any implementation that computes in float32 in whatever order.
+enum class GgufFormat : uint8_t {
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2K,
+  kQ3K,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+  kIq4Nl,
+  kIq4Xs,
+};
+
+struct GgufBlock {
+  std::string_view name;  // as Python spells it
+  uint32_t type;          // its number in files
+  int64_t elems, bytes;   // of one block
+};
+
+// In the order of GgufFormat.
+inline constexpr std::array<GgufBlock, 12> kGgufBlocks{{
+    {"q4_0", 2, 32, 18},
+    {"q4_1", 3, 32, 20},
+    {"q5_0", 6, 32, 22},
+    {"q5_1", 7, 32, 24},
+    {"q8_0", 8, 32, 34},
+    {"q2_k", 10, 256, 84},
+    {"q3_k", 11, 256, 110},
+    {"q4_k", 12, 256, 144},
+    {"q5_k", 13, 256, 176},
+    {"q6_k", 14, 256, 210},
+    {"iq4_nl", 20, 32, 18},
+    {"iq4_xs", 23, 256, 136},
+}};
+inline constexpr int64_t kMostGgufBlockElems = 256;
+
+// The sixteen values of the non-linear 4-bit formats.
+inline constexpr std::array<int8_t, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                      1,    13,   25,  38,  53,  69,  89,  113};
+
+constexpr const GgufBlock& gguf_block(GgufFormat format) { return kGgufBlocks[static_cast<size_t>(format)]; }
+// The format of that name or number; nothing for those we do not have.
+std::optional<GgufFormat> gguf_format(std::string_view name);
+std::optional<GgufFormat> gguf_format(uint32_t type);
+
+// out[count * elems] = the elements of `count` blocks. `blocks` needs no alignment. Runs on the calling
+// thread.
+void gguf_decode(GgufFormat format, const uint8_t* blocks, int64_t count, float* out);
+
+}  // namespace lamina
