@@ -1,14 +1,14 @@
+#include <algorithm>
+#include <array>
 #include <filesystem>
 
-#include "bindings/ops.h"
+#include "bindings/io.h"
 #include "bindings/tree.h"
-#include "graph/node.h"
 #include "io/npy.h"
 #include "io/npz.h"
 #include "io/safetensors.h"
 
 namespace lamina::bind {
-namespace {
 
 // An array over the bytes of a loaded tensor, which its storage keeps alive.
 Array adopt_tensor(const LoadedTensor& t) {
@@ -31,35 +31,6 @@ Array adopt_tensor(const LoadedTensor& t) {
   return out;
 }
 
-py::dict dict_of(const std::vector<LoadedTensor>& tensors) {
-  py::dict out;
-  for (const LoadedTensor& t : tensors) out[t.name.c_str()] = wrapped(adopt_tensor(t));
-  return out;
-}
-
-// Arrays in row-major memory, ready to be written.
-class Outgoing {
- public:
-  void add(std::string name, const Array& a) {
-    names_.push_back(std::move(name));
-    arrays_.push_back(contiguous(a));
-  }
-  const std::vector<NamedTensor>& tensors() {
-    evaluate_released(arrays_);
-    for (size_t i = 0; i < arrays_.size(); ++i) {
-      const View v = arrays_[i].node()->view();
-      const auto* bytes = static_cast<const std::byte*>(v.data);
-      tensors_.push_back({names_[i], {v.dtype, v.shape, false, {bytes, arrays_[i].nbytes()}}});
-    }
-    return tensors_;
-  }
-
- private:
-  std::vector<std::string> names_;
-  std::vector<Array> arrays_;
-  std::vector<NamedTensor> tensors_;
-};
-
 bool is_path(PyObject* o) {
   return PyUnicode_Check(o) || PyBytes_Check(o) || PyObject_HasAttrString(o, "__fspath__");
 }
@@ -72,57 +43,6 @@ std::string path_of(const py::object& file) {
 std::string with_extension(std::string path, const std::string& extension) {
   return path.ends_with(extension) ? path : path + extension;
 }
-
-// Writes to a path, or through a temporary file to an object with a write method.
-template <class F>
-void write_to(const Any& file, const std::string& extension, F write) {
-  const py::object target = borrowed(file.object);
-  if (is_path(file.object)) {
-    const std::string path = with_extension(path_of(target), extension);
-    const WithoutGil released;
-    write(path);
-    return;
-  }
-  if (!PyObject_HasAttrString(file.object, "write")) file.wrong();
-  const py::object folder = py::module_::import("tempfile").attr("TemporaryDirectory")();
-  const std::string path = py::cast<std::string>(folder.attr("name")) + "/data" + extension;
-  {
-    const WithoutGil released;
-    write(path);
-  }
-  const py::object opened = py::module_::import("io").attr("open")(path, "rb");
-  target.attr("write")(opened.attr("read")());
-  opened.attr("close")();
-  folder.attr("cleanup")();
-}
-
-void save_arrays(const Any& file, Rest args, const py::dict& named, bool compressed) {
-  Outgoing out;
-  for (Py_ssize_t i = 0; i < args.count; ++i) {
-    const std::string name = "arr_" + std::to_string(i);
-    if (named.contains(name)) {
-      throw ValueError("[savez] the name '" + name + "' is taken by a positional array");
-    }
-    const auto a = as_array(args.items[i]);
-    if (!a) throw TypeError("savez() wants arrays, got " + type_name(args.items[i]));
-    out.add(name, *a);
-  }
-  for (const auto& [key, value] : named) {
-    const auto a = as_array(value.ptr());
-    if (!a) throw TypeError("savez() wants arrays, got " + type_name(value.ptr()));
-    out.add(py::cast<std::string>(key), *a);
-  }
-  const auto& tensors = out.tensors();
-  write_to(file, ".npz", [&](const std::string& path) { save_npz(path, tensors, compressed); });
-}
-
-// What a file is read from: its path, or the bytes that its read method gives.
-struct Source {
-  std::string path;
-  py::object bytes;  // null where there is a path
-  BufferRef buffer;
-  std::span<const std::byte> view;
-};
 
 Source open_source(const Any& file) {
   Source s;
@@ -147,11 +67,40 @@ Source open_source(const Any& file) {
   return s;
 }
 
+namespace {
+
+py::dict dict_of(const std::vector<LoadedTensor>& tensors) {
+  py::dict out;
+  for (const LoadedTensor& t : tensors) out[t.name.c_str()] = wrapped(adopt_tensor(t));
+  return out;
+}
+
+void save_arrays(const Any& file, Rest args, const py::dict& named, bool compressed) {
+  Outgoing out;
+  for (Py_ssize_t i = 0; i < args.count; ++i) {
+    const std::string name = "arr_" + std::to_string(i);
+    if (named.contains(name)) {
+      throw ValueError("[savez] the name '" + name + "' is taken by a positional array");
+    }
+    const auto a = as_array(args.items[i]);
+    if (!a) throw TypeError("savez() wants arrays, got " + type_name(args.items[i]));
+    out.add(name, *a);
+  }
+  for (const auto& [key, value] : named) {
+    const auto a = as_array(value.ptr());
+    if (!a) throw TypeError("savez() wants arrays, got " + type_name(value.ptr()));
+    out.add(py::cast<std::string>(key), *a);
+  }
+  const auto& tensors = out.tensors();
+  write_to(file, ".npz", [&](const std::string& path) { save_npz(path, tensors, compressed); });
+}
+
 std::string format_of(const Source& s, const std::optional<std::string>& format) {
   std::string name = format.value_or(std::filesystem::path(s.path).extension().string());
   if (name.starts_with('.')) name.erase(0, 1);
-  if (name != "npy" && name != "npz" && name != "safetensors") {
-    throw ValueError("[load] wanted a file of format npy, npz or safetensors, got '" + name + "' for " +
+  constexpr std::array kFormats{"npy", "npz", "safetensors", "gguf", "gguf_blocks"};
+  if (std::find(kFormats.begin(), kFormats.end(), name) == kFormats.end()) {
+    throw ValueError("[load] wanted a file of format npy, npz, safetensors or gguf, got '" + name + "' for " +
                      s.path);
   }
   return name;
@@ -176,8 +125,9 @@ LoadedSafetensors safetensors_from(const Source& s) {
 py::object load(const Any& file, const std::optional<std::string>& format, bool return_metadata) {
   const Source s = open_source(file);
   const std::string kind = format_of(s, format);
+  if (kind.starts_with("gguf")) return load_gguf_file(s, kind == "gguf_blocks", return_metadata);
   if (return_metadata && kind != "safetensors") {
-    throw ValueError("[load] metadata belong to safetensors files, got format " + kind);
+    throw ValueError("[load] metadata belong to safetensors and GGUF files, got format " + kind);
   }
   if (kind == "npy")
     return wrapped(adopt_tensor(s.buffer ? read_npy(s.view, s.buffer, s.path) : load_npy(s.path)));
@@ -245,10 +195,18 @@ void add_io(const Scope& core) {
       "load(file: file | str | pathlib.Path, /, format: str | None = None, return_metadata: bool = False, *, "
       "stream: "
       "StreamOrDevice = None) -> array | dict[str, array] | tuple[dict[str, array], dict[str, Any]]",
-      "Reads .npy (one array), .npz or .safetensors (a dict). Files on disk are mapped: memory is read when "
-      "it is used.\n"
-      "@format The format, where the name does not end in it.\n"
-      "@return_metadata Return (arrays, metadata); safetensors only.\n"
+      "Reads .npy (one array), .npz, .safetensors or .gguf (a dict).\n\n"
+      "Files on disk are mapped, but for .npz: memory is read when it is used, and a file that is renamed, "
+      "replaced or removed stays readable while its arrays live. One that is cut short or overwritten in "
+      "place meanwhile is not: load an open file for a copy.\n\n"
+      "In a GGUF file, tensors of type q4_0, q4_1 and q8_0 named NAME.weight become NAME.weight, NAME.scales "
+      "and NAME.biases as `quantize` makes them (group_size 32). Tensors of q5_0, q5_1, q2_k to q6_k, iq4_nl "
+      "and iq4_xs stay as they are stored: uint8 of shape (..., rows, bytes of a row), for `dequantize` and "
+      "`quantized_matmul` with that mode; the metadata 'lamina.tensor_types' tell the mode of each. With "
+      "format 'gguf_blocks' all of them do.\n"
+      "@format The format, where the name does not end in it: 'npy', 'npz', 'safetensors', 'gguf' or "
+      "'gguf_blocks'.\n"
+      "@return_metadata Return (arrays, metadata); safetensors and GGUF only.\n"
       "@raises ValueError The content is not valid, or the format is unknown.\n@raises OSError The file "
       "cannot be read.\n"
       ">>> import io\n>>> f = io.BytesIO()\n>>> mx.save(f, mx.array([1, 2]))\n>>> _ = f.seek(0)\n"
@@ -256,6 +214,7 @@ void add_io(const Scope& core) {
       [](Any file, std::optional<std::string> format, bool return_metadata) {
         return load(file, format, return_metadata);
       });
+  add_gguf(core);
 }
 
 }  // namespace lamina::bind

@@ -88,13 +88,6 @@ void decode_q2_k(const uint8_t* b, float* out) {
   }
 }
 
-// Low nibbles of scales 0 to 7 and high ones for 8 to 15 in bytes 0 to 7; bits 4 and 5 of scale i at bit pair
-// i / 4 of byte 8 + i % 4.
-int q3_k_scale(const uint8_t* s, int i) {
-  const int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
-  return low | (s[8 + i % 4] >> i / 4 * 2 & 3) << 4;
-}
-
 void decode_q3_k(const uint8_t* b, float* out) {
   const uint8_t *third = b, *q = b + 32, *scales = b + 96;
   const float d = half_at(b + 108);
@@ -108,16 +101,6 @@ void decode_q3_k(const uint8_t* b, float* out) {
       out[part * 16 + i] = scale * static_cast<float>(code - 4);
     }
   }
-}
-
-struct ScaleAndMinimum {
-  int scale, minimum;
-};
-// Scales 0 to 3 and minimums 0 to 3 in the low 6 bits of bytes 0 to 7, whose top bits complete the nibbles of
-// bytes 8 to 11: scales 4 to 7 low, minimums 4 to 7 high.
-ScaleAndMinimum q4_k_scale(const uint8_t* s, int i) {
-  if (i < 4) return {s[i] & 63, s[i + 4] & 63};
-  return {(s[i + 4] & 15) | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4};
 }
 
 void decode_q4_k(const uint8_t* b, float* out) {
@@ -175,10 +158,8 @@ void decode_iq4_nl(const uint8_t* b, float* out) { decode_iq4(half_at(b), b + 2,
 
 void decode_iq4_xs(const uint8_t* b, float* out) {
   const float d = half_at(b);
-  const int high = b[2] | b[3] << 8;
   for (int part = 0; part < 8; ++part) {
-    const int scale = (b[4 + part / 2] >> part % 2 * 4 & 15) | (high >> part * 2 & 3) << 4;
-    decode_iq4(d * static_cast<float>(scale - 32), b + 8 + part * 16, out + part * 32);
+    decode_iq4(d * static_cast<float>(iq4_xs_scale(b, part) - 32), b + 8 + part * 16, out + part * 32);
   }
 }
 

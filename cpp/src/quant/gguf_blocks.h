@@ -80,6 +80,30 @@ constexpr const GgufBlock& gguf_block(GgufFormat format) { return kGgufBlocks[st
 std::optional<GgufFormat> gguf_format(std::string_view name);
 std::optional<GgufFormat> gguf_format(uint32_t type);
 
+// The 6-bit scales of the packed formats, for every decoder.
+//
+// Low nibbles of scales 0 to 7 and high ones for 8 to 15 in bytes 0 to 7; bits 4 and 5 of scale i at bit pair
+// i / 4 of byte 8 + i % 4.
+constexpr int q3_k_scale(const uint8_t* s, int i) {
+  const int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4;
+  return low | (s[8 + i % 4] >> i / 4 * 2 & 3) << 4;
+}
+
+struct ScaleAndMinimum {
+  int scale, minimum;
+};
+// Scales 0 to 3 and minimums 0 to 3 in the low 6 bits of bytes 0 to 7, whose top bits complete the nibbles of
+// bytes 8 to 11: scales 4 to 7 low, minimums 4 to 7 high.
+constexpr ScaleAndMinimum q4_k_scale(const uint8_t* s, int i) {
+  if (i < 4) return {s[i] & 63, s[i + 4] & 63};
+  return {(s[i + 4] & 15) | s[i - 4] >> 6 << 4, s[i + 4] >> 4 | s[i] >> 6 << 4};
+}
+
+// Of a whole iq4_xs block.
+constexpr int iq4_xs_scale(const uint8_t* b, int i) {
+  return (b[4 + i / 2] >> i % 2 * 4 & 15) | ((b[2] | b[3] << 8) >> i * 2 & 3) << 4;
+}
+
 // out[count * elems] = the elements of `count` blocks. `blocks` needs no alignment. Runs on the calling
 // thread.
 void gguf_decode(GgufFormat format, const uint8_t* blocks, int64_t count, float* out);
