@@ -4,10 +4,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "lamina/array.h"
+#include "lamina/quant.h"
 
 // Array operations. All are lazy, validate at once and throw typed errors. Unless a line says otherwise:
 // inputs broadcast as in NumPy, dtypes promote by promote(), axes may be negative, and integers given to a
@@ -136,11 +138,27 @@ Array inner(const Array& a, const Array& b);
 Array outer(const Array& a, const Array& b);
 Array tensordot(const Array& a, const Array& b, const Axes& axes_a, const Axes& axes_b);
 
-// Quantized matrices: MLX's affine layout (uint32 words, scales and biases per group of the last axis).
-std::vector<Array> quantize(const Array& w, int group_size = 64, int bits = 4);
-Array dequantize(const Array& w, const Array& scales, const Array& biases, int group_size = 64, int bits = 4);
+// Quantized matrices, in MLX's layouts. Affine: uint32 words, scales and biases per group of the last axis.
+// The floating-point formats: uint32 words and uint8 scales; no biases.
 // How a quantized product treats its activations.
 enum class QuantizedMode : uint8_t { kExact, kInt8 };
+// The format that a `mode` of the Python functions names, with its own group size and bits where none are
+// given; throws ValueError for other names and parameters.
+QuantSpec quant_spec(std::string_view mode, const std::optional<int64_t>& group_size = std::nullopt,
+                     const std::optional<int64_t>& bits = std::nullopt, std::string_view op = "quantize");
+// The packed matrix, its scales and, in the affine format, its biases. global_scale: one float32, nvfp4 only.
+std::vector<Array> quantize(const Array& w, const QuantSpec& spec,
+                            const std::optional<Array>& global_scale = std::nullopt);
+// dtype: by default that of affine scales, float32 with a global scale, else bfloat16.
+Array dequantize(const Array& w, const std::optional<Array>& scales, const std::optional<Array>& biases,
+                 const QuantSpec& spec, const std::optional<Dtype>& dtype = std::nullopt,
+                 const std::optional<Array>& global_scale = std::nullopt);
+Array quantized_matmul(const Array& x, const Array& w, const std::optional<Array>& scales,
+                       const std::optional<Array>& biases, const QuantSpec& spec, bool transpose = true,
+                       QuantizedMode mode = QuantizedMode::kExact);
+// The same for the affine format.
+std::vector<Array> quantize(const Array& w, int group_size = 64, int bits = 4);
+Array dequantize(const Array& w, const Array& scales, const Array& biases, int group_size = 64, int bits = 4);
 Array quantized_matmul(const Array& x, const Array& w, const Array& scales, const Array& biases,
                        bool transpose = true, int group_size = 64, int bits = 4,
                        QuantizedMode mode = QuantizedMode::kExact);
@@ -239,9 +257,10 @@ Unique unique(const Array& a, int64_t size, const std::optional<Array>& fill = s
 // matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices);
-Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                 const std::optional<Array>& x_indices, const std::optional<Array>& w_indices,
-                 bool transpose = true, int group_size = 64, int bits = 4);
+Array gather_qmm(const Array& x, const Array& w, const std::optional<Array>& scales,
+                 const std::optional<Array>& biases, const std::optional<Array>& x_indices,
+                 const std::optional<Array>& w_indices, const QuantSpec& spec, bool transpose = true,
+                 const std::optional<Array>& global_scale = std::nullopt);
 
 // Convolutions, channels last: input (N, spatial..., C), weight (O, spatial..., C / groups), result
 // (N, spatial..., O), over 1 to 3 spatial axes. Lists hold one entry for each spatial axis, or one for all of

@@ -4,6 +4,7 @@
 #include "autograd/backward.h"
 #include "autograd/rules_linalg.h"
 #include "graph/eval.h"
+#include "quant/formats.h"
 
 namespace lamina::autograd {
 namespace {
@@ -194,20 +195,36 @@ std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, co
   return {sum(multiply(g, reshape(astype(q, Dtype::kFloat32), groups)), Axes{-1}), sum(g, Axes{-1})};
 }
 
-Arrays dequantize_rule(const OpCall& c, const Arrays& g, const Wants&) {
+// True for formats whose scales are bytes: nothing but x has a gradient.
+bool has_byte_scales(const char* op, const QuantParams& p, const Wants& wants, size_t first_scale) {
+  if (p.format == QuantFormat::kAffine) return false;
+  if (wants.size() > first_scale && wants[first_scale]) {
+    fail<ValueError>(op, "the scales of mode '{}' have no gradient", block_format(p.format).name);
+  }
+  return true;
+}
+
+Arrays dequantize_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   const auto& p = c.node.as<QuantParams>();
+  if (has_byte_scales("dequantize", p, wants, 1)) return Arrays(c.in.size());
   const auto [ds, db] = group_gradients(g[0], c.in[0], c.in[1], p.group_size, p.bits);
   return {Array(), ds, db};
 }
 
+std::optional<Array> input_at(const Arrays& in, size_t i) {
+  return i < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
+}
+
 Arrays quantized_matmul_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   const auto& p = c.node.as<QuantParams>();
-  const Array &x = c.in[0], &w = c.in[1], &scales = c.in[2], &biases = c.in[3];
-  Arrays out(4);
+  const Array &x = c.in[0], &w = c.in[1];
+  Arrays out(c.in.size());
   if (wants[0]) {
-    out[0] = sum_to(quantized_matmul(g[0], w, scales, biases, !p.transpose, p.group_size, p.bits), x.shape());
+    const Array dx = quantized_matmul(g[0], w, input_at(c.in, 2), input_at(c.in, 3), p.spec(), !p.transpose);
+    out[0] = sum_to(dx, x.shape());
   }
-  if (wants[2] || wants[3]) {
+  if (!has_byte_scales("quantized_matmul", p, wants, 2) && (wants[2] || wants[3])) {
+    const Array& scales = c.in[2];
     Array dw = p.transpose ? matmul(last_two_swapped(g[0]), x) : matmul(last_two_swapped(x), g[0]);
     Shape shape(w.shape().begin(), w.shape().end() - 1);
     shape.push_back(scales.shape(-1) * p.group_size);
@@ -465,7 +482,10 @@ std::vector<bool> linear_operands(const OpCall& c) {
     case OpId::Concatenate: out.assign(out.size(), true); break;
     case OpId::SliceUpdate: out = {true, true}; break;
     case OpId::Scan: out[0] = c.node.as<ScanParams>().kind == ScanKind::kSum; break;
-    case OpId::AffineDequantize: out = {false, true, true}; break;
+    case OpId::AffineDequantize:
+      for (size_t i = 1; i < out.size(); ++i)
+        out[i] = c.node.as<QuantParams>().format == QuantFormat::kAffine;
+      break;
     case OpId::Scatter: {
       const ScatterMode m = c.node.as<ScatterParams>().mode;
       out[0] = out[1] = m == ScatterMode::kSet || m == ScatterMode::kAdd;

@@ -9,27 +9,35 @@ namespace {
 // Both operands have as many axes in one example: the unmapped one broadcasts over the mapped axis.
 Arrays matmul_rule(const BatchCall& b) { return {matmul(b.call.in[0], b.call.in[1])}; }
 
+std::optional<Array> input_at(const Arrays& in, size_t i) {
+  return i < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
+}
+
 Arrays quantize_rule(const BatchCall& b) {
-  const auto& p = b.call.node.as<QuantParams>();
-  return quantize(b.call.in[0], p.group_size, p.bits);
+  if (b.call.in.size() > 1) return batch_by_loop(b);  // a global scale serves all of a call's matrices
+  return quantize(b.call.in[0], b.call.node.as<QuantParams>().spec());
 }
 
 Arrays dequantize_rule(const BatchCall& b) {
-  const auto& p = b.call.node.as<QuantParams>();
-  return {dequantize(operand(b, 0), operand(b, 1), operand(b, 2), p.group_size, p.bits)};
+  const Arrays in = operands(b);
+  const Node& n = b.call.node;
+  const QuantSpec spec = n.as<QuantParams>().spec();
+  if (spec.format == QuantFormat::kAffine) return {dequantize(in[0], in[1], in[2], spec)};
+  if (in.size() > 2) return batch_by_loop(b);
+  return {dequantize(in[0], input_at(in, 1), std::nullopt, spec, n.dtype)};
 }
 
-// x may stay as it is; of the matrix, all three parts are mapped or none, behind x's batch axes.
+// x may stay as it is; of the matrix, all parts are mapped or none, behind x's batch axes.
 Arrays quantized_matmul_rule(const BatchCall& b) {
   const auto& p = b.call.node.as<QuantParams>();
   Arrays in = b.call.in;
-  if (b.batched[1] || b.batched[2] || b.batched[3]) {
+  if (std::find(b.batched.begin() + 1, b.batched.end(), true) != b.batched.end()) {
     const size_t x_rank = example_shape(b, 0).size(), w_rank = example_shape(b, 1).size();
     Axes between;
     for (size_t i = w_rank; i < x_rank; ++i) between.push_back(static_cast<int64_t>(between.size()) + 1);
-    for (size_t i = 1; i < 4; ++i) in[i] = expand_dims(operand(b, i), between);
+    for (size_t i = 1; i < in.size(); ++i) in[i] = expand_dims(operand(b, i), between);
   }
-  return {quantized_matmul(in[0], in[1], in[2], in[3], p.transpose, p.group_size, p.bits, p.mode)};
+  return {quantized_matmul(in[0], in[1], input_at(in, 2), input_at(in, 3), p.spec(), p.transpose, p.mode)};
 }
 
 // Every operand and output has batch axes in front: the mapped one becomes the first of them.

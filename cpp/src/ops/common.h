@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "core/fail.h"
@@ -24,6 +25,8 @@ inline Dtype to_inexact(Dtype t) { return is_inexact(t) ? t : Dtype::kFloat32; }
 Array elementwise(OpId id, Dtype dtype, const Shape& shape, std::initializer_list<Array> inputs);
 // A reduction node that keeps the axes at length 1.
 Array reduce_keepdims(OpId id, const Array& x, const Axes& axes);
+// The matrices (last two axes) of a batch that flat indices pick, or the batch as it is.
+Array picked_matrices(const Array& a, const std::optional<Array>& indices, std::string_view op);
 // The result of `row` in a table for operands of dtype t; throws DtypeError where the op does not take it.
 Dtype compute_dtype(OpId id, Dtype t);
 

@@ -161,28 +161,9 @@ std::vector<Array> nonzero(const Array& a) {
   return out;
 }
 
-namespace {
-
-// The matrices of a batch that flat indices pick, or the batch as it is.
-Array picked(const Array& a, const std::optional<Array>& indices, const char* op) {
-  if (a.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", a.shape());
-  if (!indices) return a;
-  return take(reshape(a, {-1, a.shape(-2), a.shape(-1)}), *indices, 0);
-}
-
-}  // namespace
-
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices) {
-  return matmul(picked(a, a_indices, "gather_mm"), picked(b, b_indices, "gather_mm"));
-}
-
-Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Array& biases,
-                 const std::optional<Array>& x_indices, const std::optional<Array>& w_indices, bool transpose,
-                 int group_size, int bits) {
-  const char* op = "gather_qmm";
-  return quantized_matmul(picked(x, x_indices, op), picked(w, w_indices, op), picked(scales, w_indices, op),
-                          picked(biases, w_indices, op), transpose, group_size, bits);
+  return matmul(picked_matrices(a, a_indices, "gather_mm"), picked_matrices(b, b_indices, "gather_mm"));
 }
 
 }  // namespace lamina

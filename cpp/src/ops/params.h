@@ -73,12 +73,15 @@ struct RandomBitsParams {
   int width = 4;
   LAMINA_PARAMS(RandomBitsParams, v.field("width", width);)
 };
+// Inputs of a packed matrix: its codes, then scales and biases where the format has them.
 struct QuantParams {
   int group_size = 64, bits = 4;
   bool transpose = true;
   QuantizedMode mode = QuantizedMode::kExact;
+  QuantFormat format = QuantFormat::kAffine;
+  QuantSpec spec() const { return {format, group_size, bits}; }
   LAMINA_PARAMS(QuantParams, v.field("group_size", group_size); v.field("bits", bits);
-                v.field("transpose", transpose); v.field("mode", mode);)
+                v.field("transpose", transpose); v.field("mode", mode); v.field("format", format);)
 };
 // Inputs: x, offset, then freqs where has_freqs.
 struct RopeParams {

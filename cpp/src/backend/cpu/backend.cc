@@ -17,6 +17,8 @@
 #include "backend/reference/layout.h"
 #include "backend/reference/matmul.h"
 #include "graph/eval.h"
+#include "quant/formats.h"
+#include "quant/fp_blocks.h"
 
 namespace lamina::cpu {
 namespace {
@@ -127,10 +129,9 @@ bool same_matrix_steps(const View& a, const View& b) {
 void run_quantized_matmul(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
   if (c.out[0].size() == 0) return;
-  const bool packed = packed_matrices(c.in[1]) && packed_matrices(c.in[2]) && packed_matrices(c.in[3]);
-  if (!packed || !same_matrix_steps(c.in[1], c.in[2]) || !same_matrix_steps(c.in[1], c.in[3])) {
-    run_quantized_matmul_packed(c);
-    return;
+  for (size_t i = 1; i < c.in.size(); ++i) {
+    if (packed_matrices(c.in[i]) && same_matrix_steps(c.in[1], c.in[i])) continue;
+    return run_quantized_matmul_packed(c);
   }
   const View &x = c.in[0], &w = c.in[1], &out = c.out[0];
   const size_t n = out.shape.size();
@@ -139,6 +140,7 @@ void run_quantized_matmul(const KernelCall& c) {
   q.n = out.shape[n - 1];
   q.k = x.shape[n - 1];
   q.transpose = p.transpose;
+  q.format = p.format;
   q.group = p.group_size;
   q.bits = p.bits;
   q.mode = p.mode == QuantizedMode::kInt8 ? QmmMode::kInt8 : QmmMode::kExact;
@@ -146,10 +148,9 @@ void run_quantized_matmul(const KernelCall& c) {
   q.x_dtype = x.dtype;
   q.x_row_stride = x.strides[n - 2];
   q.x_col_stride = x.strides[n - 1];
-  q.packed = w.as<uint32_t>();
-  q.scales = c.in[2].data;
-  q.biases = c.in[3].data;
-  q.scale_dtype = c.in[2].dtype;
+  q.packed = w.data;
+  if (c.in.size() > 2) q.scales = c.in[2].data, q.scale_dtype = c.in[2].dtype;
+  if (c.in.size() > 3) q.biases = c.in[3].data;
   q.y = out.data;
   q.y_dtype = out.dtype;
   q.y_row_stride = q.n;
@@ -226,11 +227,18 @@ void run_attention_backward(const KernelCall& c) {
 
 void run_affine_quantize(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
+  if (p.format != QuantFormat::kAffine) {
+    return fp_quantize(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0], c.out[1]);
+  }
   quantize_affine(c.in[0], p.group_size, p.bits, c.out[0], c.out[1], c.out[2]);
 }
 
 void run_affine_dequantize(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
+  if (p.format != QuantFormat::kAffine) {
+    if (c.in.size() > 2) return nvfp4_dequantize(c.in[0], c.in[1], c.in[2], c.out[0]);
+    return block_dequantize(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0]);
+  }
   dequantize_affine(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
 }
 

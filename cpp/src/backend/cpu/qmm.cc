@@ -6,6 +6,7 @@
 #include "backend/cpu/gemm_scratch.h"
 #include "backend/cpu/qmm_kernel.h"
 #include "core/thread_pool.h"
+#include "quant/formats.h"
 
 namespace lamina::cpu {
 namespace {
@@ -29,20 +30,32 @@ struct Problem {
   int64_t row_base;
 };
 
+// The stored matrix number `matrix`.
+QmmWeights weights_at(const QmmArgs& q, int64_t matrix) {
+  QmmWeights w{};
+  w.rows = q.transpose ? q.n : q.k, w.cols = q.transpose ? q.k : q.n;
+  w.format = q.format, w.group = q.group, w.bits = q.bits, w.scale_dtype = q.scale_dtype;
+  if (q.format == QuantFormat::kAffine) {
+    w.code_row_bytes = w.cols * q.bits / 8;
+    w.scale_row_bytes = w.groups() * static_cast<int64_t>(itemsize(q.scale_dtype));
+  } else {
+    const BlockFormat& f = block_format(q.format);
+    w.code_row_bytes = f.row_bytes(w.cols), w.scale_row_bytes = f.row_scale_bytes(w.cols);
+  }
+  const auto after = [&](const void* p, int64_t row_bytes) -> const uint8_t* {
+    return p ? static_cast<const uint8_t*>(p) + matrix * w.rows * row_bytes : nullptr;
+  };
+  w.codes = after(q.packed, w.code_row_bytes);
+  w.scales = after(q.scales, w.scale_row_bytes);
+  w.biases = after(q.biases, w.scale_row_bytes);
+  return w;
+}
+
 Problem problem_at(const QmmArgs& q, int64_t i) {
-  const int64_t rows = q.transpose ? q.n : q.k, cols = q.transpose ? q.k : q.n;
-  const int64_t matrix = q.w_matrix ? q.w_matrix[i] : 0, edges = matrix * rows * (cols / q.group);
   Problem p;
   p.x = {element(q.x, q.x_offsets ? q.x_offsets[i] : 0, q.x_dtype), q.x_dtype, q.x_row_stride,
          q.x_col_stride};
-  p.w = {reinterpret_cast<const uint8_t*>(q.packed) + matrix * rows * (cols * q.bits / 8),
-         element(q.scales, edges, q.scale_dtype),
-         element(q.biases, edges, q.scale_dtype),
-         q.scale_dtype,
-         rows,
-         cols,
-         q.group,
-         q.bits};
+  p.w = weights_at(q, q.w_matrix ? q.w_matrix[i] : 0);
   p.y = const_cast<char*>(element(q.y, q.y_offsets ? q.y_offsets[i] : 0, q.y_dtype));
   p.row_base = i * q.m;
   return p;
@@ -72,14 +85,13 @@ void finish_tile(const QmmArgs& q, const Problem& p, float* tile, int64_t row0, 
 }
 
 void multiply_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
-  const QmmExact& kernels = qmm_exact();
-  const int64_t elems = kernels.arranged_elems(q.bits, q.k), sums_ld = p.w.groups() + kQmmPad;
+  const QmmExact& kernels = qmm_exact(q.format);
+  const int64_t elems = kernels.arranged_elems(p.w), sums_ld = p.w.groups() + kQmmPad;
   Scratch row(q.k * 4), values(q.m * elems * 4), sums(q.m * sums_ld * 4);
   for (int64_t i = 0; i < q.m; ++i) {
     load_row_f32({element(p.x.data, i * q.x_row_stride, q.x_dtype), q.x_dtype, 0, q.x_col_stride}, q.k,
                  row.as<float>());
-    kernels.arrange(q.bits, q.group, q.k, row.as<float>(), values.as<float>() + i * elems,
-                    sums.as<float>() + i * sums_ld);
+    kernels.arrange(p.w, row.as<float>(), values.as<float>() + i * elems, sums.as<float>() + i * sums_ld);
   }
   const QmmInput x{values.as<float>(), sums.as<float>(), q.m, elems, sums_ld};
   const int64_t step = rows_per_job(q, p);
@@ -92,7 +104,7 @@ void multiply_streamed(const QmmArgs& q, const Problem& p, bool parallel) {
 }
 
 void multiply_packed(const QmmArgs& q, int64_t problem, const Problem& p, bool parallel) {
-  const auto pack = q.transpose ? qmm_pack().transposed : qmm_pack().plain;
+  const auto pack = q.transpose ? qmm_pack(q.format).transposed : qmm_pack(q.format).plain;
   GemmArgs g;
   g.m = q.m, g.n = q.n, g.k = q.k, g.epilogue = q.epilogue, g.batch = q.batch;
   g.a = {q.x, q.x_dtype, q.x_row_stride, q.x_col_stride}, g.a_offsets = q.x_offsets;
@@ -188,7 +200,7 @@ void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
 
 void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
   const Problem p = problem_at(q, problem);
-  if (q.mode == QmmMode::kInt8 && q.transpose && q.k > 0) {
+  if (q.mode == QmmMode::kInt8 && q.format == QuantFormat::kAffine && q.transpose && q.k > 0) {
     // Both give the same bits. Widths that do not divide a byte are widened into panels whatever m is.
     const bool streams = q.m <= kInt8StreamRows && 8 % q.bits == 0;
     return streams ? multiply_int8_streamed(q, p, parallel) : multiply_int8_packed(q, p, parallel);

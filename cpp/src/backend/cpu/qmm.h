@@ -4,6 +4,7 @@
 
 #include "backend/cpu/gemm.h"
 #include "lamina/dtype.h"
+#include "lamina/quant.h"
 
 namespace lamina::cpu {
 
@@ -12,16 +13,18 @@ enum class QmmMode : uint8_t {
   kInt8,   // activations rounded to int8 per group of the weights, exact integer dots, groups added in order
 };
 
-// y[m, n] = x[m, k] * W with W in the affine format of quant/affine.h.
+// y[m, n] = x[m, k] * W with W in the affine format of quant/affine.h or a block format of quant/formats.h.
 // transpose: W is stored as [n, k], packed along k (a linear layer's weights); otherwise as [k, n], packed
 // along n. x and y: float32, float16 or bfloat16, any strides for x; y is row-major with leading dimension
-// y_row_stride >= n. Scales and biases share one of these dtypes. Supported: affine_supported(group, bits),
-// the packed axis a multiple of the group. kInt8 needs transpose; without it, and for shapes it does not pay
-// for, the exact mode runs. A row of y is the same bits whatever m is in kInt8 mode; results never depend on
-// the number of threads.
+// y_row_stride >= n. Affine: scales and biases share one of these dtypes, affine_supported(group, bits).
+// Other formats: scales are bytes or absent, group is the format's block. The packed axis is a multiple of
+// the group. kInt8 is for affine weights and transpose; else, and for shapes it does not pay for, the exact
+// mode runs. A row of y is the same bits whatever m is in kInt8 mode; results never depend on the number of
+// threads.
 struct QmmArgs {
   int64_t m = 0, n = 0, k = 0;
   bool transpose = true;
+  QuantFormat format = QuantFormat::kAffine;
   int group = 64, bits = 4;
   QmmMode mode = QmmMode::kExact;
 
@@ -29,7 +32,7 @@ struct QmmArgs {
   Dtype x_dtype = Dtype::kFloat32;
   int64_t x_row_stride = 0, x_col_stride = 1;
 
-  const uint32_t* packed = nullptr;  // row-contiguous, as are scales and biases
+  const void* packed = nullptr;  // row-contiguous, as are scales and biases
   const void* scales = nullptr;
   const void* biases = nullptr;
   Dtype scale_dtype = Dtype::kFloat32;

@@ -220,15 +220,16 @@ void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, 
 
 int64_t stream_elems(const QmmWeights& w) { return 8 * (w.groups() + kQmmPad) + w.row_bytes() / 4 + 8; }
 
-int64_t arranged_elems(int bits, int64_t k) {
-  const int64_t chunk = is_word_format(bits) ? lane_count() * (32 / bits) : lane_count();
-  return (k + chunk - 1) / chunk * chunk;
+int64_t arranged_elems(const QmmWeights& w) {
+  const int64_t chunk = is_word_format(w.bits) ? lane_count() * (32 / w.bits) : lane_count();
+  return (w.cols + chunk - 1) / chunk * chunk;
 }
 
 // Word formats: chunk by chunk, the activations of every word's code 0, then of code 1, ...
-void arrange(int bits, int group, int64_t k, const float* x, float* values, float* sums) {
-  const int64_t lanes = lane_count(), codes = 32 / bits, elems = arranged_elems(bits, k);
-  if (is_word_format(bits)) {
+void arrange(const QmmWeights& w, const float* x, float* values, float* sums) {
+  const int64_t k = w.cols, lanes = lane_count(), codes = 32 / w.bits, elems = arranged_elems(w);
+  const int group = w.group;
+  if (is_word_format(w.bits)) {
     std::fill_n(values, elems, 0.0f);
     for (int64_t i = 0; i < k; ++i) {
       const int64_t word = i / codes, code = i % codes;
@@ -261,7 +262,8 @@ namespace lamina::cpu {
 
 HWY_EXPORT(exact_kernels);
 
-const QmmExact& qmm_exact() {
+const QmmExact& qmm_exact(QuantFormat format) {
+  if (format != QuantFormat::kAffine) return qmm_blocks().exact;
   init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(exact_kernels)();
 }

@@ -3,10 +3,12 @@
 #include <cstdint>
 
 #include "lamina/dtype.h"
+#include "lamina/quant.h"
 
 namespace lamina::cpu {
 
-// One matrix in the affine format: `rows` rows of `cols` codes, packed along the columns.
+// One stored matrix: `rows` rows of `cols` elements in blocks along the columns. Outside kAffine there are no
+// biases and no bits, the scales are bytes (or none), and `group` is the format's block.
 struct QmmWeights {
   const uint8_t* codes;
   const void* scales;
@@ -14,8 +16,10 @@ struct QmmWeights {
   Dtype scale_dtype;
   int64_t rows, cols;
   int group, bits;
+  QuantFormat format;
+  int64_t code_row_bytes, scale_row_bytes;
 
-  int64_t row_bytes() const { return cols * bits / 8; }
+  int64_t row_bytes() const { return code_row_bytes; }
   int64_t groups() const { return cols / group; }
 };
 
@@ -31,12 +35,12 @@ inline constexpr int64_t kQmmPad = 16;
 // Rows of activations up to which weights are decoded on the fly, once for every four of them.
 inline constexpr int64_t kQmmStreamRows = 8;
 
-// Kernels that decode the weights to float32 in registers, for one instruction set.
+// Kernels for few rows of activations that decode the weights to float32 as they go, for one instruction set.
 struct QmmExact {
   // Floats that one row of arranged activations takes.
-  int64_t (*arranged_elems)(int bits, int64_t k);
-  // values[arranged_elems] and sums[k / group + kQmmPad] of one row x[k].
-  void (*arrange)(int bits, int group, int64_t k, const float* x, float* values, float* sums);
+  int64_t (*arranged_elems)(const QmmWeights& w);
+  // values[arranged_elems] and sums[groups + kQmmPad] of one row x[cols].
+  void (*arrange)(const QmmWeights& w, const float* x, float* values, float* sums);
   // Working floats of `stream`.
   int64_t (*stream_elems)(const QmmWeights& w);
   // tile[i, r] = dot(x[i, :], weight row row0 + r), i < x.m, r < rows, leading dimension ld.
@@ -44,7 +48,7 @@ struct QmmExact {
                  float* work);
 };
 
-const QmmExact& qmm_exact();
+const QmmExact& qmm_exact(QuantFormat format);
 
 // Makes slices of B for gemm_with_packer out of decoded weights.
 struct QmmPack {
@@ -53,7 +57,15 @@ struct QmmPack {
   void (*plain)(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst);
 };
 
-const QmmPack& qmm_pack();
+const QmmPack& qmm_pack(QuantFormat format);
+
+// Both for every format of quant/formats.h: rows are decoded to float32 in the cache first.
+struct QmmBlocks {
+  QmmExact exact;
+  QmmPack pack;
+};
+
+const QmmBlocks& qmm_blocks();
 
 // Activations of one row in 8 bits: per group of the weights, x is about scale * q with q in [-127, 127], and
 // `sums` holds scale * (sum of q). Codes are regrouped: unit u of 4 bytes meets the same bytes of plane u % P

@@ -141,7 +141,8 @@ namespace lamina::cpu {
 
 HWY_EXPORT(pack_kernels);
 
-const QmmPack& qmm_pack() {
+const QmmPack& qmm_pack(QuantFormat format) {
+  if (format != QuantFormat::kAffine) return qmm_blocks().pack;
   init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(pack_kernels)();
 }

@@ -19,6 +19,8 @@
 #include "backend/reference/scatter.h"
 #include "backend/reference/sort.h"
 #include "quant/affine.h"
+#include "quant/formats.h"
+#include "quant/fp_blocks.h"
 
 namespace lamina {
 namespace {
@@ -58,10 +60,17 @@ void run_scan(const KernelCall& c) {
 void run_random_bits(const KernelCall& c) { reference::random_bits(c.in[0], c.out[0]); }
 void run_quantize(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
+  if (p.format != QuantFormat::kAffine) {
+    return fp_quantize(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0], c.out[1]);
+  }
   affine_quantize(c.in[0], p.group_size, p.bits, c.out[0], c.out[1], c.out[2]);
 }
 void run_dequantize(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
+  if (p.format != QuantFormat::kAffine) {
+    if (c.in.size() > 2) return nvfp4_dequantize(c.in[0], c.in[1], c.in[2], c.out[0]);
+    return block_dequantize(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0]);
+  }
   affine_dequantize(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
 }
 

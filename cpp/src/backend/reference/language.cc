@@ -8,6 +8,7 @@
 #include "backend/reference/matmul.h"
 #include "backend/reference/reduce.h"
 #include "quant/affine.h"
+#include "quant/formats.h"
 
 // Plain loops in double for the ops that language models are made of.
 namespace lamina::reference {
@@ -125,14 +126,19 @@ void run_reduce(const KernelCall& c) {
 
 void run_quantized_matmul(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
+  const bool affine = p.format == QuantFormat::kAffine;
   View w;
-  w.dtype = c.in[2].dtype;
-  w.shape = c.in[2].shape;
-  w.shape.back() *= p.group_size;
+  w.dtype = affine ? c.in[2].dtype : Dtype::kFloat32;
+  w.shape = c.in[1].shape;
+  w.shape.back() = p.transpose ? c.in[0].shape.back() : c.out[0].shape.back();
   w.strides = row_major_strides(w.shape);
   std::vector<char> memory(static_cast<size_t>(w.size()) * itemsize(w.dtype));
   w.data = memory.data();
-  affine_dequantize(c.in[1], c.in[2], c.in[3], p.group_size, p.bits, w);
+  if (affine) {
+    affine_dequantize(c.in[1], c.in[2], c.in[3], p.group_size, p.bits, w);
+  } else {
+    block_dequantize(p.format, c.in[1], c.in.size() > 2 ? &c.in[2] : nullptr, w);
+  }
   std::vector<double> values = to_double(w), x = to_double(c.in[0]), y(static_cast<size_t>(c.out[0].size()));
   View wide{values.data(), Dtype::kFloat64, w.shape, w.strides};
   const size_t n = w.shape.size();

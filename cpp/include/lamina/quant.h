@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+
+namespace lamina {
+
+// How a matrix is stored in few bits: blocks of consecutive elements of a row share scales. The order is part
+// of saved graphs: append only.
+enum class QuantFormat : uint8_t {
+  kAffine,  // integers of 1 to 6 or 8 bits with a scale and a bias for each group
+  kMxfp4,   // E2M1 floats, a power of two (E8M0) for each group of 32
+  kMxfp8,   // E4M3 floats, a power of two (E8M0) for each group of 32
+  kNvfp4,   // E2M1 floats, an E4M3 scale for each group of 16
+};
+
+// A format with its parameters. Formats other than kAffine have one group size and one width each.
+struct QuantSpec {
+  QuantFormat format = QuantFormat::kAffine;
+  int group_size = 64, bits = 4;
+  friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
+};
+
+}  // namespace lamina

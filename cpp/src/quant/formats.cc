@@ -1,0 +1,115 @@
+#include "quant/formats.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/fail.h"
+#include "core/thread_pool.h"
+#include "quant/fp_blocks.h"
+
+namespace lamina {
+namespace {
+
+// By QuantFormat, kAffine left out.
+constexpr BlockFormat kFormats[] = {
+    {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4},
+    {"mxfp8", 32, 8, 32, 1, Dtype::kUInt32, decode_mxfp8},
+    {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4},
+};
+
+// Row `row` (leading axes flattened) of a View as consecutive bytes: in place where they are, else in `copy`.
+const uint8_t* row_bytes_of(const View& v, int64_t row, std::vector<uint8_t>& copy) {
+  const auto item = static_cast<int64_t>(itemsize(v.dtype));
+  int64_t offset = 0;
+  for (size_t axis = v.shape.size() - 1; axis-- > 0;) {
+    offset += row % v.shape[axis] * v.strides[axis];
+    row /= v.shape[axis];
+  }
+  const uint8_t* first = v.as<uint8_t>() + offset * item;
+  const int64_t n = v.shape.back(), step = v.strides.back() * item;
+  if (n <= 1 || step == item) return first;
+  copy.resize(static_cast<size_t>(n * item));
+  for (int64_t i = 0; i < n; ++i) std::copy_n(first + i * step, item, copy.data() + i * item);
+  return copy.data();
+}
+
+template <class T>
+void dequantize_blocks(const BlockFormat& f, const View& codes, const View* scales, const View& w,
+                       const BlockDecoder& decode) {
+  const int64_t cols = w.shape.back(), rows = w.size() / cols;
+  parallel_ranges(rows, std::max<int64_t>(1, 16384 / cols), [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> code_copy, scale_copy;
+    std::vector<float> values(static_cast<size_t>(cols));
+    for (int64_t row = begin; row < end; ++row) {
+      const uint8_t* scale = scales ? row_bytes_of(*scales, row, scale_copy) : nullptr;
+      decode(row_bytes_of(codes, row, code_copy), scale, cols / f.block, values.data());
+      T* dst = w.as<T>() + row * cols;
+      for (int64_t i = 0; i < cols; ++i) dst[i] = T(values[static_cast<size_t>(i)]);
+    }
+  });
+}
+
+void check_blocks(const BlockFormat& f, const View& codes, const View* scales, const View& w) {
+  constexpr const char* kOp = "dequantize";
+  if (codes.dtype != f.code_dtype || (scales && scales->dtype != Dtype::kUInt8)) {
+    fail<DtypeError>(kOp, "{} wants codes of {} and scales of uint8, got {} and {}", f.name, f.code_dtype,
+                     codes.dtype, scales ? scales->dtype : Dtype::kUInt8);
+  }
+  if ((scales != nullptr) != (f.scale_bytes > 0)) {
+    fail<ValueError>(kOp, "{} {} scales", f.name, scales ? "has no" : "wants");
+  }
+  Shape code_shape = w.shape, scale_shape = w.shape;
+  if (w.shape.empty() || w.shape.back() % f.block != 0) {
+    fail<ShapeError>(kOp, "{} wants a last axis divisible by {}, got shape {}", f.name, f.block, w.shape);
+  }
+  code_shape.back() = f.row_bytes(w.shape.back()) / static_cast<int64_t>(itemsize(f.code_dtype));
+  scale_shape.back() = f.row_scale_bytes(w.shape.back());
+  if (codes.shape != code_shape || (scales && scales->shape != scale_shape)) {
+    fail<ShapeError>(kOp, "{} wants codes and scales of shapes {} and {}, got {} and {}", f.name, code_shape,
+                     scale_shape, codes.shape, scales ? scales->shape : scale_shape);
+  }
+}
+
+}  // namespace
+
+const BlockFormat& block_format(QuantFormat format) {
+  const size_t i = static_cast<size_t>(format);
+  if (i == 0 || i > std::size(kFormats)) fail<ValueError>("quantize", "format {} has no blocks", i);
+  return kFormats[i - 1];
+}
+
+std::optional<QuantFormat> find_format(std::string_view name) {
+  if (name == "affine") return QuantFormat::kAffine;
+  for (size_t i = 0; i < std::size(kFormats); ++i) {
+    if (kFormats[i].name == name) return static_cast<QuantFormat>(i + 1);
+  }
+  return std::nullopt;
+}
+
+std::string format_names() {
+  std::string out = "affine";
+  for (const BlockFormat& f : kFormats) out.append(", ").append(f.name);
+  return out;
+}
+
+void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w,
+                      const BlockDecoder& decode) {
+  const BlockFormat& f = block_format(format);
+  check_blocks(f, codes, scales, w);
+  if (w.size() == 0) return;
+  switch (w.dtype) {
+    case Dtype::kFloat32: return dequantize_blocks<float>(f, codes, scales, w, decode);
+    case Dtype::kFloat16: return dequantize_blocks<float16_t>(f, codes, scales, w, decode);
+    case Dtype::kBFloat16: return dequantize_blocks<bfloat16_t>(f, codes, scales, w, decode);
+    default: fail<DtypeError>("dequantize", "wanted float16, bfloat16 or float32, got {}", w.dtype);
+  }
+}
+
+void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w) {
+  const auto decode = block_format(format).decode;
+  block_dequantize(
+      format, codes, scales, w,
+      [decode](const uint8_t* c, const uint8_t* s, int64_t n, float* dst) { decode(c, s, n, dst); });
+}
+
+}  // namespace lamina
