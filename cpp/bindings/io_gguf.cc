@@ -1,6 +1,8 @@
 #include "bindings/io.h"
 #include "io/gguf.h"
 #include "ops/gguf.h"
+#include "quant/formats.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina::bind {
 namespace {
@@ -81,18 +83,18 @@ std::string text_key(const Any& argument, py::handle key) {
 }
 
 // The formats by tensor that the metadata name.
-std::map<std::string, GgufFormat> tensor_types(PyObject* value) {
+std::map<std::string, QuantFormat> tensor_types(PyObject* value) {
   if (!PyDict_Check(value)) {
     throw TypeError(
         fmt::format("save_gguf(): metadata '{}' wants dict[str, str], got {}", kTypesKey, type_name(value)));
   }
-  std::map<std::string, GgufFormat> out;
+  std::map<std::string, QuantFormat> out;
   for (const auto& [name, type] : py::reinterpret_borrow<py::dict>(value)) {
     if (!PyUnicode_Check(name.ptr()) || !PyUnicode_Check(type.ptr())) {
       throw TypeError(fmt::format("save_gguf(): metadata '{}' wants dict[str, str]", kTypesKey));
     }
-    const auto format = gguf_format(py::cast<std::string>(type));
-    if (!format) {
+    const auto format = find_format(py::cast<std::string>(type));
+    if (!format || !gguf_number(*format)) {
       throw ValueError(fmt::format("[save_gguf] tensor '{}' has the unknown type '{}'",
                                    py::cast<std::string>(name), py::cast<std::string>(type)));
     }
@@ -119,7 +121,7 @@ void put_new(const Source& source, const py::dict& arrays, const std::string& na
 
 void save(const Any& file, const Any& arrays, const Any& metadata) {
   if (!PyDict_Check(arrays.object)) arrays.wrong();
-  std::map<std::string, GgufFormat> types;
+  std::map<std::string, QuantFormat> types;
   GgufMetadata values;
   if (metadata.object != Py_None) {
     if (!PyDict_Check(metadata.object)) metadata.wrong();
@@ -163,7 +165,7 @@ py::object load_gguf_file(const Source& source, bool blocks, bool return_metadat
     const std::string& name = t.loaded.name;
     if (!t.blocks || blocks || !gguf_is_affine(*t.blocks)) {
       put_new(source, arrays, name, array);
-      if (t.blocks) types[py::str(name)] = py::str(std::string(gguf_block(*t.blocks).name));
+      if (t.blocks) types[py::str(name)] = py::str(std::string(block_format(*t.blocks).name));
       continue;
     }
     const std::vector<Array> parts = gguf_to_affine(array, *t.blocks);

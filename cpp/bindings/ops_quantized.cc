@@ -6,13 +6,17 @@ namespace lamina::bind {
 namespace {
 
 constexpr const char* kPacked =
-    "@w Packed matrix, uint32, as `quantize` makes it.\n@scales Scale of each group.\n@biases Bias of each "
-    "group; in mode 'affine' only.\n";
+    "@w Packed matrix, uint32, as `quantize` makes it; or uint8 blocks of a GGUF file, (..., rows, bytes of "
+    "a "
+    "row).\n"
+    "@scales Scale of each group; None for blocks of GGUF files, which hold theirs.\n"
+    "@biases Bias of each group; in mode 'affine' only.\n";
 constexpr const char* kFormat =
     "@group_size Elements of a row that share a scale; the mode's default where not given.\n"
     "@bits Bits of an element; the mode's default where not given.\n"
     "@mode The format: 'affine' (groups of 32, 64 or 128; 1 to 6 or 8 bits; 64 and 4 by default), 'mxfp4' "
-    "(32, 4), 'mxfp8' (32, 8) or 'nvfp4' (16, 4).\n";
+    "(32, 4), 'mxfp8' (32, 8) or 'nvfp4' (16, 4). For blocks of GGUF files 'q4_0', 'q4_1', 'q5_0', 'q5_1', "
+    "'q8_0', 'iq4_nl' (32), 'q2_k', 'q3_k', 'q4_k', 'q5_k', 'q6_k' or 'iq4_xs' (256).\n";
 
 constexpr const char* kGlobal =
     "@global_scale One float32, mode 'nvfp4' only: the largest size in the whole matrix, which scales all "
@@ -42,19 +46,20 @@ void add_packing(const Scope& core) {
         return ArrayTuple(quantize(w, quant_spec(mode, group, bits, "quantize"), global_scale));
       });
   def(core,
-      "dequantize(w: array, /, scales: array, biases: array | None = None, group_size: int | None = None, "
+      "dequantize(w: array, /, scales: array | None = None, biases: array | None = None, group_size: int | "
+      "None = None, "
       "bits: int | None = None, mode: str = 'affine', global_scale: array | None = None, dtype: Dtype | None "
       "= "
       "None, *, stream: StreamOrDevice = None) -> array",
       std::string("The matrix that packed words, scales and biases stand for.\n") + kPacked + kFormat +
           kGlobal +
           "@dtype Dtype of the result; by default that of the scales in mode 'affine', float32 with a "
-          "global_scale, else bfloat16.\n" +
+          "global_scale and for GGUF blocks, else bfloat16.\n" +
           kRaises +
           ">>> parts = mx.quantize(mx.ones((2, 64)))\n>>> mx.dequantize(*parts).shape\n(2, 64)\n"
           ">>> mx.dequantize(*mx.quantize(mx.ones((2, 64)), mode='nvfp4'), mode='nvfp4').dtype\n"
           "mlx.core.bfloat16\n",
-      [](const Array& w, const Array& scales, const OptArray& biases, OptInt group, OptInt bits,
+      [](const Array& w, const OptArray& scales, const OptArray& biases, OptInt group, OptInt bits,
          const std::string& mode, const OptArray& global_scale, std::optional<Dtype> t) {
         return dequantize(w, scales, biases, quant_spec(mode, group, bits, "dequantize"), t, global_scale);
       });
@@ -62,7 +67,8 @@ void add_packing(const Scope& core) {
 
 void add_packed_products(const Scope& core) {
   def(core,
-      "quantized_matmul(x: array, w: array, /, scales: array, biases: array | None = None, transpose: bool = "
+      "quantized_matmul(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
+      "transpose: bool = "
       "True, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, stream: "
       "StreamOrDevice = None) -> array",
       std::string("The product with a packed matrix, in its packed layout.\n"
@@ -71,13 +77,14 @@ void add_packed_products(const Scope& core) {
           kPacked + kFormat + kRaises +
           ">>> parts = mx.quantize(mx.ones((3, 64)))\n"
           ">>> mx.quantized_matmul(mx.ones((2, 64)), *parts).shape\n(2, 3)\n",
-      [](const Array& x, const Array& w, const Array& scales, const OptArray& biases, bool transposed,
+      [](const Array& x, const Array& w, const OptArray& scales, const OptArray& biases, bool transposed,
          OptInt group, OptInt bits, const std::string& mode) {
         const QuantSpec spec = quant_spec(mode, group, bits, "quantized_matmul");
         return quantized_matmul(x, w, scales, biases, spec, transposed);
       });
   def(core,
-      "gather_qmm(x: array, w: array, /, scales: array, biases: array | None = None, lhs_indices: array | "
+      "gather_qmm(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
+      "lhs_indices: array | "
       "None = None, rhs_indices: array | None = None, transpose: bool = True, group_size: int | None = None, "
       "bits: int | None = None, mode: str = 'affine', global_scale: array | None = None, *, sorted_indices: "
       "bool = False, stream: StreamOrDevice = None) -> array",
@@ -91,7 +98,7 @@ void add_packed_products(const Scope& core) {
           kRaises +
           ">>> parts = mx.quantize(mx.ones((5, 3, 64)))\n"
           ">>> mx.gather_qmm(mx.ones((1, 2, 64)), *parts, rhs_indices=mx.array([4, 0])).shape\n(2, 2, 3)\n",
-      [](const Array& x, const Array& w, const Array& scales, const OptArray& biases, const OptArray& left,
+      [](const Array& x, const Array& w, const OptArray& scales, const OptArray& biases, const OptArray& left,
          const OptArray& right, bool transposed, OptInt group, OptInt bits, const std::string& mode,
          const OptArray& global_scale, bool) {
         const QuantSpec spec = quant_spec(mode, group, bits, "gather_qmm");

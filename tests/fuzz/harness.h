@@ -15,6 +15,7 @@
 #include "io/safetensors.h"
 #include "lamina/error.h"
 #include "lamina/memory.h"
+#include "quant/formats.h"
 
 // What every file must survive: a parser reads it or throws an Error. Anything else that is thrown, and every
 // report of a sanitizer, is a finding. The fuzz programs and the replay of the corpus share these functions.
@@ -72,15 +73,16 @@ inline void read_safetensors(std::span<const std::byte> file) {
 
 inline void read_gguf(std::span<const std::byte> file) {
   const LoadedGguf loaded = lamina::read_gguf(file, nullptr, "fuzz");
-  std::vector<float> out(kMostGgufBlockElems);
   for (const LoadedGgufTensor& t : loaded.tensors) {
     require_size(t.loaded.tensor);
     if (!t.blocks) continue;
+    const BlockFormat& format = block_format(*t.blocks);
     const auto bytes = t.loaded.tensor.bytes;
-    const auto size = static_cast<size_t>(gguf_block(*t.blocks).bytes);
+    const auto size = static_cast<size_t>(format.code_bytes);
     require(bytes.size() % size == 0, "blocks are whole");
+    std::vector<float> out(static_cast<size_t>(format.block));
     for (size_t at = 0; at < bytes.size(); at += size) {
-      gguf_decode(*t.blocks, reinterpret_cast<const uint8_t*>(bytes.data()) + at, 1, out.data());
+      format.decode(reinterpret_cast<const uint8_t*>(bytes.data()) + at, nullptr, 1, out.data());
     }
   }
 }

@@ -11,6 +11,19 @@ enum class QuantFormat : uint8_t {
   kMxfp4,   // E2M1 floats, a power of two (E8M0) for each group of 32
   kMxfp8,   // E4M3 floats, a power of two (E8M0) for each group of 32
   kNvfp4,   // E2M1 floats, an E4M3 scale for each group of 16
+  // The blocks of GGUF files, scales among the codes (quant/gguf_blocks.h); they are read, never written.
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2K,
+  kQ3K,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+  kIq4Nl,
+  kIq4Xs,
 };
 
 // A format with its parameters. Formats other than kAffine have one group size and one width each.

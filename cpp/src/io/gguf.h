@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "io/tensor.h"
-#include "quant/gguf_blocks.h"
+#include "lamina/quant.h"
 
 namespace lamina {
 
@@ -35,7 +35,7 @@ using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;
 // What a tensor's bytes are: plain elements of `dtype`, or blocks, whose bytes then are uint8.
 struct GgufType {
   Dtype dtype = Dtype::kFloat32;
-  std::optional<GgufFormat> blocks;
+  std::optional<QuantFormat> blocks;
 };
 
 // A tensor at bytes [begin, begin + bytes) of the file. `shape` counts elements, outermost axis first.
@@ -59,7 +59,7 @@ GgufHeader parse_gguf(std::span<const std::byte> bytes, std::string_view file);
 // A tensor of blocks is uint8 of shape [.., rows, bytes of a row].
 struct LoadedGgufTensor {
   LoadedTensor loaded;
-  std::optional<GgufFormat> blocks;
+  std::optional<QuantFormat> blocks;
 };
 struct LoadedGguf {
   std::vector<LoadedGgufTensor> tensors;
@@ -73,7 +73,7 @@ LoadedGguf load_gguf(const std::string& path, LoadMode mode = LoadMode::kMap);
 // What a writer takes: plain elements, or with `blocks` uint8 of shape [.., rows, bytes of a row].
 struct NamedGgufTensor {
   NamedTensor named;
-  std::optional<GgufFormat> blocks;
+  std::optional<QuantFormat> blocks;
 };
 
 // Writes version 3, tensors in the order given. Throws ValueError before anything is written: for names that

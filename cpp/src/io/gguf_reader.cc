@@ -10,6 +10,8 @@
 #include "io/gguf.h"
 #include "io/gguf_format.h"
 #include "io/json.h"
+#include "quant/formats.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina {
 namespace {
@@ -222,11 +224,11 @@ class HeaderReader {
   size_t bytes_of(const GgufEntry& entry) const {
     int64_t elems = static_cast<int64_t>(itemsize(entry.type.dtype)), bytes = 0;
     if (entry.type.blocks) {
-      const GgufBlock& block = gguf_block(*entry.type.blocks);
+      const BlockFormat& block = block_format(*entry.type.blocks);
       const int64_t row = entry.shape.empty() ? 1 : entry.shape.back();
-      if (row % block.elems != 0) {
+      if (row % block.block != 0) {
         in_.bad("tensor '{}' of shape {} has rows that are no whole blocks of {} elements ({})", entry.name,
-                entry.shape, block.elems, block.name);
+                entry.shape, block.block, block.name);
       }
     }
     const bool empty = std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end();
@@ -235,8 +237,8 @@ class HeaderReader {
     if (empty) return 0;
     bytes = elems;
     if (entry.type.blocks) {
-      const GgufBlock& block = gguf_block(*entry.type.blocks);
-      overflow = overflow || __builtin_mul_overflow(elems / block.elems, block.bytes, &bytes);
+      const BlockFormat& block = block_format(*entry.type.blocks);
+      overflow = overflow || __builtin_mul_overflow(elems / block.block, block.code_bytes, &bytes);
     }
     if (overflow) {
       in_.bad("tensor '{}' of shape {} has more bytes than 63 bits can count", entry.name, entry.shape);
@@ -277,8 +279,8 @@ class HeaderReader {
 Shape stored_shape(const GgufEntry& entry) {
   Shape shape = entry.shape;
   if (entry.type.blocks) {
-    const GgufBlock& block = gguf_block(*entry.type.blocks);
-    shape.back() = shape.back() / block.elems * block.bytes;
+    const BlockFormat& block = block_format(*entry.type.blocks);
+    shape.back() = shape.back() / block.block * block.code_bytes;
   }
   return shape;
 }

@@ -8,6 +8,8 @@
 #include "io/gguf.h"
 #include "io/gguf_format.h"
 #include "io/json.h"
+#include "quant/formats.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina {
 namespace {
@@ -110,14 +112,17 @@ TableRow table_row(const NamedGgufTensor& t) {
                      kMostGgufAxes);
   }
   if (t.blocks) {
-    const GgufBlock& block = gguf_block(*t.blocks);
-    if (tensor.dtype != Dtype::kUInt8 || tensor.shape.empty() || tensor.shape.back() % block.bytes != 0) {
+    const auto number = gguf_number(*t.blocks);
+    if (!number) fail<ValueError>(kOp, "tensor '{}' is in no format of GGUF", t.named.name);
+    const BlockFormat& block = block_format(*t.blocks);
+    if (tensor.dtype != Dtype::kUInt8 || tensor.shape.empty() ||
+        tensor.shape.back() % block.code_bytes != 0) {
       fail<ShapeError>(kOp,
                        "tensor '{}' of type {} wants uint8 rows of whole blocks of {} bytes, got {} of {}",
-                       t.named.name, block.name, block.bytes, tensor.shape, tensor.dtype);
+                       t.named.name, block.name, block.code_bytes, tensor.shape, tensor.dtype);
     }
-    row.shape.back() = tensor.shape.back() / block.bytes * block.elems;
-    row.type = block.type;
+    row.shape.back() = tensor.shape.back() / block.code_bytes * block.block;
+    row.type = *number;
     return row;
   }
   const auto number = number_of(kPlainTensors, tensor.dtype);

@@ -26,14 +26,18 @@ constexpr std::string_view kMetadataKey = "__metadata__";
 constexpr std::array<std::string_view, kNumDtypes> kDtypeNames = {
     "BOOL", "U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64", "F16", "F32", "F64", "BF16", "C64"};
 
+// 8-bit floats that are read as their bytes, as MLX does.
+constexpr std::array<std::string_view, 2> kByteNames = {"F8_E4M3", "F8_E8M0"};
+
 std::string_view format_name(Dtype t) { return kDtypeNames[static_cast<size_t>(t)]; }
 
 Dtype read_dtype(JsonReader& json, std::string_view file, std::string_view tensor) {
   const std::string name = json.string();
   const auto* it = std::find(kDtypeNames.begin(), kDtypeNames.end(), name);
+  if (std::find(kByteNames.begin(), kByteNames.end(), name) != kByteNames.end()) return Dtype::kUInt8;
   if (it == kDtypeNames.end()) {
-    fail<ValueError>(kOp, "'{}': tensor '{}' has dtype {}; known are {}", file, tensor, json_quote(name),
-                     fmt::join(kDtypeNames, ", "));
+    fail<ValueError>(kOp, "'{}': tensor '{}' has dtype {}; known are {}, {}", file, tensor, json_quote(name),
+                     fmt::join(kDtypeNames, ", "), fmt::join(kByteNames, ", "));
   }
   return static_cast<Dtype>(it - kDtypeNames.begin());
 }

@@ -10,7 +10,7 @@
 namespace lamina {
 
 // The safetensors format: 8 bytes of header length, a JSON header, then the tensors' bytes without gaps.
-// Errors in a file's contents are ValueError and name the file.
+// F8_E4M3 and F8_E8M0 are read as uint8. Errors in a file's contents are ValueError and name the file.
 
 // A tensor lies at bytes [begin, end) of the data, which starts at SafetensorsHeader::data_begin.
 struct TensorEntry {

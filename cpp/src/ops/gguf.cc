@@ -1,6 +1,7 @@
 #include "ops/gguf.h"
 
 #include "ops/common.h"
+#include "quant/formats.h"
 
 namespace lamina {
 namespace {
@@ -28,34 +29,34 @@ Array neighbours_together(const Array& nibbles) {
 
 }  // namespace
 
-bool gguf_is_affine(GgufFormat format) {
-  return format == GgufFormat::kQ4_0 || format == GgufFormat::kQ4_1 || format == GgufFormat::kQ8_0;
+bool gguf_is_affine(QuantFormat format) {
+  return format == QuantFormat::kQ4_0 || format == QuantFormat::kQ4_1 || format == QuantFormat::kQ8_0;
 }
 
-std::vector<Array> gguf_to_affine(const Array& blocks, GgufFormat format) {
-  const GgufBlock& block = gguf_block(format);
+std::vector<Array> gguf_to_affine(const Array& blocks, QuantFormat format) {
+  const BlockFormat& block = block_format(format);
   if (!gguf_is_affine(format)) fail<ValueError>("gguf", "{} has no affine form", block.name);
-  if (blocks.dtype() != Dtype::kUInt8 || blocks.ndim() == 0 || blocks.shape(-1) % block.bytes != 0) {
+  if (blocks.dtype() != Dtype::kUInt8 || blocks.ndim() == 0 || blocks.shape(-1) % block.code_bytes != 0) {
     fail<ShapeError>("gguf", "{} wants uint8 rows of whole blocks of {} bytes, got {} of {}", block.name,
-                     block.bytes, blocks.shape(), blocks.dtype());
+                     block.code_bytes, blocks.shape(), blocks.dtype());
   }
   Shape edges = blocks.shape(), words = blocks.shape(), split = blocks.shape();
-  edges.back() /= block.bytes;
-  words.back() = edges.back() * (format == GgufFormat::kQ8_0 ? 8 : 4);
+  edges.back() /= block.code_bytes;
+  words.back() = edges.back() * (format == QuantFormat::kQ8_0 ? 8 : 4);
   split.back() = edges.back();
-  split.push_back(block.bytes);
+  split.push_back(block.code_bytes);
   const Array each = reshape(blocks, split);
   const auto half = [&](int64_t at) {
     return reshape(view(contiguous(last_axis(each, at, at + 2)), Dtype::kFloat16), edges);
   };
   const auto factor = [](double v) { return Array(v, Dtype::kFloat16); };
   const Array scales = half(0);
-  const int64_t begin = format == GgufFormat::kQ4_1 ? 4 : 2;
-  Array codes = last_axis(each, begin, block.bytes);
-  codes = format == GgufFormat::kQ8_0 ? bitwise_xor(codes, small(128)) : neighbours_together(codes);
-  const Array biases = format == GgufFormat::kQ4_1   ? half(2)
-                       : format == GgufFormat::kQ4_0 ? multiply(scales, factor(-8))
-                                                     : multiply(scales, factor(-128));
+  const int64_t begin = format == QuantFormat::kQ4_1 ? 4 : 2;
+  Array codes = last_axis(each, begin, block.code_bytes);
+  codes = format == QuantFormat::kQ8_0 ? bitwise_xor(codes, small(128)) : neighbours_together(codes);
+  const Array biases = format == QuantFormat::kQ4_1   ? half(2)
+                       : format == QuantFormat::kQ4_0 ? multiply(scales, factor(-8))
+                                                      : multiply(scales, factor(-128));
   return {reshape(view(contiguous(codes), Dtype::kUInt32), words), scales, biases};
 }
 

@@ -3,6 +3,7 @@
 #include "ops/common.h"
 #include "quant/affine.h"
 #include "quant/formats.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina {
 namespace {
@@ -122,6 +123,10 @@ QuantSpec quant_spec(std::string_view mode, const std::optional<int64_t>& group_
 std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& global_scale) {
   const char* op = "quantize";
   check_spec(s, op);
+  if (gguf_number(s.format)) {
+    fail<ValueError>(op, "mode '{}' is read from GGUF files and cannot be made here",
+                     block_format(s.format).name);
+  }
   check_global_scale(global_scale, s, op);
   if (w.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", w.shape());
   if (!is_stored_float(w.dtype())) {
@@ -156,7 +161,8 @@ Array dequantize(const Array& w, const OptArray& scales, const OptArray& biases,
   shape.back() = cols;
   if (dtype && !is_floating(*dtype)) fail<DtypeError>(op, "wants a real floating dtype, got {}", *dtype);
   const bool affine = s.format == QuantFormat::kAffine;
-  const Dtype fp_default = global_scale ? Dtype::kFloat32 : Dtype::kBFloat16;
+  // Blocks with 16-bit scales among their codes need float32 to be exact.
+  const Dtype fp_default = global_scale || !scales ? Dtype::kFloat32 : Dtype::kBFloat16;
   const Dtype wanted = dtype.value_or(affine ? scales->dtype() : fp_default);
   // Affine values are rounded to the dtype of the scales first, as in MLX.
   const Dtype stored = affine ? scales->dtype() : is_stored_float(wanted) ? wanted : Dtype::kFloat32;

@@ -6,6 +6,7 @@
 #include "core/fail.h"
 #include "core/thread_pool.h"
 #include "quant/fp_blocks.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina {
 namespace {
@@ -15,6 +16,18 @@ constexpr BlockFormat kFormats[] = {
     {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4},
     {"mxfp8", 32, 8, 32, 1, Dtype::kUInt32, decode_mxfp8},
     {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4},
+    {"q4_0", 32, 4, 18, 0, Dtype::kUInt8, decode_q4_0},
+    {"q4_1", 32, 4, 20, 0, Dtype::kUInt8, decode_q4_1},
+    {"q5_0", 32, 5, 22, 0, Dtype::kUInt8, decode_q5_0},
+    {"q5_1", 32, 5, 24, 0, Dtype::kUInt8, decode_q5_1},
+    {"q8_0", 32, 8, 34, 0, Dtype::kUInt8, decode_q8_0},
+    {"q2_k", 256, 2, 84, 0, Dtype::kUInt8, decode_q2_k},
+    {"q3_k", 256, 3, 110, 0, Dtype::kUInt8, decode_q3_k},
+    {"q4_k", 256, 4, 144, 0, Dtype::kUInt8, decode_q4_k},
+    {"q5_k", 256, 5, 176, 0, Dtype::kUInt8, decode_q5_k},
+    {"q6_k", 256, 6, 210, 0, Dtype::kUInt8, decode_q6_k},
+    {"iq4_nl", 32, 4, 18, 0, Dtype::kUInt8, decode_iq4_nl},
+    {"iq4_xs", 256, 4, 136, 0, Dtype::kUInt8, decode_iq4_xs},
 };
 
 // Row `row` (leading axes flattened) of a View as consecutive bytes: in place where they are, else in `copy`.

@@ -22,7 +22,7 @@ uint32_t word_at(const uint8_t* p) {
   return value;
 }
 
-void decode_q4_0(const uint8_t* b, float* out) {
+void block_q4_0(const uint8_t* b, float* out) {
   const float d = half_at(b);
   const uint8_t* q = b + 2;
   for (int i = 0; i < 16; ++i) {
@@ -31,7 +31,7 @@ void decode_q4_0(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q4_1(const uint8_t* b, float* out) {
+void block_q4_1(const uint8_t* b, float* out) {
   const float d = half_at(b), m = half_at(b + 2);
   const uint8_t* q = b + 4;
   for (int i = 0; i < 16; ++i) {
@@ -49,7 +49,7 @@ FiveBits five_bits(uint32_t fifth, const uint8_t* q, int i) {
           static_cast<int>((q[i] >> 4) | (fifth >> (i + 16) & 1) << 4)};
 }
 
-void decode_q5_0(const uint8_t* b, float* out) {
+void block_q5_0(const uint8_t* b, float* out) {
   const float d = half_at(b);
   const uint32_t fifth = word_at(b + 2);
   for (int i = 0; i < 16; ++i) {
@@ -59,7 +59,7 @@ void decode_q5_0(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q5_1(const uint8_t* b, float* out) {
+void block_q5_1(const uint8_t* b, float* out) {
   const float d = half_at(b), m = half_at(b + 2);
   const uint32_t fifth = word_at(b + 4);
   for (int i = 0; i < 16; ++i) {
@@ -69,13 +69,13 @@ void decode_q5_1(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q8_0(const uint8_t* b, float* out) {
+void block_q8_0(const uint8_t* b, float* out) {
   const float d = half_at(b);
   for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(b[2 + i]));
 }
 
 // Two halves of 128 elements; in a half, four times 32 elements share 32 bytes, 2 bits each, low ones first.
-void decode_q2_k(const uint8_t* b, float* out) {
+void block_q2_k(const uint8_t* b, float* out) {
   const uint8_t *scales = b, *q = b + 16;
   const float d = half_at(b + 80), dmin = half_at(b + 82);
   for (int part = 0; part < 16; ++part) {
@@ -88,7 +88,7 @@ void decode_q2_k(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q3_k(const uint8_t* b, float* out) {
+void block_q3_k(const uint8_t* b, float* out) {
   const uint8_t *third = b, *q = b + 32, *scales = b + 96;
   const float d = half_at(b + 108);
   for (int part = 0; part < 16; ++part) {
@@ -103,7 +103,7 @@ void decode_q3_k(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q4_k(const uint8_t* b, float* out) {
+void block_q4_k(const uint8_t* b, float* out) {
   const float d = half_at(b), dmin = half_at(b + 2);
   for (int part = 0; part < 8; ++part) {
     const ScaleAndMinimum s = q4_k_scale(b + 4, part);
@@ -115,7 +115,7 @@ void decode_q4_k(const uint8_t* b, float* out) {
   }
 }
 
-void decode_q5_k(const uint8_t* b, float* out) {
+void block_q5_k(const uint8_t* b, float* out) {
   const float d = half_at(b), dmin = half_at(b + 2);
   const uint8_t* fifth = b + 16;
   for (int part = 0; part < 8; ++part) {
@@ -132,7 +132,7 @@ void decode_q5_k(const uint8_t* b, float* out) {
 
 // Two halves of 128 elements, each four times 32: elements 0 to 31 and 64 to 95 share the first 32 bytes of
 // nibbles, 32 to 63 and 96 to 127 the second; their upper bits are pairs of the half's 32 bytes.
-void decode_q6_k(const uint8_t* b, float* out) {
+void block_q6_k(const uint8_t* b, float* out) {
   const float d = half_at(b + 208);
   for (int quarter = 0; quarter < 8; ++quarter) {
     const int half = quarter / 4, in_half = quarter % 4;
@@ -154,41 +154,71 @@ void decode_iq4(float scale, const uint8_t* q, float* out) {
   }
 }
 
-void decode_iq4_nl(const uint8_t* b, float* out) { decode_iq4(half_at(b), b + 2, out); }
+void block_iq4_nl(const uint8_t* b, float* out) { decode_iq4(half_at(b), b + 2, out); }
 
-void decode_iq4_xs(const uint8_t* b, float* out) {
+void block_iq4_xs(const uint8_t* b, float* out) {
   const float d = half_at(b);
   for (int part = 0; part < 8; ++part) {
     decode_iq4(d * static_cast<float>(iq4_xs_scale(b, part) - 32), b + 8 + part * 16, out + part * 32);
   }
 }
 
-constexpr std::array<void (*)(const uint8_t*, float*), kGgufBlocks.size()> kDecoders = {
-    decode_q4_0, decode_q4_1, decode_q5_0, decode_q5_1, decode_q8_0,   decode_q2_k,
-    decode_q3_k, decode_q4_k, decode_q5_k, decode_q6_k, decode_iq4_nl, decode_iq4_xs};
-
-template <class Match>
-std::optional<GgufFormat> find_block(const Match& match) {
-  for (size_t i = 0; i < kGgufBlocks.size(); ++i) {
-    if (match(kGgufBlocks[i])) return static_cast<GgufFormat>(i);
-  }
-  return std::nullopt;
+template <int64_t kBytes, int64_t kElems>
+void decode_blocks(void (*decode)(const uint8_t*, float*), const uint8_t* codes, int64_t blocks, float* dst) {
+  for (int64_t i = 0; i < blocks; ++i) decode(codes + i * kBytes, dst + i * kElems);
 }
 
 }  // namespace
 
-std::optional<GgufFormat> gguf_format(std::string_view name) {
-  return find_block([&](const GgufBlock& block) { return block.name == name; });
+std::optional<QuantFormat> gguf_format(uint32_t number) {
+  for (const GgufBlockType& t : kGgufBlockTypes) {
+    if (t.number == number) return t.format;
+  }
+  return std::nullopt;
 }
 
-std::optional<GgufFormat> gguf_format(uint32_t type) {
-  return find_block([&](const GgufBlock& block) { return block.type == type; });
+std::optional<uint32_t> gguf_number(QuantFormat format) {
+  for (const GgufBlockType& t : kGgufBlockTypes) {
+    if (t.format == format) return t.number;
+  }
+  return std::nullopt;
 }
 
-void gguf_decode(GgufFormat format, const uint8_t* blocks, int64_t count, float* out) {
-  const GgufBlock& block = gguf_block(format);
-  const auto decode = kDecoders[static_cast<size_t>(format)];
-  for (int64_t i = 0; i < count; ++i) decode(blocks + i * block.bytes, out + i * block.elems);
+void decode_q4_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<18, 32>(block_q4_0, codes, blocks, dst);
+}
+void decode_q4_1(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<20, 32>(block_q4_1, codes, blocks, dst);
+}
+void decode_q5_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<22, 32>(block_q5_0, codes, blocks, dst);
+}
+void decode_q5_1(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<24, 32>(block_q5_1, codes, blocks, dst);
+}
+void decode_q8_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<34, 32>(block_q8_0, codes, blocks, dst);
+}
+void decode_q2_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<84, 256>(block_q2_k, codes, blocks, dst);
+}
+void decode_q3_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<110, 256>(block_q3_k, codes, blocks, dst);
+}
+void decode_q4_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<144, 256>(block_q4_k, codes, blocks, dst);
+}
+void decode_q5_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<176, 256>(block_q5_k, codes, blocks, dst);
+}
+void decode_q6_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<210, 256>(block_q6_k, codes, blocks, dst);
+}
+void decode_iq4_nl(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<18, 32>(block_iq4_nl, codes, blocks, dst);
+}
+void decode_iq4_xs(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  decode_blocks<136, 256>(block_iq4_xs, codes, blocks, dst);
 }
 
 }  // namespace lamina

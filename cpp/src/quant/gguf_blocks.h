@@ -3,7 +3,8 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <string_view>
+
+#include "lamina/quant.h"
 
 namespace lamina {
 
@@ -33,52 +34,29 @@ namespace lamina {
 //
 // All products are exact in float32, so an element's only rounding is that of the sum, and its bits are those
 // of any implementation that computes in float32 in whatever order.
-enum class GgufFormat : uint8_t {
-  kQ4_0,
-  kQ4_1,
-  kQ5_0,
-  kQ5_1,
-  kQ8_0,
-  kQ2K,
-  kQ3K,
-  kQ4K,
-  kQ5K,
-  kQ6K,
-  kIq4Nl,
-  kIq4Xs,
+struct GgufBlockType {
+  QuantFormat format;
+  uint32_t number;  // in files
 };
-
-struct GgufBlock {
-  std::string_view name;  // as Python spells it
-  uint32_t type;          // its number in files
-  int64_t elems, bytes;   // of one block
-};
-
-// In the order of GgufFormat.
-inline constexpr std::array<GgufBlock, 12> kGgufBlocks{{
-    {"q4_0", 2, 32, 18},
-    {"q4_1", 3, 32, 20},
-    {"q5_0", 6, 32, 22},
-    {"q5_1", 7, 32, 24},
-    {"q8_0", 8, 32, 34},
-    {"q2_k", 10, 256, 84},
-    {"q3_k", 11, 256, 110},
-    {"q4_k", 12, 256, 144},
-    {"q5_k", 13, 256, 176},
-    {"q6_k", 14, 256, 210},
-    {"iq4_nl", 20, 32, 18},
-    {"iq4_xs", 23, 256, 136},
-}};
-inline constexpr int64_t kMostGgufBlockElems = 256;
+inline constexpr std::array<GgufBlockType, 12> kGgufBlockTypes{{{QuantFormat::kQ4_0, 2},
+                                                                {QuantFormat::kQ4_1, 3},
+                                                                {QuantFormat::kQ5_0, 6},
+                                                                {QuantFormat::kQ5_1, 7},
+                                                                {QuantFormat::kQ8_0, 8},
+                                                                {QuantFormat::kQ2K, 10},
+                                                                {QuantFormat::kQ3K, 11},
+                                                                {QuantFormat::kQ4K, 12},
+                                                                {QuantFormat::kQ5K, 13},
+                                                                {QuantFormat::kQ6K, 14},
+                                                                {QuantFormat::kIq4Nl, 20},
+                                                                {QuantFormat::kIq4Xs, 23}}};
+// The format of that number, and a format's number; nothing where there is none.
+std::optional<QuantFormat> gguf_format(uint32_t number);
+std::optional<uint32_t> gguf_number(QuantFormat format);
 
 // The sixteen values of the non-linear 4-bit formats.
 inline constexpr std::array<int8_t, 16> kIq4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                       1,    13,   25,  38,  53,  69,  89,  113};
-
-constexpr const GgufBlock& gguf_block(GgufFormat format) { return kGgufBlocks[static_cast<size_t>(format)]; }
-// The format of that name or number; nothing for those we do not have.
-std::optional<GgufFormat> gguf_format(std::string_view name);
-std::optional<GgufFormat> gguf_format(uint32_t type);
 
 // The 6-bit scales of the packed formats, for every decoder.
 //
@@ -104,8 +82,9 @@ constexpr int iq4_xs_scale(const uint8_t* b, int i) {
   return (b[4 + i / 2] >> i % 2 * 4 & 15) | ((b[2] | b[3] << 8) >> i * 2 & 3) << 4;
 }
 
-// out[count * elems] = the elements of `count` blocks. `blocks` needs no alignment. Runs on the calling
-// thread.
-void gguf_decode(GgufFormat format, const uint8_t* blocks, int64_t count, float* out);
+// BlockFormat::decode of each; `codes` needs no alignment, `scales` is not read.
+using GgufDecode = void(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+GgufDecode decode_q4_0, decode_q4_1, decode_q5_0, decode_q5_1, decode_q8_0, decode_q2_k, decode_q3_k,
+    decode_q4_k, decode_q5_k, decode_q6_k, decode_iq4_nl, decode_iq4_xs;
 
 }  // namespace lamina

@@ -8,6 +8,8 @@
 
 #include "io_test_util.h"
 #include "lamina/memory.h"
+#include "quant/formats.h"
+#include "quant/gguf_blocks.h"
 
 namespace lamina {
 namespace {
@@ -136,13 +138,13 @@ TEST_P(GgufMode, BlocksComeAsTheyAreStored) {
   const std::string image = read_bytes(golden("blocks.gguf"));
   const GgufHeader header = parse_gguf(as_span(image), "f");
   const LoadedGguf file = load_gguf(golden("blocks.gguf"), GetParam());
-  ASSERT_EQ(file.tensors.size(), kGgufBlocks.size());
-  for (size_t i = 0; i < kGgufBlocks.size(); ++i) {
-    const GgufBlock& block = kGgufBlocks[i];
+  ASSERT_EQ(file.tensors.size(), kGgufBlockTypes.size());
+  for (size_t i = 0; i < kGgufBlockTypes.size(); ++i) {
+    const BlockFormat& block = block_format(kGgufBlockTypes[i].format);
     const LoadedGgufTensor& t = find(file, std::string(block.name));
-    EXPECT_EQ(t.blocks, static_cast<GgufFormat>(i));
+    EXPECT_EQ(t.blocks, kGgufBlockTypes[i].format);
     EXPECT_EQ(t.loaded.tensor.dtype, Dtype::kUInt8);
-    EXPECT_EQ(t.loaded.tensor.shape, (Shape{2, 256 / block.elems * block.bytes}));
+    EXPECT_EQ(t.loaded.tensor.shape, (Shape{2, block.row_bytes(256)}));
     const GgufEntry& entry = header.tensors[i];
     EXPECT_EQ(entry.shape, (Shape{2, 256}));
     EXPECT_EQ(as_string(t.loaded.tensor.bytes), image.substr(entry.begin, entry.bytes));
@@ -230,7 +232,7 @@ TEST(Gguf, EmptyAndScalarTensors) {
   const std::string one = pattern(Dtype::kFloat32, {});
   save_gguf(dir / "x", {{{"e", {Dtype::kFloat32, {0, 3}, false, {}}}, {}},
                         {{"s", {Dtype::kFloat32, {}, false, as_span(one)}}, {}},
-                        {{"q", {Dtype::kUInt8, {0, 18}, false, {}}}, GgufFormat::kQ4_0}});
+                        {{"q", {Dtype::kUInt8, {0, 18}, false, {}}}, QuantFormat::kQ4_0}});
   const LoadedGguf file = load_gguf(dir / "x");
   expect_pattern(find(file, "e").loaded.tensor, Dtype::kFloat32, {0, 3});
   expect_pattern(find(file, "s").loaded.tensor, Dtype::kFloat32, {});
@@ -347,7 +349,7 @@ TEST(Gguf, WriterRefusesBeforeItWrites) {
   write_bytes(dir / "x", "old");
   const std::string data(36, '\0');
   const auto tensor = [&](const std::string& name, Dtype dtype = Dtype::kFloat32, const Shape& shape = {9},
-                          std::optional<GgufFormat> blocks = {}) {
+                          std::optional<QuantFormat> blocks = {}) {
     return NamedGgufTensor{{name, {dtype, shape, false, as_span(data)}}, blocks};
   };
   const auto message = [&](const std::vector<NamedGgufTensor>& tensors, const GgufMetadata& metadata = {}) {
@@ -363,9 +365,9 @@ TEST(Gguf, WriterRefusesBeforeItWrites) {
   EXPECT_EQ(message({tensor("a", Dtype::kFloat32, {1, 1, 1, 1, 1, 1, 1, 1, 9})}),
             "[save_gguf] tensor 'a' of shape (1, 1, 1, 1, 1, 1, 1, 1, 9) has more than 8 axes");
   EXPECT_EQ(
-      message({tensor("a", Dtype::kUInt8, {36}, GgufFormat::kQ8_0)}),
+      message({tensor("a", Dtype::kUInt8, {36}, QuantFormat::kQ8_0)}),
       "[save_gguf] tensor 'a' of type q8_0 wants uint8 rows of whole blocks of 34 bytes, got (36,) of uint8");
-  EXPECT_EQ(message({tensor("a", Dtype::kFloat32, {9}, GgufFormat::kQ4_0)}),
+  EXPECT_EQ(message({tensor("a", Dtype::kFloat32, {9}, QuantFormat::kQ4_0)}),
             "[save_gguf] tensor 'a' of type q4_0 wants uint8 rows of whole blocks of 18 bytes, got (9,) of "
             "float32");
   EXPECT_EQ(message({}, {{"k", {number}}, {"k", {number}}}),

@@ -233,11 +233,20 @@ TEST(Safetensors, FieldsMustBeThere) {
 }
 
 TEST(Safetensors, UnknownDtypesAreNamed) {
-  for (const char* name : {"F8_E4M3", "F8_E5M2", "F4", "C128", "f32", ""}) {
+  for (const char* name : {"F8_E5M2", "F4", "C128", "f32", ""}) {
     EXPECT_EQ(
         refusal(one("\"dtype\":\"" + std::string(name) + R"(","shape":[4],"data_offsets":[0,4])"), "1234"),
         "tensor 't' has dtype \"" + std::string(name) +
-            "\"; known are BOOL, U8, U16, U32, U64, I8, I16, I32, I64, F16, F32, F64, BF16, C64");
+            "\"; known are BOOL, U8, U16, U32, U64, I8, I16, I32, I64, F16, F32, F64, BF16, C64, "
+            "F8_E4M3, F8_E8M0");
+  }
+}
+
+TEST(Safetensors, EightBitFloatsAreBytes) {
+  for (const char* name : {"F8_E4M3", "F8_E8M0"}) {
+    const std::string json =
+        one("\"dtype\":\"" + std::string(name) + R"(","shape":[4],"data_offsets":[0,4])");
+    EXPECT_EQ(parse(image_of(json, "1234")).tensors[0].dtype, Dtype::kUInt8);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lamina/dtype.h"
+#include "quant/formats.h"
 
 namespace lamina {
 namespace {
@@ -26,22 +27,22 @@ constexpr Digest kDigests[] = {
 };
 
 // Places of the float16 fields in a block.
-std::vector<int64_t> half_fields(GgufFormat f) {
+std::vector<int64_t> half_fields(QuantFormat f) {
   switch (f) {
-    case GgufFormat::kQ4_1:
-    case GgufFormat::kQ5_1:
-    case GgufFormat::kQ4K:
-    case GgufFormat::kQ5K: return {0, 2};
-    case GgufFormat::kQ2K: return {80, 82};
-    case GgufFormat::kQ3K: return {108};
-    case GgufFormat::kQ6K: return {208};
+    case QuantFormat::kQ4_1:
+    case QuantFormat::kQ5_1:
+    case QuantFormat::kQ4K:
+    case QuantFormat::kQ5K: return {0, 2};
+    case QuantFormat::kQ2K: return {80, 82};
+    case QuantFormat::kQ3K: return {108};
+    case QuantFormat::kQ6K: return {208};
     default: return {0};
   }
 }
 
 // The blocks of make_gguf.py.
-std::vector<uint8_t> hashed_blocks(GgufFormat f, int64_t count) {
-  const int64_t size = gguf_block(f).bytes;
+std::vector<uint8_t> hashed_blocks(QuantFormat f, int64_t count) {
+  const int64_t size = block_format(f).code_bytes;
   std::vector<uint8_t> out(static_cast<size_t>(count * size));
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = static_cast<uint8_t>((uint64_t{i} * 2654435761U & 0xffffffff) >> 13);
@@ -52,23 +53,25 @@ std::vector<uint8_t> hashed_blocks(GgufFormat f, int64_t count) {
   return out;
 }
 
-std::vector<float> decode(GgufFormat f, const std::vector<uint8_t>& blocks) {
-  const int64_t count = static_cast<int64_t>(blocks.size()) / gguf_block(f).bytes;
-  std::vector<float> out(static_cast<size_t>(count * gguf_block(f).elems),
+std::vector<float> decode(QuantFormat f, const std::vector<uint8_t>& blocks) {
+  const int64_t count = static_cast<int64_t>(blocks.size()) / block_format(f).code_bytes;
+  std::vector<float> out(static_cast<size_t>(count * block_format(f).block),
                          std::numeric_limits<float>::quiet_NaN());
-  gguf_decode(f, blocks.data(), count, out.data());
+  block_format(f).decode(blocks.data(), nullptr, count, out.data());
   return out;
 }
 
 class Blocks : public testing::TestWithParam<size_t> {
  protected:
-  static GgufFormat format() { return static_cast<GgufFormat>(GetParam()); }
+  static QuantFormat format() { return kGgufBlockTypes[GetParam()].format; }
 };
-INSTANTIATE_TEST_SUITE_P(Formats, Blocks, testing::Range(size_t{0}, kGgufBlocks.size()),
-                         [](const auto& p) { return std::string(kGgufBlocks[p.param].name); });
+INSTANTIATE_TEST_SUITE_P(Formats, Blocks, testing::Range(size_t{0}, kGgufBlockTypes.size()),
+                         [](const auto& p) {
+                           return std::string(block_format(kGgufBlockTypes[p.param].format).name);
+                         });
 
 TEST_P(Blocks, DecodeToTheReferencesBits) {
-  EXPECT_EQ(kDigests[GetParam()].name, gguf_block(format()).name);
+  EXPECT_EQ(kDigests[GetParam()].name, block_format(format()).name);
   const std::vector<float> values = decode(format(), hashed_blocks(format(), 300));
   uint64_t h = 0xcbf29ce484222325;
   for (float v : values) {
@@ -80,13 +83,13 @@ TEST_P(Blocks, DecodeToTheReferencesBits) {
 }
 
 TEST_P(Blocks, AreFoundByNameAndNumber) {
-  EXPECT_EQ(gguf_format(gguf_block(format()).name), format());
-  EXPECT_EQ(gguf_format(gguf_block(format()).type), format());
+  EXPECT_EQ(find_format(block_format(format()).name), format());
+  EXPECT_EQ(gguf_format(*gguf_number(format())), format());
 }
 
 TEST_P(Blocks, ZeroScalesDecodeToZero) {
   std::vector<uint8_t> blocks = hashed_blocks(format(), 2);
-  const int64_t size = gguf_block(format()).bytes;
+  const int64_t size = block_format(format()).code_bytes;
   for (int64_t b = 0; b < 2; ++b) {
     for (int64_t place : half_fields(format()))
       std::memset(&blocks[static_cast<size_t>(b * size + place)], 0, 2);
@@ -97,7 +100,7 @@ TEST_P(Blocks, ZeroScalesDecodeToZero) {
 TEST_P(Blocks, ExtremeScalesStayInFloat32) {
   for (uint16_t d : {uint16_t{0x0001}, uint16_t{0x7bff}, uint16_t{0xfbff}}) {
     std::vector<uint8_t> blocks = hashed_blocks(format(), 3);
-    const int64_t size = gguf_block(format()).bytes;
+    const int64_t size = block_format(format()).code_bytes;
     for (int64_t b = 0; b < 3; ++b) {
       for (int64_t place : half_fields(format()))
         std::memcpy(&blocks[static_cast<size_t>(b * size + place)], &d, 2);
@@ -107,8 +110,9 @@ TEST_P(Blocks, ExtremeScalesStayInFloat32) {
 }
 
 TEST(GgufBlocks, UnknownOnesAreNotFound) {
-  for (std::string_view name : {"", "Q4_0", "q8_1", "q4_k "}) EXPECT_FALSE(gguf_format(name)) << name;
+  for (std::string_view name : {"", "Q4_0", "q8_1", "q4_k "}) EXPECT_FALSE(find_format(name)) << name;
   for (uint32_t type : {0U, 1U, 9U, 15U, 24U, 1000U}) EXPECT_FALSE(gguf_format(type)) << type;
+  for (QuantFormat f : {QuantFormat::kAffine, QuantFormat::kMxfp4}) EXPECT_FALSE(gguf_number(f));
 }
 
 TEST(GgufBlocks, Q4KByHand) {
@@ -121,7 +125,7 @@ TEST(GgufBlocks, Q4KByHand) {
   block[4 + 5] = 50 >> 4 << 6;
   block[4 + 9] = (33 & 15) | (50 & 15) << 4;
   block[16 + 64 + 7] = 0xb0;  // the high nibble of byte 7 of the third 32
-  const std::vector<float> out = decode(GgufFormat::kQ4K, block);
+  const std::vector<float> out = decode(QuantFormat::kQ4K, block);
   EXPECT_EQ(out[5 * 32 + 7], 2.0F * 33 * 11 - 0.5F * 50);
   EXPECT_EQ(out[5 * 32 + 6], -0.5F * 50);
   EXPECT_EQ(out[4 * 32 + 7], 0.0F);

@@ -112,7 +112,7 @@ def test_errors_of_files(tmp_path: Path) -> None:
         mx.save(tmp_path / "no" / "a.npy", mx.array(1))
     with pytest.raises(OSError, match="directory"):
         mx.load(tmp_path, format="npy")
-    with pytest.raises(ValueError, match="npy, npz or safetensors, got 'bin'"):
+    with pytest.raises(ValueError, match="npy, npz, safetensors or gguf, got 'bin'"):
         mx.load(tmp_path / "a.bin")
     with pytest.raises(ValueError, match="metadata belong to safetensors"):
         mx.load(tmp_path / "a.npy", return_metadata=True)

@@ -26,7 +26,7 @@ def run_dev(*arguments: str, path: str | None = None, **settings: str) -> subpro
 def test_help_lists_the_tasks(word: tuple[str, ...]) -> None:
     done = run_dev(*word)
     assert done.returncode == 0
-    for task in ("demo", "test", "bench", "check", "format", "docs", "build", "sanitize", "lock", "clean"):
+    for task in ("demo", "test", "bench", "check", "format", "docs", "build", "sanitize", "fuzz", "lock", "clean"):
         assert f"\n  {task}" in done.stdout
     assert done.stderr == ""
 
@@ -49,6 +49,12 @@ def test_bench_says_what_it_takes(arguments: list[str], message: str) -> None:
     done = run_dev("bench", *arguments)
     assert done.returncode == 1
     assert done.stderr == f"[dev] {message}\n"
+
+
+def test_fuzz_says_what_it_takes() -> None:
+    done = run_dev("fuzz", "zip")
+    assert done.returncode == 1
+    assert done.stderr == "[dev] fuzz: wanted json, npy, npz, safetensors or gguf, got 'zip'\n"
 
 
 def fake_tools(folder: Path, **scripts: str) -> str:

@@ -14,6 +14,7 @@
 #include <hwy/highway.h>
 
 #include "backend/cpu/qmm_decode-inl.h"
+#include "backend/cpu/qmm_gguf-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -27,10 +28,18 @@ constexpr int64_t kChunk = 512;
 constexpr int64_t kRowBlock = 4;
 static_assert(kChunk % kMostBlock == 0 && kGemmDepth % kMostBlock == 0);
 
+// The vectors' decoder of a format where there is one.
+auto decoder_of(const QmmWeights& w) {
+#if LAMINA_SIMD_TARGET
+  if (GgufDecode* decode = gguf::vector_decoder(w.format)) return decode;
+#endif
+  return block_format(w.format).decode;
+}
+
 // Decodes rows of one matrix.
 class RowDecoder {
  public:
-  explicit RowDecoder(const QmmWeights& w) : w_(w), format_(block_format(w.format)) {}
+  explicit RowDecoder(const QmmWeights& w) : w_(w), format_(block_format(w.format)), decode_(decoder_of(w)) {}
 
   // dst[0, n) = elements [first, first + n) of row `row`; the range may begin and end within a block.
   void range(int64_t row, int64_t first, int64_t n, float* dst) const {
@@ -55,13 +64,13 @@ class RowDecoder {
  private:
   void decode(int64_t row, int64_t block, int64_t blocks, float* dst) const {
     const auto* scales = static_cast<const uint8_t*>(w_.scales);
-    format_.decode(w_.codes + row * w_.code_row_bytes + block * format_.code_bytes,
-                   scales ? scales + row * w_.scale_row_bytes + block * format_.scale_bytes : nullptr, blocks,
-                   dst);
+    decode_(w_.codes + row * w_.code_row_bytes + block * format_.code_bytes,
+            scales ? scales + row * w_.scale_row_bytes + block * format_.scale_bytes : nullptr, blocks, dst);
   }
 
   const QmmWeights& w_;
   const BlockFormat& format_;
+  GgufDecode* decode_;
 };
 
 // acc[(r * kCols + i) * lanes ..] += x row i times decoded row r over n steps, lane by lane.

@@ -11,8 +11,11 @@
 
 #include <cstring>
 
+#include "backend/cpu/targets.h"
+#include "quant/formats.h"
 #include "quant/gguf_blocks.h"
 
+#if LAMINA_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -202,7 +205,33 @@ HWY_INLINE void decode_iq4_xs(const uint8_t* b, float* out) {
   }
 }
 
+// BlockFormat::decode of one format.
+template <void (*kDecode)(const uint8_t*, float*), int64_t kBytes, int64_t kElems>
+void decode_all(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  for (int64_t i = 0; i < blocks; ++i) kDecode(codes + i * kBytes, dst + i * kElems);
+}
+
+// The decoder of a format, null for those of other files.
+inline GgufDecode* vector_decoder(QuantFormat format) {
+  switch (format) {
+    case QuantFormat::kQ4_0: return decode_all<decode_q4_0, 18, 32>;
+    case QuantFormat::kQ4_1: return decode_all<decode_q4_1, 20, 32>;
+    case QuantFormat::kQ5_0: return decode_all<decode_q5_0, 22, 32>;
+    case QuantFormat::kQ5_1: return decode_all<decode_q5_1, 24, 32>;
+    case QuantFormat::kQ8_0: return decode_all<decode_q8_0, 34, 32>;
+    case QuantFormat::kQ2K: return decode_all<decode_q2_k, 84, 256>;
+    case QuantFormat::kQ3K: return decode_all<decode_q3_k, 110, 256>;
+    case QuantFormat::kQ4K: return decode_all<decode_q4_k, 144, 256>;
+    case QuantFormat::kQ5K: return decode_all<decode_q5_k, 176, 256>;
+    case QuantFormat::kQ6K: return decode_all<decode_q6_k, 210, 256>;
+    case QuantFormat::kIq4Nl: return decode_all<decode_iq4_nl, 18, 32>;
+    case QuantFormat::kIq4Xs: return decode_all<decode_iq4_xs, 136, 256>;
+    default: return nullptr;
+  }
+}
+
 }  // namespace gguf
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
+#endif  // LAMINA_SIMD_TARGET
 #endif
