@@ -31,7 +31,11 @@ def block_bytes(name: str, count: int, seed: int) -> np.ndarray:
     """Blocks of shape (count, bytes): hashes, with finite float16 fields."""
     _, size = gguf.GGML_QUANT_SIZES[GGMLQuantizationType[name]]
     index = np.arange(count * size, dtype=np.uint64) + np.uint64(seed)
-    data = ((index * np.uint64(2654435761) % np.uint64(2**32)) >> np.uint64(13)).astype(np.uint8).reshape(count, size)
+    data = (
+        ((index * np.uint64(2654435761) % np.uint64(2**32)) >> np.uint64(13))
+        .astype(np.uint8)
+        .reshape(count, size)
+    )
     for place in BLOCKS[name]:
         data[:, place + 1] &= 0xBF
     return data
