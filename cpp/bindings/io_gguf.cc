@@ -1,4 +1,8 @@
+#include <algorithm>
+#include <map>
+
 #include "bindings/io.h"
+#include "core/fail.h"
 #include "io/gguf.h"
 #include "ops/gguf.h"
 #include "quant/formats.h"

@@ -13,8 +13,8 @@ from core.core_cases import assert_same, sample
 GOLDEN = Path(__file__).parents[2] / "golden" / "io"
 BLOCK_BYTES = {
     "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
-    "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210), "iq4_nl": (32, 18),
-    "iq4_xs": (256, 136),
+    "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
+    "iq4_nl": (32, 18), "iq4_xs": (256, 136),
 }  # fmt: skip
 AFFINE_BITS = {"q4_0": 4, "q4_1": 4, "q8_0": 8}
 DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]
@@ -164,7 +164,7 @@ def test_blocks_round_trip(tmp_path: Path) -> None:
     arrays, metadata = mx.load(GOLDEN / "blocks.gguf", format="gguf_blocks", return_metadata=True)
     mx.save_gguf(tmp_path / "a.gguf", arrays, metadata)
     assert (tmp_path / "a.gguf").read_bytes() == (GOLDEN / "blocks.gguf").read_bytes()
-    with pytest.raises(ValueError, match="names the tensor 'q4_0', which is not there"):
+    with pytest.raises(ValueError, match="names the tensor 'iq4_nl', which is not there"):
         mx.save_gguf(tmp_path / "b", {"x": mx.ones(3)}, metadata)
     with pytest.raises(ValueError, match="tensor 'x' has the unknown type 'q9'"):
         mx.save_gguf(tmp_path / "b", {"x": mx.ones(3)}, {"lamina.tensor_types": {"x": "q9"}})
@@ -240,7 +240,7 @@ def test_errors(tmp_path: Path) -> None:
         mx.save_gguf(target, x, {"k": mx.array(1, mx.float16)})
     with pytest.raises(ValueError, match="a list of texts or a list of lists"):
         mx.save_gguf(target, x, {"k": ["a", ["b"]]})
-    for value in (3, 1.5, True, None, {"a": "b"}, [1, 2], b"x"):
+    for value in (3, 1.5, True, None, {"a": "b"}, [1, 2]):
         with pytest.raises(TypeError, match="metadata 'k' wants array, str or list"):
             mx.save_gguf(target, x, {"k": value})
     for arrays in ([mx.ones(3)], {1: mx.ones(3)}, {"x": "y"}):
@@ -265,7 +265,7 @@ def test_corrupt_files(tmp_path: Path) -> None:
         good[:4] + b"\1\0\0\0" + good[8:]: "GGUF version 1, known are 2 and 3",
         good[:4] + b"\0\0\0\3" + good[8:]: "a big-endian file",
         good[:8] + b"\xff" * 8 + good[16:]: "18446744073709551615 tensors need at least",
-        good[: len(good) // 2]: "",
+        good[: len(good) // 2]: "needs .* the file ends at",
         good[:-40]: "bytes at",
     }
     for damaged, message in cases.items():

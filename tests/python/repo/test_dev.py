@@ -26,7 +26,8 @@ def run_dev(*arguments: str, path: str | None = None, **settings: str) -> subpro
 def test_help_lists_the_tasks(word: tuple[str, ...]) -> None:
     done = run_dev(*word)
     assert done.returncode == 0
-    for task in "demo test bench check format docs build sanitize fuzz lock clean".split():
+    tasks = ["demo", "test", "bench", "check", "format", "docs", "build", "sanitize", "fuzz", "lock", "clean"]
+    for task in tasks:
         assert f"\n  {task}" in done.stdout
     assert done.stderr == ""
 
