@@ -146,7 +146,8 @@ enum class QuantizedMode : uint8_t { kExact, kInt8 };
 // given; throws ValueError for other names and parameters.
 QuantSpec quant_spec(std::string_view mode, const std::optional<int64_t>& group_size = std::nullopt,
                      const std::optional<int64_t>& bits = std::nullopt, std::string_view op = "quantize");
-// The packed matrix, its scales and, in the affine format, its biases. global_scale: one float32, nvfp4 only.
+// The packed matrix, its scales and, in the affine format, its biases. global_scale: nvfp4 only, one float32
+// or one for each matrix of a batch.
 std::vector<Array> quantize(const Array& w, const QuantSpec& spec,
                             const std::optional<Array>& global_scale = std::nullopt);
 // dtype: by default that of affine scales, float32 with a global scale, else bfloat16.
@@ -261,6 +262,15 @@ Array gather_qmm(const Array& x, const Array& w, const std::optional<Array>& sca
                  const std::optional<Array>& biases, const std::optional<Array>& x_indices,
                  const std::optional<Array>& w_indices, const QuantSpec& spec, bool transpose = true,
                  const std::optional<Array>& global_scale = std::nullopt);
+// x and w quantized alike, and then x w^T, in x's dtype; scales: w is packed already. Both global scales or
+// none. Gradients pass through the rounding.
+Array qqmm(const Array& x, const Array& w, const std::optional<Array>& scales, const QuantSpec& spec,
+           const std::optional<Array>& global_scale_x = std::nullopt,
+           const std::optional<Array>& global_scale_w = std::nullopt);
+Array gather_qqmm(const Array& x, const Array& w, const std::optional<Array>& scales,
+                  const std::optional<Array>& x_indices, const std::optional<Array>& w_indices,
+                  const QuantSpec& spec, const std::optional<Array>& global_scale_x = std::nullopt,
+                  const std::optional<Array>& global_scale_w = std::nullopt);
 
 // Convolutions, channels last: input (N, spatial..., C), weight (O, spatial..., C / groups), result
 // (N, spatial..., O), over 1 to 3 spatial axes. Lists hold one entry for each spatial axis, or one for all of

@@ -86,11 +86,18 @@ int64_t packed_cols(const Array& w, const OptArray& scales, const OptArray& bias
   return w.shape(-1) * static_cast<int64_t>(itemsize(w.dtype())) / f.code_bytes * f.block;
 }
 
-void check_global_scale(const OptArray& g, const QuantSpec& s, const char* op) {
-  if (!g) return;
+// The global scales of w's matrices along one axis, checked.
+OptArray global_scales(const OptArray& g, const Array& w, const QuantSpec& s, const char* op) {
+  if (!g) return g;
   if (s.format != QuantFormat::kNvfp4) fail<ValueError>(op, "only mode 'nvfp4' takes a global_scale");
   if (g->dtype() != Dtype::kFloat32) fail<DtypeError>(op, "global_scale must be float32, got {}", g->dtype());
-  if (g->size() != 1) fail<ShapeError>(op, "global_scale must be one number, got shape {}", g->shape());
+  int64_t matrices = 1;
+  for (int64_t i = 0; i + 2 < w.ndim(); ++i) matrices *= w.shape(i);
+  if (g->size() != 1 && g->size() != matrices) {
+    fail<ShapeError>(op, "global_scale must be one number or one for each of {} matrices, got shape {}",
+                     matrices, g->shape());
+  }
+  return reshape(*g, {g->size()});
 }
 
 std::vector<Array> parts_of(const Array& w, const OptArray& scales, const OptArray& biases) {
@@ -127,7 +134,6 @@ std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& 
     fail<ValueError>(op, "mode '{}' is read from GGUF files and cannot be made here",
                      block_format(s.format).name);
   }
-  check_global_scale(global_scale, s, op);
   if (w.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", w.shape());
   if (!is_stored_float(w.dtype())) {
     fail<DtypeError>(op, "wants float32, float16 or bfloat16, got {}", w.dtype());
@@ -135,6 +141,7 @@ std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& 
   if (w.shape(-1) % s.group_size != 0) {
     fail<ShapeError>(op, "last axis of {} is not a multiple of group_size {}", w.shape(), s.group_size);
   }
+  const OptArray global = global_scales(global_scale, w, s, op);
   Shape packed = w.shape(), groups = w.shape();
   groups.back() = w.shape(-1) / s.group_size;
   const Ref<Params> params =
@@ -143,8 +150,7 @@ std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& 
     packed.back() = block_format(s.format).row_bytes(w.shape(-1)) / 4;
     const Shape shapes[] = {packed, groups};
     const Dtype dtypes[] = {Dtype::kUInt32, Dtype::kUInt8};
-    return make_tuple_node(OpId::AffineQuantize, shapes, dtypes, parts_of(w, global_scale, std::nullopt),
-                           params);
+    return make_tuple_node(OpId::AffineQuantize, shapes, dtypes, parts_of(w, global, std::nullopt), params);
   }
   packed.back() = affine_row_words(w.shape(-1), s.bits);
   const Shape shapes[] = {packed, groups, groups};
@@ -155,7 +161,7 @@ std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& 
 Array dequantize(const Array& w, const OptArray& scales, const OptArray& biases, const QuantSpec& s,
                  const std::optional<Dtype>& dtype, const OptArray& global_scale) {
   const char* op = "dequantize";
-  check_global_scale(global_scale, s, op);
+  const OptArray global = global_scales(global_scale, w, s, op);
   Shape shape = w.shape();
   const int64_t cols = packed_cols(w, scales, biases, s, op);
   shape.back() = cols;
@@ -167,7 +173,7 @@ Array dequantize(const Array& w, const OptArray& scales, const OptArray& biases,
   // Affine values are rounded to the dtype of the scales first, as in MLX.
   const Dtype stored = affine ? scales->dtype() : is_stored_float(wanted) ? wanted : Dtype::kFloat32;
   const Array out =
-      make_node(OpId::AffineDequantize, stored, shape, parts_of(w, scales, affine ? biases : global_scale),
+      make_node(OpId::AffineDequantize, stored, shape, parts_of(w, scales, affine ? biases : global),
                 make_params(QuantParams{s.group_size, s.bits, true, QuantizedMode::kExact, s.format}));
   return wanted == stored ? out : astype(out, wanted);
 }

@@ -46,6 +46,9 @@ Array gather_qmm(const Array& x, const Array& w, const OptArray& scales, const O
   const auto part = [&](const OptArray& a) {
     return a ? OptArray(picked_matrices(*a, w_indices, op)) : std::nullopt;
   };
+  if (!is_floating(x.dtype()) || x.dtype() == Dtype::kFloat64) {
+    fail<DtypeError>(op, "x must be float32, float16 or bfloat16, got {}", x.dtype());
+  }
   const Array rows = picked_matrices(x, x_indices, op), matrices = picked_matrices(w, w_indices, op);
   if (!global_scale) return quantized_matmul(rows, matrices, part(scales), part(biases), spec, transpose);
   const Array factor = product_factor(w, w_indices, spec, *global_scale, op);

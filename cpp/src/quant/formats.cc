@@ -47,15 +47,14 @@ const uint8_t* row_bytes_of(const View& v, int64_t row, std::vector<uint8_t>& co
 }
 
 template <class T>
-void dequantize_blocks(const BlockFormat& f, const View& codes, const View* scales, const View& w,
-                       const BlockDecoder& decode) {
+void dequantize_blocks(const View& codes, const View* scales, const View& w, const RowDecoder& decode) {
   const int64_t cols = w.shape.back(), rows = w.size() / cols;
   parallel_ranges(rows, std::max<int64_t>(1, 16384 / cols), [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> code_copy, scale_copy;
     std::vector<float> values(static_cast<size_t>(cols));
     for (int64_t row = begin; row < end; ++row) {
       const uint8_t* scale = scales ? row_bytes_of(*scales, row, scale_copy) : nullptr;
-      decode(row_bytes_of(codes, row, code_copy), scale, cols / f.block, values.data());
+      decode(row, row_bytes_of(codes, row, code_copy), scale, values.data());
       T* dst = w.as<T>() + row * cols;
       for (int64_t i = 0; i < cols; ++i) dst[i] = T(values[static_cast<size_t>(i)]);
     }
@@ -106,23 +105,23 @@ std::string format_names() {
 }
 
 void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w,
-                      const BlockDecoder& decode) {
+                      const RowDecoder& decode) {
   const BlockFormat& f = block_format(format);
   check_blocks(f, codes, scales, w);
   if (w.size() == 0) return;
   switch (w.dtype) {
-    case Dtype::kFloat32: return dequantize_blocks<float>(f, codes, scales, w, decode);
-    case Dtype::kFloat16: return dequantize_blocks<float16_t>(f, codes, scales, w, decode);
-    case Dtype::kBFloat16: return dequantize_blocks<bfloat16_t>(f, codes, scales, w, decode);
+    case Dtype::kFloat32: return dequantize_blocks<float>(codes, scales, w, decode);
+    case Dtype::kFloat16: return dequantize_blocks<float16_t>(codes, scales, w, decode);
+    case Dtype::kBFloat16: return dequantize_blocks<bfloat16_t>(codes, scales, w, decode);
     default: fail<DtypeError>("dequantize", "wanted float16, bfloat16 or float32, got {}", w.dtype);
   }
 }
 
 void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w) {
-  const auto decode = block_format(format).decode;
-  block_dequantize(
-      format, codes, scales, w,
-      [decode](const uint8_t* c, const uint8_t* s, int64_t n, float* dst) { decode(c, s, n, dst); });
+  const BlockFormat& f = block_format(format);
+  block_dequantize(format, codes, scales, w, [&](int64_t, const uint8_t* c, const uint8_t* s, float* dst) {
+    f.decode(c, s, w.shape.back() / f.block, dst);
+  });
 }
 
 }  // namespace lamina

@@ -39,11 +39,10 @@ std::string format_names();
 // Codes and scales may have any strides. Raises DtypeError and ShapeError.
 void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w);
 
-// Decodes consecutive blocks of one row, as BlockFormat::decode does.
-using BlockDecoder =
-    FunctionRef<void(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst)>;
-// The same with another decoder of the format.
+// Decodes row number `row` (leading axes flattened), whose codes and scales are consecutive bytes.
+using RowDecoder = FunctionRef<void(int64_t row, const uint8_t* codes, const uint8_t* scales, float* dst)>;
+// The same with another decoder.
 void block_dequantize(QuantFormat format, const View& codes, const View* scales, const View& w,
-                      const BlockDecoder& decode);
+                      const RowDecoder& decode);
 
 }  // namespace lamina

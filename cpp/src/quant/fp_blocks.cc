@@ -18,9 +18,9 @@ constexpr std::array<float, 256> every_code(F value) {
 }
 
 void decode_e2m1(const uint8_t* codes, const uint8_t* scales, const std::array<float, 256>& scale_of,
-                 int group, int64_t blocks, float* dst) {
+                 float unit, int group, int64_t blocks, float* dst) {
   for (int64_t b = 0; b < blocks; ++b) {
-    const float scale = scale_of[scales[b]];
+    const float scale = scale_of[scales[b]] * unit;
     for (int i = 0; i < group / 2; ++i) {
       const uint8_t pair = *codes++;
       *dst++ = kE2m1[pair & 15] * scale;
@@ -87,8 +87,23 @@ int64_t offset_of_row(const View& v, int64_t row) {
   return offset;
 }
 
+// The global scale of each row of a batch of matrices, if there is one.
+struct GlobalScales {
+  const float* first = nullptr;
+  int64_t step = 0, rows = 1;
+
+  GlobalScales(const View* v, const View& w) {
+    if (!v) return;
+    first = v->as<float>();
+    const size_t n = w.shape.size();
+    rows = n < 2 ? 1 : std::max<int64_t>(1, w.shape[n - 2]);
+    if (v->size() > 1) step = v->strides.back();
+  }
+  const float* of_row(int64_t row) const { return first ? first + row / rows * step : nullptr; }
+};
+
 template <class T>
-void encode_rows(QuantFormat format, const View& w, const float* global_scale, const View& codes,
+void encode_rows(QuantFormat format, const View& w, const GlobalScales& global, const View& codes,
                  const View& scales) {
   const BlockFormat& f = block_format(format);
   const int64_t cols = w.shape.back(), step = w.strides.back(), groups = cols / f.block;
@@ -97,7 +112,7 @@ void encode_rows(QuantFormat format, const View& w, const float* global_scale, c
       const T* src = w.as<T>() + offset_of_row(w, row);
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t at = row * groups + g;
-        encode_group(format, src + g * f.block * step, step, f.block, global_scale,
+        encode_group(format, src + g * f.block * step, step, f.block, global.of_row(row),
                      codes.as<uint8_t>() + at * f.code_bytes, scales.as<uint8_t>() + at);
       }
     }
@@ -128,11 +143,11 @@ const std::array<float, 256> kE4m3 = every_code(e4m3_value);
 const std::array<float, 256> kE8m0 = every_code(e8m0_value);
 
 void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
-  decode_e2m1(codes, scales, kE8m0, 32, blocks, dst);
+  decode_e2m1(codes, scales, kE8m0, 1.0f, 32, blocks, dst);
 }
 
 void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
-  decode_e2m1(codes, scales, kE4m3, 16, blocks, dst);
+  decode_e2m1(codes, scales, kE4m3, 1.0f, 16, blocks, dst);
 }
 
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
@@ -157,7 +172,7 @@ void fp_quantize(QuantFormat format, const View& w, const View* global_scale, co
                      code_shape, scale_shape, codes.shape, scales.shape);
   }
   if (w.size() == 0) return;
-  const float* global = global_scale ? global_scale->as<float>() : nullptr;
+  const GlobalScales global(global_scale, w);
   switch (w.dtype) {
     case Dtype::kFloat32: return encode_rows<float>(format, w, global, codes, scales);
     case Dtype::kFloat16: return encode_rows<float16_t>(format, w, global, codes, scales);
@@ -167,13 +182,12 @@ void fp_quantize(QuantFormat format, const View& w, const View* global_scale, co
 }
 
 void nvfp4_dequantize(const View& codes, const View& scales, const View& global_scale, const View& w) {
-  const float unit = *global_scale.as<float>() / kNvfp4Span;
-  std::array<float, 256> scale_of;
-  for (size_t i = 0; i < scale_of.size(); ++i) scale_of[i] = kE4m3[i] * unit;
-  const auto decode = [&](const uint8_t* c, const uint8_t* s, int64_t blocks, float* dst) {
-    decode_e2m1(c, s, scale_of, 16, blocks, dst);
-  };
-  block_dequantize(QuantFormat::kNvfp4, codes, &scales, w, decode);
+  const GlobalScales global(&global_scale, w);
+  block_dequantize(QuantFormat::kNvfp4, codes, &scales, w,
+                   [&](int64_t row, const uint8_t* c, const uint8_t* s, float* dst) {
+                     const float unit = *global.of_row(row) / kNvfp4Span;
+                     decode_e2m1(c, s, kE4m3, unit, 16, w.shape.back() / 16, dst);
+                   });
 }
 
 }  // namespace lamina

@@ -52,8 +52,9 @@ inline constexpr float kNvfp4Span = 448 * 6;
 //   mxfp4, mxfp8: scale 2^e, e the least integer >= -127 with 2^e >= most / 6 or most / 448; 2^0 where most
 //                 is 0
 //   nvfp4:        scale e4m3_code(most / 6), times kNvfp4Span / global_scale
-// and codes of w / scale, which are 0 where the scale is. global_scale: one float32, nvfp4 only, or null.
-// NaN becomes 0, or NaN in E4M3. Raises DtypeError and ShapeError.
+// and codes of w / scale, which are 0 where the scale is. global_scale: nvfp4 only; one float32, or one for
+// each matrix (last two axes), along one axis; or null. NaN becomes 0, or NaN in E4M3. Raises DtypeError and
+// ShapeError.
 void fp_quantize(QuantFormat format, const View& w, const View* global_scale, const View& codes,
                  const View& scales);
 

@@ -8,6 +8,7 @@ import lamina.core as mx
 import numpy as np
 from core.core_cases import NUMPY_DTYPES
 from core.table_cases import HALVES, Kernel, Wanted, normal, rounding
+from core.table_quant import QUANT_KERNELS
 from core.table_rows import EPS
 
 F32 = EPS["float32"]
@@ -119,6 +120,7 @@ def multiply(
     )
 
 
+FORMATS = ((32, 4), (64, 2), (64, 3), (128, 5), (32, 6), (64, 8))
 PRODUCTS = [
     multiply(64, 4, (1, 256), (33, 256), True),
     multiply(32, 4, (5, 256), (33, 256), True),
@@ -305,9 +307,9 @@ def one_output() -> Kernel:
 
 MODEL_KERNELS: dict[str, list[Kernel]] = {
     "Output": [one_output()],
-    "AffineQuantize": [encode(g, b) for g, b in ((32, 4), (64, 2), (64, 3), (128, 5), (32, 6), (64, 8))],
-    "AffineDequantize": [decode(g, b) for g, b in ((32, 4), (64, 2), (64, 3), (128, 5), (32, 6), (64, 8))],
-    "QuantizedMatmul": PRODUCTS,
+    "AffineQuantize": [*[encode(g, b) for g, b in FORMATS], *QUANT_KERNELS["AffineQuantize"]],
+    "AffineDequantize": [*[decode(g, b) for g, b in FORMATS], *QUANT_KERNELS["AffineDequantize"]],
+    "QuantizedMatmul": [*PRODUCTS, *QUANT_KERNELS["QuantizedMatmul"]],
     "Rope": ROPE,
     "Attention": ATTENTION,
     "AttentionBackward": [

@@ -449,10 +449,10 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: mx.as_strided(mx.array(V), (6,), (1,)), ValueError, "leaves an array of 5 elements"),
     (lambda: mx.view(mx.array(V), mx.float64), ValueError, "does not divide"),
-    (lambda: mx.quantize(mx.ones((2, 64)), mode="mxfp4"), NotImplementedError, "'affine' is"),
+    (lambda: mx.quantize(mx.ones((2, 64)), mode="fp3"), ValueError, "affine, mxfp4, .* got 'fp3'"),
     (lambda: mx.quantize(mx.ones((2, 64)), bits=7), ValueError, "bits"),
-    (lambda: mx.quantize(mx.ones((2, 64)), global_scale=mx.array(1.0)), ValueError, "no global_scale"),
-    (lambda: mx.dequantize(mx.zeros((2, 8), mx.uint32), mx.ones((2, 1))), ValueError, "wants biases"),
+    (lambda: mx.quantize(mx.ones((2, 64)), global_scale=mx.array(1.0)), ValueError, "only mode 'nvfp4'"),
+    (lambda: mx.dequantize(mx.zeros((2, 8), mx.uint32), mx.ones((2, 1))), ValueError, "scales and biases"),
     (
         lambda: mx.fast.scaled_dot_product_attention(*[mx.ones((1, 1, 2, 4))] * 3, scale=1.0, mask="none"),
         ValueError,

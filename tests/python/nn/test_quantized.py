@@ -5,13 +5,17 @@ import numpy as np
 import pytest
 from lamina import nn
 from lamina.utils import tree_flatten
-from nn.nn_reference import assert_close, draw, needs, to_numpy
+from nn.nn_reference import assert_close, draw, to_numpy
+
+MODES = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 
 
 def dequantized(layer):
-    return to_numpy(
-        mx.dequantize(layer.weight, layer.scales, layer.biases, group_size=layer.group_size, bits=layer.bits)
+    biases = layer.biases if layer.mode == "affine" else None
+    values = mx.dequantize(
+        layer.weight, layer.scales, biases, layer.group_size, layer.bits, layer.mode, dtype=mx.float32
     )
+    return to_numpy(values)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -49,6 +53,51 @@ def test_embedding(bits, shape):
     assert_close(layer(mx.array(indices)), table[indices])
     x = draw(2, 64)
     assert_close(layer.as_linear(mx.array(x)), x @ table.T, terms=64, magnitude=np.abs(x) @ np.abs(table).T)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_floating_point_modes(mode):
+    group_size, bits = MODES[mode]
+    linear = nn.Linear(96, 16)
+    layer = linear.to_quantized(mode=mode)
+    assert (layer.group_size, layer.bits, layer.mode) == (group_size, bits, mode)
+    assert repr(layer) == (
+        f"QuantizedLinear(input_dims=96, output_dims=16, bias=True, group_size={group_size}, bits={bits}, "
+        f"mode={mode})"
+    )
+    assert layer.scales.dtype == mx.uint8
+    assert set(dict(tree_flatten(layer.parameters()))) == {"weight", "scales", "bias"}
+    weight = dequantized(layer)
+    # Half of the widest step: a third of the largest weight of a group, at most a sixteenth of its scale more.
+    assert np.abs(weight - to_numpy(linear.weight)).max() <= np.abs(to_numpy(linear.weight)).max() * 0.4
+    x = draw(3, 96)
+    magnitude = np.abs(x) @ np.abs(weight).T + 1
+    assert_close(layer(mx.array(x)), x @ weight.T + to_numpy(linear.bias), terms=96, magnitude=magnitude)
+
+    embedding = nn.Embedding(10, 64).to_quantized(mode=mode)
+    table = dequantized(embedding)
+    got = embedding(mx.array([[1, 2], [9, 0]]))
+    assert got.dtype == mx.bfloat16
+    assert (
+        np.abs(to_numpy(got.astype(mx.float32)) - table[[[1, 2], [9, 0]]]).max() <= np.abs(table).max() / 256
+    )
+    x = draw(2, 64)
+    assert_close(
+        embedding.as_linear(mx.array(x)), x @ table.T, terms=64, magnitude=np.abs(x) @ np.abs(table).T
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_models_in_floating_point_modes(mode):
+    m = model()
+    nn.quantize(m, mode=mode)
+    assert kinds(m) == ["QuantizedEmbedding", "QuantizedLinear", "ReLU", "QuantizedLinear", "RMSNorm"]
+    assert m.layers[1].mode == mode
+    assert m(mx.array([1, 2, 3])).shape == (3, 2)
+    other = model()
+    nn.quantize(other, mode=mode)
+    other.update(m.parameters())
+    assert mx.array_equal(m(mx.array([1])), other(mx.array([1]))).item()
 
 
 def test_new_layers_are_frozen():
@@ -153,7 +202,28 @@ def test_layer_errors():
         nn.Linear(64, 8).to_quantized(mode="nvfp4", quantize_input=True)
 
 
-@needs("qqmm")
+@pytest.mark.parametrize("mode", ["nvfp4", "mxfp8"])
+def test_qqlinear_rounds_weights_and_inputs(mode):
+    layer = nn.Linear(64, 8, bias=False).to_quantized(mode=mode, quantize_input=True)
+    x = mx.array(draw(3, 64))
+
+    def rounded(a):
+        return to_numpy(mx.dequantize(*mx.quantize(a, mode=mode), mode=mode, dtype=mx.float32))
+
+    want = rounded(x) @ rounded(layer.weight).T
+    magnitude = np.abs(rounded(x)) @ np.abs(rounded(layer.weight)).T
+    in_training = layer(x)
+    assert_close(in_training, want, terms=64, magnitude=magnitude)
+    slope = nn.value_and_grad(layer, lambda x: layer(x).sum())(x)[1]["weight"]
+    assert_close(
+        slope, np.broadcast_to(rounded(x).sum(0), (8, 64)), terms=3, magnitude=np.abs(rounded(x)).sum(0)
+    )
+    assert mx.array_equal(layer.eval()(x), in_training).item()
+    m = nn.Sequential(nn.Linear(64, 8, bias=False))
+    nn.quantize(m, mode=mode, quantize_input=True)
+    assert kinds(m) == ["QQLinear"]
+
+
 def test_qqlinear_switches_with_the_mode():
     linear = nn.Linear(64, 8, bias=False)
     layer = linear.to_quantized(mode="nvfp4", quantize_input=True)

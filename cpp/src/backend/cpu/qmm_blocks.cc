@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <array>
 
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/qmm_kernel.h"
 #include "backend/cpu/simd_target.h"
 #include "quant/formats.h"
+#include "quant/fp_blocks.h"
 
 #define LAMINA_WITHOUT_AVX3_DL
 #include "backend/cpu/targets.h"
@@ -28,18 +30,52 @@ constexpr int64_t kChunk = 512;
 constexpr int64_t kRowBlock = 4;
 static_assert(kChunk % kMostBlock == 0 && kGemmDepth % kMostBlock == 0);
 
-// The vectors' decoder of a format where there is one.
-auto decoder_of(const QmmWeights& w) {
+using DecodeFn = void (*)(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+
+// Blocks of kGroup elements of kBits bits with one byte of scale each.
+template <class Reader, int kGroup, int kBits>
+void decode_small_floats(const std::array<float, 256>& scale_of, const uint8_t* codes, const uint8_t* scales,
+                         int64_t blocks, float* dst) {
+  const Reader reader;
+  const int64_t lanes = lane_count();
+  for (int64_t b = 0; b < blocks; ++b) {
+    const V scale = hn::Set(D(), scale_of[scales[b]]);
+    for (int64_t i = 0; i < kGroup; i += lanes) {
+      hn::StoreU(hn::Mul(reader.load(codes, i), scale), D(), dst + i);
+    }
+    codes += kGroup * kBits / 8;
+    dst += kGroup;
+  }
+}
+
+void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  decode_small_floats<E2m1Reader, 32, 4>(kE8m0, codes, scales, blocks, dst);
+}
+void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  decode_small_floats<E4m3Reader, 32, 8>(kE8m0, codes, scales, blocks, dst);
+}
+void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  decode_small_floats<E2m1Reader, 16, 4>(kE4m3, codes, scales, blocks, dst);
+}
+
+// The decoder of a format: with vectors, or where it has none the plain one.
+DecodeFn decoder_of(QuantFormat format) {
 #if LAMINA_SIMD_TARGET
-  if (GgufDecode* decode = gguf::vector_decoder(w.format)) return decode;
+  if (GgufDecode* decode = gguf::vector_decoder(format)) return decode;
 #endif
-  return block_format(w.format).decode;
+  switch (format) {
+    case QuantFormat::kMxfp4: return decode_mxfp4;
+    case QuantFormat::kMxfp8: return decode_mxfp8;
+    case QuantFormat::kNvfp4: return decode_nvfp4;
+    default: return block_format(format).decode;
+  }
 }
 
 // Decodes rows of one matrix.
-class RowDecoder {
+class BlockRows {
  public:
-  explicit RowDecoder(const QmmWeights& w) : w_(w), format_(block_format(w.format)), decode_(decoder_of(w)) {}
+  explicit BlockRows(const QmmWeights& w)
+      : w_(w), format_(block_format(w.format)), decode_(decoder_of(w.format)) {}
 
   // dst[0, n) = elements [first, first + n) of row `row`; the range may begin and end within a block.
   void range(int64_t row, int64_t first, int64_t n, float* dst) const {
@@ -70,7 +106,7 @@ class RowDecoder {
 
   const QmmWeights& w_;
   const BlockFormat& format_;
-  GgufDecode* decode_;
+  DecodeFn decode_;
 };
 
 // acc[(r * kCols + i) * lanes ..] += x row i times decoded row r over n steps, lane by lane.
@@ -96,7 +132,7 @@ void add_products(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT x, i
 }
 
 // kRowBlock weight rows against all activations; rows past `count` repeat the last one.
-void stream_block(const RowDecoder& decoder, int64_t cols, int64_t row0, int64_t count, const QmmInput& x,
+void stream_block(const BlockRows& decoder, int64_t cols, int64_t row0, int64_t count, const QmmInput& x,
                   float* tile, int64_t ld, float* rows, float* acc) {
   const int64_t lanes = lane_count(), acc_ld = x.m * lanes;
   std::fill_n(acc, kRowBlock * acc_ld, 0.0f);
@@ -122,7 +158,7 @@ void stream_block(const RowDecoder& decoder, int64_t cols, int64_t row0, int64_t
 
 void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
             float* work) {
-  const RowDecoder decoder(w);
+  const BlockRows decoder(w);
   float* acc = work + kRowBlock * kChunk;
   for (int64_t first = 0; first < rows; first += kRowBlock) {
     stream_block(decoder, w.cols, row0 + first, std::min(kRowBlock, rows - first), x, tile + first, ld, work,
@@ -144,7 +180,7 @@ void arrange(const QmmWeights& w, const float* x, float* values, float* sums) {
 
 // Rows past the last one of the matrix repeat it: their columns of the product are thrown away.
 void transposed(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
-  const RowDecoder decoder(w);
+  const BlockRows decoder(w);
   const int64_t nr = 2 * lane_count();
   HWY_ALIGN float rows[4 * kGemmDepth];
   for (int64_t c = 0; c < cols; c += nr) {
@@ -166,7 +202,7 @@ void transposed(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, in
 }
 
 void plain(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
-  const RowDecoder decoder(w);
+  const BlockRows decoder(w);
   const int64_t nr = 2 * lane_count();
   HWY_ALIGN float row[kGemmDepth];
   for (int64_t k = 0; k < depth; ++k) {

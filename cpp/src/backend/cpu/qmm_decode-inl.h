@@ -8,8 +8,12 @@
 
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "backend/cpu/gemm_convert-inl.h"
 #include "backend/cpu/qmm_kernel.h"
+#include "quant/fp_blocks.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -101,6 +105,102 @@ class CodeReader {
   hn::Vec<hn::Rebind<uint32_t, D> > shifts_;
 #endif
 };
+
+// The small floats of quant/fp_blocks.h. Value of the E2M1 code in the low 4 bits of each lane; higher bits
+// are ignored.
+inline V e2m1_table() {
+  HWY_ALIGN float values[hn::MaxLanes(D())];
+  for (size_t i = 0; i < hn::MaxLanes(D()); ++i) values[i] = kE2m1[i % 16];
+  return hn::Load(D(), values);
+}
+
+HWY_INLINE V decode_e2m1(V table, hn::Vec<D32> words) {
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_permutexvar_ps(words.raw, table.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  // Sizes are looked up by 3 bits; the fourth becomes the sign.
+  const auto sign = hn::And(hn::ShiftLeft<28>(words), hn::Set(D32(), 0x80000000u));
+  return hn::Xor(V{_mm256_permutevar8x32_ps(table.raw, words.raw)}, hn::BitCast(D(), sign));
+#else
+  (void)table;
+  // Sizes as subnormal numbers, moved up.
+  const auto sign = hn::And(hn::ShiftLeft<28>(words), hn::Set(D32(), 0x80000000u));
+  const auto size = hn::ShiftLeft<22>(hn::And(words, hn::Set(D32(), 7)));
+  return hn::Mul(hn::BitCast(D(), hn::Or(size, sign)), hn::Set(D(), 0x1p126f));
+#endif
+}
+
+// E2M1 codes of a row in their order, one vector at a time; reads their own bytes only.
+class E2m1Reader {
+ public:
+#if HWY_TARGET == HWY_SCALAR
+  V load(const uint8_t* row, int64_t i) const { return hn::Set(D(), kE2m1[row[i / 2] >> (i % 2 * 4) & 15]); }
+#else
+  E2m1Reader() : table_(e2m1_table()) {
+    // Lane l takes the byte that holds its code, and moves the upper half of it down where l is odd.
+    HWY_ALIGN uint8_t bytes[4 * hn::MaxLanes(D())];
+    HWY_ALIGN uint32_t shifts[hn::MaxLanes(D())];
+    for (size_t lane = 0; lane < hn::Lanes(D()); ++lane) {
+      for (size_t b = 0; b < 4; ++b) bytes[4 * lane + b] = static_cast<uint8_t>(lane / 2 % 8);
+      shifts[lane] = static_cast<uint32_t>(lane % 2 * 4);
+    }
+    bytes_ = hn::Load(kD8, bytes);
+    shifts_ = hn::Load(D32(), shifts);
+  }
+
+  // The values at i, i + 1, ...; i a multiple of the number of lanes.
+  HWY_INLINE V load(const uint8_t* row, int64_t i) const {
+    constexpr hn::Repartition<uint64_t, D> kD64{};
+    uint64_t codes = 0;
+    std::memcpy(&codes, row + i / 2, hn::MaxLanes(D()) / 2);
+    const auto all = hn::BitCast(kD8, hn::Set(kD64, codes));
+    const auto own = hn::BitCast(D32(), hn::TableLookupBytes(all, bytes_));
+    return decode_e2m1(table_, hn::Shr(own, shifts_));
+  }
+
+ private:
+  static constexpr hn::Repartition<uint8_t, D> kD8{};
+  V table_;
+  hn::Vec<hn::Repartition<uint8_t, D> > bytes_;
+  hn::Vec<D32> shifts_;
+#endif
+};
+
+// The same for E4M3.
+class E4m3Reader {
+ public:
+  HWY_INLINE V load(const uint8_t* row, int64_t i) const {
+#if LAMINA_SIMD_TARGET
+    const hn::Rebind<uint8_t, D> d8;
+    const hn::Rebind<uint16_t, D> d16;
+    const hn::Rebind<hwy::float16_t, D> dh;
+    const auto code = hn::PromoteTo(d16, hn::LoadU(d8, row + i));
+    // float16 has the same fields and 2^8 times smaller numbers; its NaN is a larger exponent.
+    const auto size = hn::ShiftLeft<7>(hn::And(code, hn::Set(d16, 0x7f)));
+    const auto nan = hn::VecFromMask(d16, hn::Eq(size, hn::Set(d16, 0x3f80)));
+    const auto sign = hn::ShiftLeft<8>(hn::And(code, hn::Set(d16, 0x80)));
+    const auto half = hn::Or(hn::Or(size, sign), hn::And(nan, hn::Set(d16, 0x7e00)));
+    return hn::Mul(hn::PromoteTo(D(), hn::BitCast(dh, half)), hn::Set(D(), 256.0f));
+#else
+    HWY_ALIGN float values[hn::MaxLanes(D())];
+    for (size_t l = 0; l < hn::Lanes(D()); ++l) values[l] = kE4m3[row[i + static_cast<int64_t>(l)]];
+    return hn::Load(D(), values);
+#endif
+  }
+};
+
+// dst[0, n) = the values of E8M0 or E4M3 scales, then kQmmPad zeros.
+inline void widen_byte_scales(QuantFormat format, const uint8_t* src, int64_t n, float* dst) {
+  const int64_t lanes = lane_count();
+  int64_t i = 0;
+  if (format == QuantFormat::kNvfp4) {
+    for (; i + lanes <= n; i += lanes) hn::StoreU(E4m3Reader().load(src, i), D(), dst + i);
+    for (; i < n; ++i) dst[i] = kE4m3[src[i]];
+  } else {
+    for (; i < n; ++i) dst[i] = e8m0_value(src[i]);
+  }
+  std::fill_n(dst + n, kQmmPad, 0.0f);
+}
 
 // dst[0, n) = src[0, n) as float32, then kQmmPad zeros.
 template <class T>

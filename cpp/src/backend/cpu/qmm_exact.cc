@@ -23,6 +23,32 @@ namespace {
 // 1, 2 and 4 bits: a 32-bit lane holds whole codes, and is decoded by shifts. 3, 5, 6 and 8: read in order.
 constexpr bool is_word_format(int bits) { return bits == 1 || bits == 2 || bits == 4; }
 
+// How codes are read: integers, for which a scale and a bias follow, or small floats, for which only a scale
+// does.
+template <int bits>
+struct Integers {
+  static constexpr int kBits = bits;
+  static constexpr bool kBiased = true;
+  static constexpr float kShift = kCentre<bits>;
+  using Reader = CodeReader<bits>;
+  static V table() { return make_table<bits>(); }
+  static HWY_INLINE V decode(V table, hn::Vec<D32> words) { return decode_low<bits>(table, words); }
+};
+struct E2m1 {
+  static constexpr int kBits = 4;
+  static constexpr bool kBiased = false;
+  static constexpr float kShift = 0;
+  using Reader = E2m1Reader;
+  static V table() { return e2m1_table(); }
+  static HWY_INLINE V decode(V table, hn::Vec<D32> words) { return decode_e2m1(table, words); }
+};
+struct E4m3 {
+  static constexpr int kBits = 8;
+  static constexpr bool kBiased = false;
+  static constexpr float kShift = 0;
+  using Reader = E4m3Reader;
+};
+
 // The lanes of a vector of words that belong to each group: lane l reads scale number l * codes / group.
 hn::Vec<D32> group_of_lane(int64_t codes_per_word, int64_t group) {
   HWY_ALIGN uint32_t index[hn::MaxLanes(D())];
@@ -76,12 +102,12 @@ HWY_INLINE void store_totals(V (&totals)[kRows][kCols], float* tile, int64_t ld)
 }
 
 // kRows weight rows against kCols rows of activations, word formats.
-template <int kBits, int kRows, int kCols>
+template <class Codes, int kRows, int kCols>
 void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, const float* sums,
                   int64_t sums_ld, float* HWY_RESTRICT tile, int64_t ld) {
-  constexpr int kCodes = 32 / kBits;
+  constexpr int kBits = Codes::kBits, kCodes = 32 / kBits;
   const int64_t lanes = lane_count(), words = w.k / kCodes;
-  const V table = make_table<kBits>();
+  const V table = Codes::table();
   const auto index = group_of_lane(kCodes, w.group);
   V totals[kRows][kCols];
   unroll<kRows>([&](auto r)
@@ -96,7 +122,7 @@ void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, c
     const float* xs = x + at * kCodes;
     unroll<kCodes>([&](auto j) HWY_ATTR {
       unroll<kRows>([&](auto r) HWY_ATTR {
-        const V value = decode_low<kBits>(table, hn::ShiftRight<static_cast<int>(j) * kBits>(v[r]));
+        const V value = Codes::decode(table, hn::ShiftRight<static_cast<int>(j) * kBits>(v[r]));
         unroll<kCols>([&](auto i) HWY_ATTR {
           acc[r][i] = hn::MulAdd(value, hn::Load(D(), xs + i * ldx + j * lanes), acc[r][i]);
         });
@@ -115,16 +141,16 @@ void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, c
     const auto mask = hn::FirstN(D32(), static_cast<size_t>(words - at));
     chunk(at, [&](const uint32_t* p) HWY_ATTR { return hn::MaskedLoad(mask, D32(), p); });
   }
-  add_biases(w, kCentre<kBits>, sums, sums_ld, totals);
+  if constexpr (Codes::kBiased) add_biases(w, Codes::kShift, sums, sums_ld, totals);
   store_totals(totals, tile, ld);
 }
 
 // The same for codes read in their order.
-template <int kBits, int kRows, int kCols>
+template <class Codes, int kRows, int kCols>
 void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, const float* sums,
                     int64_t sums_ld, float* HWY_RESTRICT tile, int64_t ld) {
   const int64_t lanes = lane_count();
-  const CodeReader<kBits> reader;
+  const typename Codes::Reader reader;
   V totals[kRows][kCols];
   unroll<kRows>([&](auto r)
                     HWY_ATTR { unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Zero(D()); }); });
@@ -145,13 +171,13 @@ void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx,
       unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::MulAdd(acc[r][i], scale, totals[r][i]); });
     });
   }
-  add_biases(w, 0.0f, sums, sums_ld, totals);
+  if constexpr (Codes::kBiased) add_biases(w, 0.0f, sums, sums_ld, totals);
   store_totals(totals, tile, ld);
 }
 
 // All activations against `count` weight rows: four rows at a time with two activations, two rows with four,
 // so that the accumulators fit the registers; left-over rows one by one.
-template <int kBits>
+template <class Codes>
 void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* tile, int64_t ld) {
   const auto block = [&](auto rows, auto cols, int64_t r, int64_t i) HWY_ATTR {
     RowBlock part = w;
@@ -159,10 +185,10 @@ void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* 
     part.scales += r * w.ld, part.biases += r * w.ld;
     const float* values = x.values + i * x.ld;
     const float* sums = x.sums + i * x.sums_ld;
-    if constexpr (is_word_format(kBits)) {
-      stream_words<kBits, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
+    if constexpr (is_word_format(Codes::kBits)) {
+      stream_words<Codes, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
     } else {
-      stream_ordered<kBits, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
+      stream_ordered<Codes, rows(), cols()>(part, values, x.ld, sums, x.sums_ld, tile + i * ld + r, ld);
     }
   };
   constexpr std::integral_constant<int, 1> one;
@@ -180,9 +206,9 @@ void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* 
   }
 }
 
-template <int kBits>
-void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
-                 float* work) {
+template <class Codes>
+void stream_codes(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
+                  float* work) {
   const int64_t groups = w.groups(), padded = groups + kQmmPad;
   RowBlock block{};
   block.ld = padded, block.k = w.cols, block.group = w.group;
@@ -192,29 +218,40 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput
     const int64_t count = std::min<int64_t>(4, rows - first);
     for (int64_t r = 0; r < count; ++r) {
       const int64_t row = row0 + first + r;
-      widen_padded(w.scales, w.scale_dtype, row * groups, groups, work + r * padded);
-      widen_padded(w.biases, w.scale_dtype, row * groups, groups, work + (4 + r) * padded);
+      if constexpr (Codes::kBiased) {
+        widen_padded(w.scales, w.scale_dtype, row * groups, groups, work + r * padded);
+        widen_padded(w.biases, w.scale_dtype, row * groups, groups, work + (4 + r) * padded);
+      } else {
+        widen_byte_scales(w.format, static_cast<const uint8_t*>(w.scales) + row * groups, groups,
+                          work + r * padded);
+      }
       block.codes[r] = w.codes + row * w.row_bytes();
       // Readers may look past a row's end; past the last one is not ours.
-      if (!is_word_format(kBits) && row == w.rows - 1) {
+      if (!is_word_format(Codes::kBits) && row == w.rows - 1) {
         std::memcpy(last_row, block.codes[r], static_cast<size_t>(w.row_bytes()));
         block.codes[r] = last_row;
       }
     }
-    stream_columns<kBits>(block, count, x, tile + first, ld);
+    stream_columns<Codes>(block, count, x, tile + first, ld);
   }
 }
 
 void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, float* tile, int64_t ld,
             float* work) {
+  switch (w.format) {
+    case QuantFormat::kMxfp4:
+    case QuantFormat::kNvfp4: return stream_codes<E2m1>(w, row0, rows, x, tile, ld, work);
+    case QuantFormat::kMxfp8: return stream_codes<E4m3>(w, row0, rows, x, tile, ld, work);
+    default: break;
+  }
   switch (w.bits) {
-    case 1: return stream_bits<1>(w, row0, rows, x, tile, ld, work);
-    case 2: return stream_bits<2>(w, row0, rows, x, tile, ld, work);
-    case 3: return stream_bits<3>(w, row0, rows, x, tile, ld, work);
-    case 4: return stream_bits<4>(w, row0, rows, x, tile, ld, work);
-    case 5: return stream_bits<5>(w, row0, rows, x, tile, ld, work);
-    case 6: return stream_bits<6>(w, row0, rows, x, tile, ld, work);
-    default: return stream_bits<8>(w, row0, rows, x, tile, ld, work);
+    case 1: return stream_codes<Integers<1>>(w, row0, rows, x, tile, ld, work);
+    case 2: return stream_codes<Integers<2>>(w, row0, rows, x, tile, ld, work);
+    case 3: return stream_codes<Integers<3>>(w, row0, rows, x, tile, ld, work);
+    case 4: return stream_codes<Integers<4>>(w, row0, rows, x, tile, ld, work);
+    case 5: return stream_codes<Integers<5>>(w, row0, rows, x, tile, ld, work);
+    case 6: return stream_codes<Integers<6>>(w, row0, rows, x, tile, ld, work);
+    default: return stream_codes<Integers<8>>(w, row0, rows, x, tile, ld, work);
   }
 }
 
@@ -263,7 +300,7 @@ namespace lamina::cpu {
 HWY_EXPORT(exact_kernels);
 
 const QmmExact& qmm_exact(QuantFormat format) {
-  if (format != QuantFormat::kAffine) return qmm_blocks().exact;
+  if (format > QuantFormat::kNvfp4) return qmm_blocks().exact;
   init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(exact_kernels)();
 }

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
-from lamina.nn._core import core_function
 from lamina.nn.layers._check import positive_int
 from lamina.nn.layers.base import Module
 from lamina.utils import tree_map_with_path
@@ -361,7 +360,7 @@ class QQLinear(Module):
             self.quantize()
 
     def __call__(self, x: mx.array) -> mx.array:
-        return core_function("qqmm")(
+        return mx.qqmm(
             x,
             self["weight"],
             scales=self.get("scales"),
