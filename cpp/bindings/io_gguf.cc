@@ -186,9 +186,9 @@ py::object load_gguf_file(const Source& source, bool blocks, bool return_metadat
 
 void add_gguf(const Scope& core) {
   def(core,
-      "save_gguf(file: file | str | pathlib.Path, arrays: dict[str, array], metadata: dict[str, array | str "
-      "| "
-      "list[str]] | None = None)",
+      "save_gguf(file: file | str | pathlib.Path, arrays: dict[str, array], metadata: dict[str, Any] | None "
+      "= "
+      "None)",
       "Writes named arrays as GGUF, version 3; the extension is added where it is missing.\n\n"
       "The file appears complete or not at all: it is written beside its place and renamed.\n"
       "@arrays Arrays of float16, bfloat16, float32, float64 or a signed integer dtype; or uint8 blocks of "

@@ -90,7 +90,7 @@ OVERLOADS = {
         "(file: file | str | pathlib.Path, /, format: str | None = None, "
         "return_metadata: Literal[False] = False, *, stream: StreamOrDevice = None) -> Any",
         "(file: file | str | pathlib.Path, /, format: str | None = None, *, return_metadata: Literal[True], "
-        "stream: StreamOrDevice = None) -> tuple[dict[str, array], dict[str, str]]",
+        "stream: StreamOrDevice = None) -> tuple[dict[str, array], dict[str, Any]]",
     ),
     "atleast_1d": ONE_OR_MORE,
     "atleast_2d": ONE_OR_MORE,

@@ -42,6 +42,7 @@ inline void read_json(std::span<const std::byte> file) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   require(!is_json(text) || is_utf8(text), "JSON is UTF-8");
   require(is_json(json_quote(text)) == is_utf8(text), "any UTF-8 text can be quoted");
+  if (!is_json(text)) throw ValueError("no JSON");
 }
 
 inline void read_npy(std::span<const std::byte> file) {
