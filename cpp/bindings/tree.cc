@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include "bindings/from_python.h"
+
 namespace lamina::bind {
 namespace {
 
@@ -39,6 +41,22 @@ void collect_arrays(PyObject* tree, std::vector<Array>& out) {
     Py_ssize_t at = 0;
     while (PyDict_Next(tree, &at, &key, &value)) collect_arrays(value, out);
   }
+}
+
+std::vector<Array> returned_arrays(const py::object& result, const char* name) {
+  if (is_array(result.ptr())) return {value_of(result.ptr())};
+  const auto items = as_items(result.ptr());
+  std::vector<Array> out;
+  for (size_t i = 0; items && i < items->size(); ++i) {
+    if (!is_array((*items)[i].ptr())) break;
+    out.push_back(value_of((*items)[i].ptr()));
+  }
+  if (!items || out.size() != items->size()) {
+    throw ValueError(std::string("[") + name +
+                     "] the function must return an array or a sequence of arrays, got " +
+                     type_name(result.ptr()));
+  }
+  return out;
 }
 
 py::object map_leaves(PyObject* tree, const std::function<py::object(PyObject*)>& f) {

@@ -18,6 +18,10 @@ inline std::vector<Array> arrays_of(PyObject* tree) {
   return out;
 }
 
+// The arrays of what a user's function returned: an array, or a sequence of arrays. Throws ValueError naming
+// the transform for anything else.
+std::vector<Array> returned_arrays(const py::object& result, const char* name);
+
 // A copy of the tree's containers (dicts become plain dicts, named tuples stay) with the i-th array replaced
 // by values[next++]; other leaves are the same objects.
 py::object replace_arrays(PyObject* tree, const std::vector<Array>& values, size_t& next);
