@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 
 #include "lamina/export.h"
@@ -28,11 +29,14 @@ void write_layer(const std::string& path, const Array& x) {
 
 int main(int argc, char** argv) {
   const Array x = lamina::ones({2, 4});
-  std::string path = argc > 1 ? argv[1] : "example_layer.lamina";
+  const std::string own = (std::filesystem::temp_directory_path() / "lamina_example_layer").string();
+  const std::string path = argc > 1 ? argv[1] : own;
   if (argc == 1) write_layer(path, x);
   try {
     const lamina::ImportedFunction f = lamina::import_function(path);
     const Array y = f({x})[0];
+    y.eval();
+    if (argc == 1) std::filesystem::remove(own);
     std::printf("%s: %s gives shape %s\n", path.c_str(), f.metadata().c_str(),
                 lamina::to_string(y.shape()).c_str());
     return std::isfinite(lamina::sum(y).item<float>()) ? EXIT_SUCCESS : EXIT_FAILURE;

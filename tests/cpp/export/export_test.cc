@@ -158,7 +158,7 @@ TEST_F(Export, RefusesWhatDoesNotFit) {
       {"\"start\":[1],", "", "wanted 2 parameters of slice, got 1"},
       {"\"in\":[0]", "\"in\":[1]", "wanted a number below 1, got 1"},
       {"\"in\":[0]", "\"in\":[]", "[sum] wants another number of operands"},
-      {"[\"float32\",[2]]", "[\"float32\",[3]]", "[slice] wants a box inside the operand"},
+      {"[\"float32\",[2]]", "[\"float32\",[4]]", "[slice] wants a box inside the operand"},
       {"[\"float32\",[2]]", "[\"int8\",[2]]", "[slice] wants the results that follow from its operands"},
       {"[\"float32\",[2]]", "[\"float3\",[2]]", "float3"},
       {"\"positional\":1", "\"positional\":0", "wanted a name for each input that is not positional"},
