@@ -196,7 +196,7 @@ void add_quantized_pairs(const Scope& core) {
       std::string("x times the transposed w, both quantized first. Gradients are those of the product of the "
                   "rounded matrices.\n") +
           kQqmmDoc + "@global_scale_w One float32 for `w`, the one it was packed with.\n" + kRaises +
-          ">>> mx.qqmm(mx.ones((2, 64)), mx.ones((3, 64)))\n"
+          ">>> mx.qqmm(mx.ones((2, 64)), mx.ones((3, 64)), mode='mxfp8')\n"
           "array([[64, 64, 64],\n       [64, 64, 64]], dtype=float32)\n",
       [](const Array& x, const Array& w, const OptArray& scales, OptInt group, OptInt bits,
          const std::string& mode, const OptArray& global_x, const OptArray& global_w) {
