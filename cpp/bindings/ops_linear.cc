@@ -121,7 +121,7 @@ void add_packing(const Scope& core) {
           ">>> w, scales, biases = mx.quantize(mx.ones((2, 64)), group_size=32, bits=4)\n"
           ">>> w.shape, scales.shape\n((2, 8), (2, 2))\n"
           ">>> w, scales = mx.quantize(mx.ones((2, 64)), mode='mxfp8')\n"
-          ">>> w.shape, scales.dtype\n((2, 16), mlx.core.uint8)\n",
+          ">>> w.shape, scales.dtype\n((2, 16), lamina.core.uint8)\n",
       [](const Array& w, OptInt group, OptInt bits, const std::string& mode, const OptArray& global_scale) {
         return ArrayTuple(quantize(w, quant_spec(mode, group, bits, "quantize"), global_scale));
       });
@@ -138,7 +138,7 @@ void add_packing(const Scope& core) {
           kRaises +
           ">>> parts = mx.quantize(mx.ones((2, 64)))\n>>> mx.dequantize(*parts).shape\n(2, 64)\n"
           ">>> mx.dequantize(*mx.quantize(mx.ones((2, 64)), mode='nvfp4'), mode='nvfp4').dtype\n"
-          "mlx.core.bfloat16\n",
+          "lamina.core.bfloat16\n",
       [](const Array& w, const OptArray& scales, const OptArray& biases, OptInt group, OptInt bits,
          const std::string& mode, const OptArray& global_scale, std::optional<Dtype> t) {
         return dequantize(w, scales, biases, quant_spec(mode, group, bits, "dequantize"), t, global_scale);
@@ -203,7 +203,7 @@ void add_quantized_pairs(const Scope& core) {
       std::string("x times the transposed w, both quantized first. Gradients are those of the product of the "
                   "rounded matrices.\n") +
           kQqmmDoc + "@global_scale_w One float32 for `w`, the one it was packed with.\n" + kRaises +
-          ">>> mx.qqmm(mx.ones((2, 64)), mx.ones((3, 64)))\n"
+          ">>> mx.qqmm(mx.ones((2, 64)), mx.ones((3, 64)), mode='mxfp8')\n"
           "array([[64, 64, 64],\n       [64, 64, 64]], dtype=float32)\n",
       [](const Array& x, const Array& w, const OptArray& scales, OptInt group, OptInt bits,
          const std::string& mode, const OptArray& global_x, const OptArray& global_w) {

@@ -85,7 +85,7 @@ def main() -> None:
     """Write the file."""
     mx.set_default_device(mx.cpu)
     cases = [case(mode, dtype, None) for mode in MODES for dtype in DTYPES]
-    cases += [case("nvfp4", "float32", scale) for scale in (1.0, 3.7, 2688.0)]
+    cases += [case("nvfp4", dtype, scale) for dtype, scale in zip(DTYPES, (3.7, 17.1, 800.0), strict=True)]
     content = {"rows": ROWS, "cols": COLS, "cases": cases, "tables": tables()}
     (FOLDER / "quant.json").write_text(json.dumps(content, indent=1) + "\n")
 

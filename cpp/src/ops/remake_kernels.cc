@@ -2,6 +2,7 @@
 
 #include "ops/remake_case.h"
 #include "quant/affine.h"
+#include "quant/formats.h"
 
 namespace lamina::remaking {
 namespace {
@@ -170,13 +171,43 @@ Types convolution_results(const Case& c) {
   return {{out.shape(), out.dtype()}};
 }
 
+bool is_affine(const QuantParams& p) { return p.format == QuantFormat::kAffine; }
+
 void check_quant(const Case& c, const QuantParams& p) {
   c.one_of(p.mode, QuantizedMode::kInt8);
-  c.want(affine_supported(p.group_size, p.bits), "a known group size and number of bits");
+  c.want(is_affine(p) || is_block_format(p.format), "a known format");
+  const bool known =
+      is_affine(p) ? affine_supported(p.group_size, p.bits)
+                   : p.group_size == block_format(p.format).block && p.bits == block_format(p.format).bits;
+  c.want(known, "a known group size and number of bits");
 }
 
-// w, scales and biases at in[first]; returns the number of columns.
+// Of how many arrays a packed matrix is made.
+size_t packed_parts(const QuantParams& p) {
+  if (is_affine(p)) return 3;
+  return block_format(p.format).scale_bytes > 0 ? 2 : 1;
+}
+
+// Codes and the scales of a block format at in[first]; returns the number of columns.
+int64_t check_blocks(const Case& c, size_t first, const QuantParams& p) {
+  const BlockFormat& f = block_format(p.format);
+  const Array& w = c.in[first];
+  c.want(w.dtype() == f.code_dtype && w.ndim() >= 2, "packed rows of the format's dtype");
+  const int64_t bytes = w.shape(-1) * static_cast<int64_t>(itemsize(w.dtype()));
+  c.want(bytes % f.code_bytes == 0, "rows of whole blocks");
+  if (f.scale_bytes > 0) {
+    const Array& scales = c.in[first + 1];
+    c.want(scales.dtype() == Dtype::kUInt8 && scales.ndim() == w.ndim() &&
+               batch_of(scales.shape()) == batch_of(w.shape()) && scales.shape(-2) == w.shape(-2) &&
+               scales.shape(-1) == bytes / f.code_bytes * f.scale_bytes,
+           "scales of uint8 for each block");
+  }
+  return bytes / f.code_bytes * f.block;
+}
+
+// A packed matrix at in[first]; returns the number of columns.
 int64_t check_packed(const Case& c, size_t first, const QuantParams& p) {
+  if (!is_affine(p)) return check_blocks(c, first, p);
   const Array &w = c.in[first], &scales = c.in[first + 1], &biases = c.in[first + 2];
   c.want(w.dtype() == Dtype::kUInt32 && w.ndim() >= 2, "packed uint32 rows");
   c.want(contains(kShortFloats, scales.dtype()) && scales.dtype() == biases.dtype(),
@@ -187,34 +218,52 @@ int64_t check_packed(const Case& c, size_t first, const QuantParams& p) {
   return scales.shape(-1) * p.group_size;
 }
 
+// The global scales at in[at], where there are any, of the matrices of w.
+void check_global(const Case& c, size_t at, const QuantParams& p, const Shape& w) {
+  if (c.in.size() <= at) return;
+  int64_t matrices = 1;
+  for (int64_t n : batch_of(w)) matrices *= n;
+  const Array& g = c.in[at];
+  c.want(p.format == QuantFormat::kNvfp4 && g.dtype() == Dtype::kFloat32 && g.ndim() == 1 &&
+             (g.size() == 1 || g.size() == matrices),
+         "a global scale for all matrices or for each");
+}
+
 Types quantize_results(const Case& c) {
-  c.operands(1, 1);
+  c.operands(1, 2);
   const auto& p = c.as<QuantParams>();
   check_quant(c, p);
+  c.want(c.shape(0).size() >= 2, "at least 2 axes");
+  check_global(c, 1, p, c.shape(0));
   Types out;
-  for (const Array& a : quantize(c.in[0], p.group_size, p.bits)) out.push_back({a.shape(), a.dtype()});
+  for (const Array& a : quantize(c.in[0], p.spec())) out.push_back({a.shape(), a.dtype()});
   return out;
 }
 
 Types dequantize_results(const Case& c) {
-  c.operands(3, 3);
   const auto& p = c.as<QuantParams>();
   check_quant(c, p);
+  const size_t parts = packed_parts(p);
+  c.operands(parts, parts + (p.format == QuantFormat::kNvfp4));
   const int64_t columns = check_packed(c, 0, p);
-  return {{joined(batch_of(c.shape(0)), {at(c.shape(0), -2), columns}), c.in[1].dtype()}};
+  check_global(c, parts, p, c.shape(0));
+  c.want(is_affine(p) || contains(kShortFloats, c.dtype()), "a result of float32, float16 or bfloat16");
+  return {{joined(batch_of(c.shape(0)), {at(c.shape(0), -2), columns}),
+           is_affine(p) ? c.in[1].dtype() : c.dtype()}};
 }
 
 Types quantized_matmul_results(const Case& c) {
-  c.operands(4, 4);
   const auto& p = c.as<QuantParams>();
   check_quant(c, p);
+  const size_t parts = packed_parts(p);
+  c.operands(1 + parts, 1 + parts);
   const int64_t columns = check_packed(c, 1, p), rows = c.in[1].shape(-2);
   const Shape &x = c.shape(0), &w = c.shape(1);
   c.want(contains(kShortFloats, c.in[0].dtype()) && x.size() >= 2, "rows of float32, float16 or bfloat16");
   c.want(at(x, -1) == (p.transpose ? columns : rows), "rows as long as the matrix's");
   c.want(w.size() == 2 || batch_of(w) == batch_of(x), "one matrix, or one for each batch");
   return {{joined(batch_of(x), {at(x, -2), p.transpose ? rows : columns}),
-           promote(c.in[0].dtype(), c.in[2].dtype())}};
+           is_affine(p) ? promote(c.in[0].dtype(), c.in[2].dtype()) : c.in[0].dtype()}};
 }
 
 // ---- language models ----

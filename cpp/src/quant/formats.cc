@@ -90,6 +90,10 @@ const BlockFormat& block_format(QuantFormat format) {
   return kFormats[i - 1];
 }
 
+bool is_block_format(QuantFormat format) {
+  return static_cast<size_t>(format) >= 1 && static_cast<size_t>(format) <= std::size(kFormats);
+}
+
 std::optional<QuantFormat> find_format(std::string_view name) {
   if (name == "affine") return QuantFormat::kAffine;
   for (size_t i = 0; i < std::size(kFormats); ++i) {

@@ -30,6 +30,7 @@ struct BlockFormat {
 
 // Any format but kAffine, which is described in affine.h.
 const BlockFormat& block_format(QuantFormat format);
+bool is_block_format(QuantFormat format);  // of any value that the type can hold
 // The format of that name, kAffine for "affine"; and all names, for messages.
 std::optional<QuantFormat> find_format(std::string_view name);
 std::string format_names();

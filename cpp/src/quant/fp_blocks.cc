@@ -45,14 +45,14 @@ struct GroupScale {
   uint8_t code;
   float value, inverse;
 };
+template <class T>
 GroupScale scale_of_group(QuantFormat format, float most, const float* global_scale) {
+  const auto size = static_cast<float>(T(most / (format == QuantFormat::kMxfp8 ? 448.0f : 6.0f)));
   if (format == QuantFormat::kNvfp4) {
     const float inverse = global_scale ? kNvfp4Span / *global_scale : 1.0f;
-    const float size = most / 6.0f * inverse;
-    const uint8_t code = std::isnan(size) ? uint8_t{0} : e4m3_code(size);
+    const uint8_t code = std::isnan(size * inverse) ? uint8_t{0} : e4m3_code(size * inverse);
     return {code, kE4m3[code], inverse};
   }
-  const float size = most / (format == QuantFormat::kMxfp8 ? 448.0f : 6.0f);
   const uint8_t code = size > 0 ? e8m0_above(size) : uint8_t{127};
   return {code, kE8m0[code], 1.0f};
 }
@@ -66,9 +66,10 @@ void encode_group(QuantFormat format, const T* w, int64_t step, int64_t group, c
     const float size = std::fabs(x[i]);
     if (size <= std::numeric_limits<float>::max()) most = std::max(most, size);
   }
-  const GroupScale s = scale_of_group(format, most, global_scale);
+  const auto s = scale_of_group<T>(format, most, global_scale);
   *scale = s.code;
-  for (int64_t i = 0; i < group; ++i) x[i] = s.value == 0 ? 0.0f : x[i] / s.value * s.inverse;
+  for (int64_t i = 0; i < group; ++i)
+    x[i] = s.value == 0 ? 0.0f : static_cast<float>(T(x[i] / s.value)) * s.inverse;
   if (format == QuantFormat::kMxfp8) {
     for (int64_t i = 0; i < group; ++i) codes[i] = e4m3_code(x[i]);
   } else {

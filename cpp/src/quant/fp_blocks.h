@@ -47,14 +47,14 @@ uint8_t e4m3_code(float v);
 // kNvfp4Span)), so that a global scale of the largest size in the matrix uses all of both formats.
 inline constexpr float kNvfp4Span = 448 * 6;
 
-// Encodes w [.., cols] (float16, bfloat16 or float32; any strides) into row-contiguous codes and scales, in
-// float32 arithmetic. With `most` the largest finite size in a group:
+// Encodes w [.., cols] (float16, bfloat16 or float32; any strides) into row-contiguous codes and scales. With
+// `most` the largest finite size in a group, and quotients rounded to w's dtype:
 //   mxfp4, mxfp8: scale 2^e, e the least integer >= -127 with 2^e >= most / 6 or most / 448; 2^0 where most
 //                 is 0
-//   nvfp4:        scale e4m3_code(most / 6), times kNvfp4Span / global_scale
-// and codes of w / scale, which are 0 where the scale is. global_scale: nvfp4 only; one float32, or one for
-// each matrix (last two axes), along one axis; or null. NaN becomes 0, or NaN in E4M3. Raises DtypeError and
-// ShapeError.
+//   nvfp4:        scale e4m3_code(most / 6 * r), with r = kNvfp4Span / global_scale, or 1 without one
+// and codes of w / scale (* r), which are 0 where the scale is. global_scale: nvfp4 only; one float32, or one
+// for each matrix (last two axes), along one axis; or null. NaN becomes 0, or NaN in E4M3. Raises DtypeError
+// and ShapeError.
 void fp_quantize(QuantFormat format, const View& w, const View* global_scale, const View& codes,
                  const View& scales);
 

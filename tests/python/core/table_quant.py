@@ -50,10 +50,10 @@ def codes_of(words: np.ndarray, bits: int) -> np.ndarray:
 
 
 def encoded(w: np.ndarray, mode: str, global_scale: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The formats of quant/fp_blocks.h, every step in float32; finite numbers only."""
+    """The formats of quant/fp_blocks.h; finite numbers only."""
     group, bits, top = MODES[mode]
     x = w.astype(np.float32).reshape(*w.shape[:-1], -1, group)
-    size = np.abs(x).max(-1) / np.float32(top)
+    size = (np.abs(x).max(-1) / np.float32(top)).astype(w.dtype).astype(np.float32)
     inverse = np.float32(1) if global_scale is None else SPAN / np.float32(global_scale)
     if mode == "nvfp4":
         scales = e4m3_codes(size * inverse)
@@ -63,8 +63,9 @@ def encoded(w: np.ndarray, mode: str, global_scale: float | None = None) -> tupl
         exponent = np.maximum(exponent - (mantissa == 0.5), -127)
         scales = np.where(size > 0, exponent + 127, 127).astype(np.uint8)
         unit = E8M0[scales]
-    x = np.where(unit[..., None] == 0, np.float32(0), x / np.where(unit == 0, 1, unit)[..., None] * inverse)
-    codes = (e4m3_codes if bits == 8 else e2m1_codes)(x.astype(np.float32))
+    quotients = (x / np.where(unit == 0, np.float32(1), unit)[..., None]).astype(w.dtype).astype(np.float32)
+    x = np.where(unit[..., None] == 0, np.float32(0), quotients * inverse)
+    codes = (e4m3_codes if bits == 8 else e2m1_codes)(x)
     return words_of(codes.reshape(w.shape), bits), scales
 
 

@@ -68,7 +68,7 @@ def test_floating_point_modes(mode):
     assert layer.scales.dtype == mx.uint8
     assert set(dict(tree_flatten(layer.parameters()))) == {"weight", "scales", "bias"}
     weight = dequantized(layer)
-    # Half of the widest step: a third of the largest weight of a group, at most a sixteenth of its scale more.
+    # Half of the widest step is a third of a group's largest weight; its scale is off by a sixteenth at most.
     assert np.abs(weight - to_numpy(linear.weight)).max() <= np.abs(to_numpy(linear.weight)).max() * 0.4
     x = draw(3, 96)
     magnitude = np.abs(x) @ np.abs(weight).T + 1

@@ -8,6 +8,7 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/qmm.h"
 #include "backend/cpu/qmm_affine.h"
+#include "backend/cpu/qmm_blocks.h"
 #include "backend/cpu/random.h"
 #include "backend/cpu/rope.h"
 #include "backend/cpu/scan.h"
@@ -17,7 +18,6 @@
 #include "backend/reference/layout.h"
 #include "backend/reference/matmul.h"
 #include "graph/eval.h"
-#include "quant/formats.h"
 #include "quant/fp_blocks.h"
 
 namespace lamina::cpu {
@@ -237,7 +237,7 @@ void run_affine_dequantize(const KernelCall& c) {
   const auto& p = c.as<QuantParams>();
   if (p.format != QuantFormat::kAffine) {
     if (c.in.size() > 2) return nvfp4_dequantize(c.in[0], c.in[1], c.in[2], c.out[0]);
-    return block_dequantize(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0]);
+    return dequantize_blocks(p.format, c.in[0], c.in.size() > 1 ? &c.in[1] : nullptr, c.out[0]);
   }
   dequantize_affine(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
 }

@@ -1,3 +1,5 @@
+#include "backend/cpu/qmm_blocks.h"
+
 #include <algorithm>
 #include <array>
 
@@ -30,7 +32,7 @@ constexpr int64_t kChunk = 512;
 constexpr int64_t kRowBlock = 4;
 static_assert(kChunk % kMostBlock == 0 && kGemmDepth % kMostBlock == 0);
 
-using DecodeFn = void (*)(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+using DecodeFn = decltype(BlockFormat::decode);
 
 // Blocks of kGroup elements of kBits bits with one byte of scale each.
 template <class Reader, int kGroup, int kBits>
@@ -217,6 +219,8 @@ void plain(const QmmWeights& w, int64_t k0, int64_t depth, int64_t col0, int64_t
 
 }  // namespace
 
+decltype(BlockFormat::decode) block_decoder(QuantFormat format) { return decoder_of(format); }
+
 const QmmBlocks* block_kernels() {
   static constexpr QmmBlocks kTable = {{arranged_elems, arrange, stream_elems, stream}, {transposed, plain}};
   return &kTable;
@@ -229,10 +233,20 @@ HWY_AFTER_NAMESPACE();
 namespace lamina::cpu {
 
 HWY_EXPORT(block_kernels);
+HWY_EXPORT(block_decoder);
 
 const QmmBlocks& qmm_blocks() {
   init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(block_kernels)();
+}
+
+void dequantize_blocks(QuantFormat format, const View& codes, const View* scales, const View& w) {
+  init_simd_target();
+  const auto decode = HWY_DYNAMIC_DISPATCH(block_decoder)(format);
+  const int64_t blocks = w.shape.back() / block_format(format).block;
+  block_dequantize(format, codes, scales, w, [&](int64_t, const uint8_t* c, const uint8_t* s, float* dst) {
+    decode(c, s, blocks, dst);
+  });
 }
 
 }  // namespace lamina::cpu

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/qmm_kernel.h"
@@ -42,11 +44,12 @@ struct E2m1 {
   static V table() { return e2m1_table(); }
   static HWY_INLINE V decode(V table, hn::Vec<D32> words) { return decode_e2m1(table, words); }
 };
+// Read as 1 / 256 of their values, without NaN: both are made good once for each row.
 struct E4m3 {
   static constexpr int kBits = 8;
   static constexpr bool kBiased = false;
   static constexpr float kShift = 0;
-  using Reader = E4m3Reader;
+  using Reader = E4m3PartReader;
 };
 
 // The lanes of a vector of words that belong to each group: lane l reads scale number l * codes / group.
@@ -172,6 +175,11 @@ void stream_ordered(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx,
     });
   }
   if constexpr (Codes::kBiased) add_biases(w, 0.0f, sums, sums_ld, totals);
+  if constexpr (std::is_same_v<Codes, E4m3>) {
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      unroll<kCols>([&](auto i) HWY_ATTR { totals[r][i] = hn::Mul(totals[r][i], hn::Set(D(), 256.0f)); });
+    });
+  }
   store_totals(totals, tile, ld);
 }
 
@@ -233,6 +241,12 @@ void stream_codes(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInpu
       }
     }
     stream_columns<Codes>(block, count, x, tile + first, ld);
+    if constexpr (std::is_same_v<Codes, E4m3>) {
+      for (int64_t r = 0; r < count; ++r) {
+        if (!has_nan_code(block.codes[r], w.cols)) continue;
+        for (int64_t i = 0; i < x.m; ++i) tile[i * ld + first + r] = std::numeric_limits<float>::quiet_NaN();
+      }
+    }
   }
 }
 
