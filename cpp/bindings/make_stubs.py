@@ -20,7 +20,7 @@ HEADER = '''"""{doc}"""
 # Generated from the module by the build: do not edit.
 
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import numpy

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "graph/stream_queue.h"
 
 namespace lamina {
@@ -14,6 +15,11 @@ namespace {
 Engine* engine = nullptr;
 std::mutex planning_mutex;
 uint32_t current_mark = 0;
+
+void lock_planning() { planning_mutex.lock(); }
+void unlock_planning() { planning_mutex.unlock(); }
+[[maybe_unused]] const int at_fork_planning =
+    at_fork(ForkRank::kPlanning, {lock_planning, unlock_planning, unlock_planning});
 
 struct Tracing {
   int depth = 0;

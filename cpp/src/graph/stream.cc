@@ -1,8 +1,5 @@
 #include "graph/stream.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -12,6 +9,7 @@
 #include <vector>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "graph/stream_queue.h"
 
 namespace lamina {
@@ -37,23 +35,6 @@ Registry& registry() {
   return *r;
 }
 
-// In a forked child the stream threads are gone and whatever was queued belongs to the parent.
-void renew_after_fork() {
-  Registry& r = registry();
-  for (auto& q : r.queues) {
-    q.release();  // its mutex may be held by a thread that does not exist here
-    q = std::make_unique<Queue>();
-  }
-}
-
-// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
-[[maybe_unused]] const int at_fork =
-    pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
-                   [] {
-                     renew_after_fork();
-                     registry().mutex.unlock();
-                   });
-
 Queue& queue_of(int stream) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
@@ -69,6 +50,57 @@ struct ThreadDefaults {
 };
 thread_local ThreadDefaults defaults;
 thread_local int running_stream = -1;  // the stream whose work this thread is inside of
+
+std::mutex stream_count_mutex;
+int stream_count = 1;
+
+// Waits until every stream is idle and holds them all: what a fork would tear apart is finished first.
+void lock_streams() {
+  stream_count_mutex.lock();
+  Registry& r = registry();
+  while (true) {
+    std::vector<Queue*> queues;
+    {
+      std::lock_guard lock(r.mutex);
+      for (auto& q : r.queues) queues.push_back(q.get());
+    }
+    for (Queue* q : queues) {
+      std::unique_lock lock(q->mutex);
+      if (running_stream < 0) q->changed.wait(lock, [q] { return q->work.empty() && !q->busy; });
+    }
+    r.mutex.lock();
+    bool idle = true;
+    for (auto& q : r.queues) {
+      q->mutex.lock();
+      idle &= q->work.empty() && !q->busy;
+    }
+    if (idle || running_stream >= 0) return;
+    for (auto& q : r.queues) q->mutex.unlock();
+    r.mutex.unlock();
+  }
+}
+
+void unlock_streams() {
+  for (auto& q : registry().queues) q->mutex.unlock();
+  registry().mutex.unlock();
+  stream_count_mutex.unlock();
+}
+
+// The threads are gone, and a condition that they wait for cannot be used again.
+void renew_streams() {
+  Registry& r = registry();
+  for (auto& q : r.queues) {
+    q->mutex.unlock();
+    static_cast<void>(q.release());
+    q = std::make_unique<Queue>();
+  }
+  r.mutex.unlock();
+  stream_count_mutex.unlock();
+}
+
+// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
+[[maybe_unused]] const int at_fork_streams =
+    at_fork(ForkRank::kStreams, {lock_streams, unlock_streams, renew_streams});
 
 void run_inside(int stream, const std::function<void()>& work) {
   const int outer = std::exchange(running_stream, stream);
@@ -91,9 +123,6 @@ void drain(Queue& q, int stream) {
     q.changed.notify_all();
   }
 }
-
-std::mutex stream_count_mutex;
-int stream_count = 1;
 
 }  // namespace
 
@@ -150,6 +179,14 @@ Stream new_stream(Device d) {
   std::lock_guard lock(stream_count_mutex);
   if (stream_count > 255) fail<ValueError>("new_stream", "at most 256 streams, wanted another");
   return {stream_count++, d};
+}
+
+Stream find_stream(Device d, int index) {
+  std::lock_guard lock(stream_count_mutex);
+  if (index < 0 || index >= stream_count) {
+    fail<ValueError>("stream", "wanted stream {}, this process has {}", index, stream_count);
+  }
+  return {index, d};
 }
 
 Stream current_stream() {

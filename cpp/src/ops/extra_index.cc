@@ -172,11 +172,6 @@ Array picked(const Array& a, const std::optional<Array>& indices, const char* op
 
 }  // namespace
 
-Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
-                const std::optional<Array>& b_indices) {
-  return matmul(picked(a, a_indices, "gather_mm"), picked(b, b_indices, "gather_mm"));
-}
-
 Array gather_qmm(const Array& x, const Array& w, const Array& scales, const Array& biases,
                  const std::optional<Array>& x_indices, const std::optional<Array>& w_indices, bool transpose,
                  int group_size, int bits) {
