@@ -36,13 +36,13 @@ MODULES = [
 COMMON = set(dir(type("Plain", (), {}))) | {"__annotations__", "__abstractmethods__"}
 
 
-def named(name: str) -> Any:
-    """The module, or the namespace inside a module."""
+def named(name: str) -> tuple[Any, str]:
+    """The module, or the namespace inside a module, and how it is imported."""
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(name), f"import {name} as module"
     except ModuleNotFoundError:
         owner, _, last = name.rpartition(".")
-        return getattr(named(owner), last)
+        return getattr(importlib.import_module(owner), last), f"from {owner} import {last} as module"
 
 
 def public(module: Any) -> list[str]:
@@ -62,16 +62,9 @@ def members(kind: type) -> list[str]:
 
 def sample(name: str) -> str:
     """The text of the program for one module."""
-    owner, _, last = name.rpartition(".")
+    module, line = named(name)
     lines = [f'"""Every public name of {name}."""', "", "# pyright: strict, reportPrivateUsage=false", ""]
-    lines += [
-        "from typing import Any",
-        "",
-        f"from {owner} import {last} as module",
-        "",
-        "names: list[Any] = [",
-    ]
-    module = named(name)
+    lines += ["from typing import Any", "", line, "", "names: list[Any] = ["]
     for n in public(module):
         lines.append(f"    module.{n},")
         value = getattr(module, n)

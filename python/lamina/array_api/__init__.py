@@ -2,7 +2,7 @@
 
 Its functions are those of :mod:`lamina.core` with the standard's signatures. The standard's complex128 is
 missing. Functions whose shapes depend on values (``nonzero``, ``unique_*``, ``repeat`` by
-an array, reading through boolean masks) evaluate, and raise inside ``compile``, ``grad`` and ``vmap``.
+an array, reading through boolean masks) evaluate, and raise inside ``compile`` and ``vmap``.
 """
 
 from lamina.array_api import fft, linalg

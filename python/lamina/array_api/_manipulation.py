@@ -46,7 +46,7 @@ def unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
     return tuple(mx.unstack(x, axis=axis))
 
 
-def expand_dims(x: Array, /, *, axis: Axes = 0) -> Array:
+def expand_dims(x: Array, /, axis: Axes = 0) -> Array:
     """Insert axes of length 1.
 
     Examples

@@ -157,7 +157,7 @@ def _distinct(x: Array) -> int:
     return 0 if line.size == 0 else 1 + int(mx.sum(line[1:] != line[:-1]).item())
 
 
-def _unique(x: Array, **what: bool) -> tuple[Any, ...]:
+def _unique(x: Array, **what: Any) -> tuple[Any, ...]:
     n = _distinct(x)
     if n == 0:
         empty = mx.zeros(0, INDEX)

@@ -154,15 +154,28 @@ CALLS: dict[str, list[tuple[Call, tuple[np.ndarray, ...]]]] = {
         (lambda m, c, a, b: m.where(c, a, b), (B, F, F[::-1])),
         (lambda m, c, a: m.where(c, a, 0), (B, N)),
     ],
-    "sort": [(lambda m, a: m.sort(a, axis=0), (F,)), (lambda m, a: m.sort(a, descending=True), (U,))],
+    "sort": [
+        (lambda m, a: m.sort(a, axis=0), (F,)),
+        (lambda m, a: np.sort(a)[:, ::-1] if m is np else m.sort(a, descending=True), (U,)),
+    ],
     "argsort": [
         (lambda m, a: m.argsort(a, stable=True), (U,)),
-        (lambda m, a: m.argsort(a, descending=True, axis=0), (U,)),
+        (
+            lambda m, a: (
+                np.argsort(-a.astype(int), 0, stable=True)
+                if m is np
+                else m.argsort(a, descending=True, axis=0)
+            ),
+            (U,),
+        ),
     ],
     "unique_all": [(lambda m, a, i=i: m.unique_all(a)[i], (N,)) for i in range(4)],
     "unique_counts": [(lambda m, a, i=i: m.unique_counts(a)[i], (U,)) for i in range(2)],
     "unique_inverse": [(lambda m, a: m.unique_inverse(a).inverse_indices, (N,))],
-    "unique_values": [(lambda m, a: m.unique_values(a), (N,)), (lambda m, a: m.unique_values(a), (N[:0],))],
+    "unique_values": [
+        (lambda m, a: m.sort(m.unique_values(a)), (N,)),
+        (lambda m, a: m.unique_values(a), (N[:0],)),
+    ],
     "all": [(lambda m, a: m.all(a, axis=1), (B,)), (lambda m, a: m.all(a, keepdims=True), (N,))],
     "any": [(lambda m, a: m.any(a, axis=(0, 1)), (B,)), (lambda m, a: m.any(a), (F[:0],))],
     "max": [(lambda m, a: m.max(a, axis=(0,), keepdims=True), (F,))],

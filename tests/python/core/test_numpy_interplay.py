@@ -170,9 +170,9 @@ def test_dlpack_versions_and_flags() -> None:
     producer = Producer(a)
     assert mx.from_dlpack(producer).tolist() == [1, 1, 1]
     assert producer.asked["max_version"][0] == 1
-    for version, name in (((0, 8), "dltensor"), ((1, 0), "dltensor_versioned"), ((1, 3), "dltensor_versioned"),
-                          ((2, 0), "dltensor_versioned")):  # fmt: skip
-        assert f'"{name}"' in repr(a.__dlpack__(max_version=version))
+    for version in ((1, 0), (1, 3), (2, 0)):
+        assert '"dltensor_versioned"' in repr(a.__dlpack__(max_version=version))
+    assert '"dltensor"' in repr(a.__dlpack__(max_version=(0, 8)))
     with pytest.raises(TypeError, match="max_version wants a tuple of two integers or None"):
         a.__dlpack__(max_version=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="dl_device wants a tuple of two integers or None"):
