@@ -98,6 +98,18 @@ OVERLOADS = {
 }
 
 
+# Types that signatures leave open, for readers, and what type checkers want of them.
+BARE = (
+    (r"\bCallable(?!\[)", "Callable[..., Any]"),
+    (r"\bSequence(?!\[)", "Sequence[Any]"),
+    (r"\bdict(?!\[)", "dict[Any, Any]"),
+    (r"\btuple(?!\[)", "tuple[Any, ...]"),
+    (r"\blist(?!\[)", "list[Any]"),
+    (r"\*args(?!:)", "*args: Any"),
+    (r"\*\*kwargs(?!:)", "**kwargs: Any"),
+)
+
+
 def load(path: str) -> ModuleType:
     """Import the module file under its own name."""
     spec = importlib.util.spec_from_file_location("lamina.core", path)
@@ -120,6 +132,8 @@ def defined(name: str, signature: str, doc: str, indent: str, decorator: str = "
     rest = signature[signature.index("(") :]
     if not re.search(r"\) -> [^()]*(\(.*)?$", rest):
         rest += " -> None"
+    for bare, full in BARE:
+        rest = re.sub(bare, full, rest)
     # Defaults that are names of the module (dtypes) need no value in a stub.
     rest = re.sub(r"= ([a-z]+\d+)", "= ...", rest)
     body = quoted(doc, indent + "    ") if doc else f"{indent}    ...\n"

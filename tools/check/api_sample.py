@@ -37,12 +37,11 @@ COMMON = set(dir(type("Plain", (), {}))) | {"__annotations__", "__abstractmethod
 
 
 def named(name: str) -> tuple[Any, str]:
-    """The module, or the namespace inside a module, and how it is imported."""
-    try:
-        return importlib.import_module(name), f"import {name} as module"
-    except ModuleNotFoundError:
-        owner, _, last = name.rpartition(".")
+    """The module, or the namespace inside lamina.core, and how it is imported."""
+    owner, _, last = name.rpartition(".")
+    if owner == "lamina.core":
         return getattr(importlib.import_module(owner), last), f"from {owner} import {last} as module"
+    return importlib.import_module(name), f"import {name} as module"
 
 
 def public(module: Any) -> list[str]:

@@ -6,20 +6,13 @@
 #include <utility>
 
 #include "core/fail.h"
-#include "core/fork_locks.h"
 #include "graph/stream_queue.h"
 
 namespace lamina {
 namespace {
 
 Engine* engine = nullptr;
-std::mutex planning_mutex;
 uint32_t current_mark = 0;
-
-void lock_planning() { planning_mutex.lock(); }
-void unlock_planning() { planning_mutex.unlock(); }
-[[maybe_unused]] const int at_fork_planning =
-    at_fork(ForkRank::kPlanning, {lock_planning, unlock_planning, unlock_planning});
 
 struct Tracing {
   int depth = 0;
@@ -157,8 +150,9 @@ void run_job(Job& job) {
 void set_engine(Engine* e) { engine = e; }
 
 void evaluate(std::span<const Array> arrays, bool async) {
-  auto job = std::make_unique<Job>();
+  auto job = std::make_shared<Job>();
   std::vector<Ref<Event>> others;
+  std::function<void()> now;
   {
     std::lock_guard lock(planning_mutex);
     bool any = false;
@@ -188,15 +182,12 @@ void evaluate(std::span<const Array> arrays, bool async) {
           tracing.kept.push_back(n);
         }
       }
+      if (!async) others.push_back(job->event);
+      now = enqueue(
+          job->stream, [job] { run_job(*job); }, async);
     }
   }
-  if (job->event) {
-    Ref<Event> event = job->event;
-    const int stream = job->stream;
-    submit(
-        stream, [j = std::move(job)]() mutable { run_job(*j); }, async);
-    if (!async) others.push_back(std::move(event));
-  }
+  if (now) now();
   if (async) return;
   for (const Ref<Event>& e : others) {
     e->wait();

@@ -54,36 +54,40 @@ thread_local int running_stream = -1;  // the stream whose work this thread is i
 std::mutex stream_count_mutex;
 int stream_count = 1;
 
-// Waits until every stream is idle and holds them all: what a fork would tear apart is finished first.
-void lock_streams() {
-  stream_count_mutex.lock();
+// Takes the locks of planning and of all queues, each queue idle where `wanted`; false where one is not.
+bool hold_streams(bool wanted) {
+  planning_mutex.lock();
   Registry& r = registry();
-  while (true) {
-    std::vector<Queue*> queues;
-    {
-      std::lock_guard lock(r.mutex);
-      for (auto& q : r.queues) queues.push_back(q.get());
-    }
-    for (Queue* q : queues) {
-      std::unique_lock lock(q->mutex);
-      if (running_stream < 0) q->changed.wait(lock, [q] { return q->work.empty() && !q->busy; });
-    }
-    r.mutex.lock();
-    bool idle = true;
-    for (auto& q : r.queues) {
-      q->mutex.lock();
-      idle &= q->work.empty() && !q->busy;
-    }
-    if (idle || running_stream >= 0) return;
-    for (auto& q : r.queues) q->mutex.unlock();
-    r.mutex.unlock();
+  r.mutex.lock();
+  bool idle = true;
+  for (auto& q : r.queues) {
+    q->mutex.lock();
+    idle &= q->work.empty() && !q->busy;
   }
+  return idle || !wanted;
 }
 
 void unlock_streams() {
   for (auto& q : registry().queues) q->mutex.unlock();
   registry().mutex.unlock();
+  planning_mutex.unlock();
   stream_count_mutex.unlock();
+}
+
+// Waits until every stream is idle and holds them all: what a fork would tear apart is finished first.
+void lock_streams() {
+  const bool outside = running_stream < 0;
+  while (true) {
+    stream_count_mutex.lock();
+    if (hold_streams(outside)) return;
+    std::vector<Queue*> queues;
+    for (auto& q : registry().queues) queues.push_back(q.get());
+    unlock_streams();
+    for (Queue* q : queues) {
+      std::unique_lock lock(q->mutex);
+      q->changed.wait(lock, [q] { return q->work.empty() && !q->busy; });
+    }
+  }
 }
 
 // The threads are gone, and a condition that they wait for cannot be used again.
@@ -95,6 +99,7 @@ void renew_streams() {
     q = std::make_unique<Queue>();
   }
   r.mutex.unlock();
+  planning_mutex.unlock();
   stream_count_mutex.unlock();
 }
 
@@ -126,21 +131,22 @@ void drain(Queue& q, int stream) {
 
 }  // namespace
 
-void submit_work(int stream, std::function<void()> work, bool async) {
-  if (running_stream == stream) {
-    work();  // an evaluation inside an evaluation: waiting for the stream would wait for itself
-    return;
-  }
+std::mutex planning_mutex;
+
+std::function<void()> enqueue(int stream, std::function<void()> work, bool async) {
+  // An evaluation inside an evaluation: waiting for the stream would wait for itself.
+  if (running_stream == stream) return work;
   Queue& q = queue_of(stream);
-  std::unique_lock lock(q.mutex);
+  std::lock_guard lock(q.mutex);
   if (!async && !q.busy && q.work.empty()) {
+    std::function<void()> now = [&q, stream, todo = std::move(work)] {
+      run_inside(stream, todo);
+      std::lock_guard done(q.mutex);
+      q.busy = false;
+      q.changed.notify_all();
+    };
     q.busy = true;
-    lock.unlock();
-    run_inside(stream, work);
-    lock.lock();
-    q.busy = false;
-    q.changed.notify_all();
-    return;
+    return now;
   }
   q.work.push_back(std::move(work));
   if (!q.has_thread) {
@@ -148,6 +154,7 @@ void submit_work(int stream, std::function<void()> work, bool async) {
     q.has_thread = true;
   }
   q.changed.notify_all();
+  return {};
 }
 
 void synchronize(Stream s) {

@@ -148,12 +148,15 @@ def test_work_crosses_streams_and_threads() -> None:
 
 
 def test_random_state_is_drawn_from_by_all() -> None:
-    """One sequence of keys, each drawn once."""
+    """One sequence of keys, each drawn once; a draw waits for the one before, whichever thread made it."""
+
+    def draw(_: int) -> list[tuple[int, ...]]:
+        return [tuple(mx.random.randint(-(2**31), 2**31 - 1, (2,)).tolist()) for _ in range(200)]
+
     mx.random.seed(7)
-    got = in_threads(6, lambda _: [mx.random.bits((2,)).tolist() for _ in range(20)])
-    drawn = [tuple(v) for part in got for v in part]
+    drawn = [v for part in in_threads(4, draw) for v in part]
     mx.random.seed(7)
-    alone = [tuple(mx.random.bits((2,)).tolist()) for _ in range(120)]
+    alone = [v for n in range(4) for v in draw(n)]
     assert sorted(drawn) == sorted(alone)
 
 
@@ -183,10 +186,9 @@ import lamina.core as mx
 pending = None
 {FORKS[state]}
 def check():
-    x = mx.arange(200000, dtype=mx.float32)
-    assert (x * 2).sum().item() == 199999.0 * 200000, "sum"
+    assert (mx.ones(200000) * 2).sum().item() == 400000, "sum"
     assert (mx.ones((200, 200)) @ mx.ones((200, 200)))[5, 5].item() == 200, "matmul"
-    assert mx.fft.fft(mx.ones(37))[0].item() == 37, "fft"
+    assert abs(mx.fft.fft(mx.ones(37))[0].item() - 37) < 1e-3, "fft"
     assert abs(mx.random.normal((1000,)).mean().item()) < 0.3, "random"
     y = mx.ones(1000) + 1
     mx.async_eval(y)
