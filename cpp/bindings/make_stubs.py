@@ -60,6 +60,12 @@ UNARY = ("neg", "pos", "abs", "invert")
 CONVERSIONS = {"bool": "bool", "int": "int", "float": "float", "index": "int", "len": "int", "hash": "int"}
 
 OTHER_SLOTS = {
+    "custom_function": [
+        "def __call__(self, *args: Any) -> Any: ...",
+        "def vjp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+        "def jvp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+        "def vmap(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+    ],
     "array": [
         "def __getitem__(self, index: Any, /) -> array: ...",
         "def __setitem__(self, index: Any, value: Any, /) -> None: ...",
@@ -183,6 +189,8 @@ def class_text(module: ModuleType, name: str, functions: list[Any], properties: 
 
 def value_type(value: object) -> str:
     """The annotation of a constant."""
+    if isinstance(value, list):
+        return "list[array]"
     return "None" if value is None else type(value).__name__.rpartition(".")[2]
 
 
@@ -226,6 +234,8 @@ def submodule_text(
         if isinstance(value, type):
             inner = f"{scope}.{member}"
             text = class_text(module, member, functions[inner], properties[inner])
+            # Inside its own class a nested name is not in scope.
+            text = text.replace(f"-> {member}:", f"-> {name}.{member}:")
             parts.append(textwrap.indent(text, "    "))
         elif not member.startswith("__") and not callable(value):
             parts.append(f"    {member}: {value_type(value)}\n")

@@ -32,8 +32,8 @@ MODULES = [
     "lamina.array_api.fft",
     "lamina.array_api.linalg",
 ]
-# Attributes that every class has.
-COMMON = set(dir(type("Plain", (), {}))) | {"__annotations__", "__abstractmethods__"}
+# Attributes that every class has; deleting an element exists to say that it cannot be done.
+COMMON = set(dir(type("Plain", (), {}))) | {"__annotations__", "__abstractmethods__", "__delitem__"}
 
 
 def named(name: str) -> tuple[Any, str]:

@@ -183,8 +183,8 @@ def ihfft(x: Array, /, *, n: int | None = None, axis: int = -1, norm: Norm = "ba
     Examples
     --------
     >>> from lamina import array_api as xp
-    >>> xp.fft.ihfft(xp.asarray([8.0, -2.0, 0.0, -2.0]))
-    array([1+0j, 2+0j, 3+0j], dtype=complex64)
+    >>> xp.real(xp.fft.ihfft(xp.asarray([8.0, -2.0, 0.0, -2.0])))
+    array([1, 2, 3], dtype=float32)
     """
     return mx.conjugate(mx.fft.rfft(x, n, axis, _OTHER.get(norm, norm)))
 

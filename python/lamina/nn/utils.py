@@ -12,7 +12,9 @@ from lamina.nn.layers.base import Module
 __all__ = ["checkpoint", "value_and_grad"]
 
 
-def _of_parameters(transform: Callable[..., Any], model: Module, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _of_parameters(
+    transform: Callable[..., Any], model: Module, fn: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return ``transform`` of ``fn`` as a function of the model's trainable parameters, called with those."""
 
     def of_parameters(parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

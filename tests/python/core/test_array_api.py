@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import inspect
 import math
 
@@ -303,3 +304,18 @@ def test_gradients_pass_through() -> None:
     assert np.allclose(np.asarray(mx.grad(lambda v: xp.linalg.vector_norm(v))(x)), [0.6, -0.8])
     assert np.allclose(np.asarray(mx.grad(lambda v: xp.hypot(v[0], v[1]))(x)), [0.6, -0.8])
     assert np.allclose(np.asarray(mx.grad(lambda v: xp.sum(xp.copysign(v, -1.0)))(x)), [-1, 1])
+
+
+def test_examples() -> None:
+    """Every function has one, and it gives what it says."""
+    failures: list[str] = []
+    for module in (xp, xp.linalg, xp.fft):
+        for name in module.__all__:
+            f = getattr(module, name)
+            if not inspect.isfunction(f):
+                continue
+            tests = [t for t in doctest.DocTestFinder().find(f, name, globs={}) if t.examples]
+            assert tests, name
+            for test in tests:
+                doctest.DocTestRunner(verbose=False).run(test, out=failures.append)
+    assert not failures, "".join(failures)
