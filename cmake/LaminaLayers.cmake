@@ -51,6 +51,7 @@ lamina_layer(quant UNITY DEPENDS memory)
 lamina_layer(io DEPENDS memory)
 lamina_layer(ops UNITY DEPENDS graph quant)
 lamina_layer(autograd DEPENDS ops)
+lamina_layer(export UNITY DEPENDS autograd io)
 lamina_layer(fusion UNITY DEPENDS ops)
 lamina_layer(backend DEPENDS autograd fusion io)
 

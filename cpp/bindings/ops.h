@@ -25,6 +25,7 @@ void add_evaluation(const Scope& core);
 void add_transforms(const Scope& core);
 void add_compile(const Scope& core);
 void add_convolutions(const Scope& core);
+void add_export(const Scope& core);
 void add_io(const Scope& core);
 
 }  // namespace lamina::bind

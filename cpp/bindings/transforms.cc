@@ -21,23 +21,6 @@ py::object call_python(PyObject* f, const py::tuple& args, const py::dict& kwarg
   return owned(PyObject_Call(f, args.ptr(), kwargs.ptr()));
 }
 
-// The arrays of what a function returned: an array, or a list or tuple of arrays.
-std::vector<Array> outputs_of(const py::object& result, const char* name) {
-  if (is_array(result.ptr())) return {value_of(result.ptr())};
-  const auto items = as_items(result.ptr());
-  std::vector<Array> out;
-  for (size_t i = 0; items && i < items->size(); ++i) {
-    if (!is_array((*items)[i].ptr())) break;
-    out.push_back(value_of((*items)[i].ptr()));
-  }
-  if (!items || out.size() != items->size()) {
-    throw ValueError(std::string("[") + name +
-                     "] the function must return an array or a sequence of arrays, got " +
-                     type_name(result.ptr()));
-  }
-  return out;
-}
-
 // ---- grad and value_and_grad ----
 
 struct Wanted {
@@ -194,7 +177,7 @@ lamina::Function list_function(PyObject* fun, const char* name) {
   return [fun, name](const std::vector<Array>& primals) {
     py::list args;
     for (const Array& p : primals) args.append(wrapped(p));
-    return outputs_of(call_python(fun, py::tuple(args), py::dict()), name);
+    return returned_arrays(call_python(fun, py::tuple(args), py::dict()), name);
   };
 }
 

@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include "bindings/from_python.h"
+
 namespace lamina::bind {
 namespace {
 
@@ -38,6 +40,31 @@ void collect_arrays(PyObject* tree, std::vector<Array>& out) {
     PyObject *key, *value;
     Py_ssize_t at = 0;
     while (PyDict_Next(tree, &at, &key, &value)) collect_arrays(value, out);
+  }
+}
+
+std::vector<Array> returned_arrays(const py::object& result, const char* name) {
+  if (is_array(result.ptr())) return {value_of(result.ptr())};
+  const auto items = as_items(result.ptr());
+  std::vector<Array> out;
+  for (size_t i = 0; items && i < items->size(); ++i) {
+    if (!is_array((*items)[i].ptr())) break;
+    out.push_back(value_of((*items)[i].ptr()));
+  }
+  if (!items || out.size() != items->size()) {
+    throw ValueError(std::string("[") + name +
+                     "] the function must return an array or a sequence of arrays, got " +
+                     type_name(result.ptr()));
+  }
+  return out;
+}
+
+Arrays refusing(const lamina::Function& fun, const Arrays& in) {
+  try {
+    return fun(in);
+  } catch (const py::error_already_set& e) {
+    if (!e.matches(PyExc_Exception)) throw;
+    throw ValueError(e.what());
   }
 }
 

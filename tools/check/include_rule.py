@@ -20,9 +20,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "io": ("memory",),
     "ops": ("graph", "quant"),
     "autograd": ("ops",),
+    "export": ("autograd", "io"),
     "fusion": ("ops",),
     "backend": ("autograd", "fusion", "io"),
-    "bindings": ("backend",),
+    "bindings": ("backend", "export"),
 }
 
 # Inside backend/: which implementation may look into which other one.

@@ -112,6 +112,10 @@ struct OutputParams {
   void fields(V& v) const {
     v.field("index", index);
   }
+  template <class V>
+  void fields(V& v) {
+    v.field("index", index);
+  }
 };
 
 }  // namespace lamina

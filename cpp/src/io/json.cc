@@ -186,6 +186,15 @@ int64_t JsonReader::natural_number() {
   return value;
 }
 
+int64_t JsonReader::integer() {
+  skip_space();
+  const bool negative = at_ < text_.size() && text_[at_] == '-';
+  if (!negative) return natural_number();
+  ++at_;
+  if (at_ >= text_.size() || !is_digit(text_[at_])) fail_at(at_, "a digit", describe());
+  return -natural_number();
+}
+
 bool JsonReader::null() {
   skip_space();
   if (at_ >= text_.size() || text_[at_] != 'n') return false;

@@ -37,6 +37,8 @@ class JsonReader {
   std::string string();
   // A whole number from 0 to 2^63 - 1, written without sign, point or exponent.
   int64_t natural_number();
+  // A whole number from -(2^63 - 1) to 2^63 - 1.
+  int64_t integer();
   // True, and the null read, where null comes next.
   bool null();
   // Reads any value and forgets it.

@@ -5,11 +5,16 @@
 
 namespace lamina {
 
-// Parameters of the structured ops. `field`: part of the plan; `size`: an argument of it.
+// Parameters of the structured ops. `field`: part of the plan; `size`: an argument of it. A visitor may write
+// to the fields of parameters that are not const.
 #define LAMINA_PARAMS(Type, body)                             \
   friend bool operator==(const Type&, const Type&) = default; \
   template <class V>                                          \
   void fields([[maybe_unused]] V& v) const {                  \
+    body                                                      \
+  }                                                           \
+  template <class V>                                          \
+  void fields([[maybe_unused]] V& v) {                        \
     body                                                      \
   }
 

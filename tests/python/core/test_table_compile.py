@@ -1,8 +1,13 @@
-"""Every row of the op tables compiled: the bits of the plain call, in every layout and for a second shape."""
+"""Every row of the op tables compiled, and exported and read again: the bits of the plain call.
+
+Compiled functions are tried in every layout and for a second shape.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lamina.core as mx
@@ -19,6 +24,22 @@ def results(value: Any) -> list[np.ndarray]:
     return [np.asarray(v) for v in ([value] if isinstance(value, mx.array) else value)]
 
 
+def same(got: Any, plain: list[np.ndarray]) -> bool:
+    """Whether results have the same bits, dtypes and shapes."""
+    again = results(got)
+    return [(a.tobytes(), a.dtype, a.shape) for a in again] == [
+        (p.tobytes(), p.dtype, p.shape) for p in plain
+    ]
+
+
+def check_exported(f: Callable[..., Any], xs: list[mx.array]) -> None:
+    """The function written to a file and read again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "f.lamina")
+        mx.export_function(path, f, *xs)
+        assert same(mx.import_function(path)(*xs), results(f(*xs)))
+
+
 def check_compiled(f: Callable[..., Any], trials: list[list[np.ndarray]]) -> None:
     """One compiled function called with every trial in every layout, and twice: traced, then replayed."""
     compiled = mx.compile(f)
@@ -27,9 +48,8 @@ def check_compiled(f: Callable[..., Any], trials: list[list[np.ndarray]]) -> Non
             arrays = [laid_out(x, LAYOUTS[(i + k) % 5] if k else layout)[0] for k, x in enumerate(xs)]
             plain = results(f(*arrays))
             for _ in range(2):
-                again = results(compiled(*arrays))
-                assert [a.tobytes() for a in again] == [p.tobytes() for p in plain], layout
-                assert [(a.dtype, a.shape) for a in again] == [(p.dtype, p.shape) for p in plain]
+                assert same(compiled(*arrays), plain), layout
+        check_exported(f, arrays)
 
 
 def trials(row: Row, count: int) -> list[list[np.ndarray]]:
