@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lamina.core as mx
@@ -240,6 +241,15 @@ def test_many_segments() -> None:
     want = np.stack([wide(a)[:, i:j] @ wide(b)[i:j] for i, j in pairs])
     size = np.stack([np.abs(wide(a))[:, i:j] @ np.abs(wide(b))[i:j] for i, j in pairs])
     assert_close(got, want, size, "float32", 600)
+
+
+def test_exported(tmp_path: Path) -> None:
+    a, b = of(draw("float32", 4, 9)), of(draw("float32", 9, 5))
+    pairs = mx.array([[0, 4], [4, 9]])
+    path = str(tmp_path / "f.lamina")
+    mx.export_function(path, mx.segmented_mm, a, b, pairs)
+    (got,) = mx.import_function(path)(a, b, pairs)
+    assert mx.array_equal(got, mx.segmented_mm(a, b, pairs)).item()
 
 
 @pytest.mark.parametrize("mapped", range(1, 8))
