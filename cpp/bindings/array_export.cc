@@ -2,6 +2,7 @@
 
 #include "bindings/array_slots.h"
 #include "bindings/convert.h"
+#include "bindings/numpy_types.h"
 #include "graph/node.h"
 #include "memory/buffer.h"
 
@@ -128,6 +129,36 @@ py::object numpy_array(const Array& a, PyObject* dtype, PyObject* copy) {
   return copy == Py_True ? py::object(out.attr("copy")()) : out;
 }
 
+// Arrays inside tuples, lists and dicts as NumPy arrays; anything else as it is.
+py::object numpy_tree(PyObject* o) {
+  if (is_array(o)) return numpy_array(value_of(o), Py_None, Py_None);
+  if (PyTuple_CheckExact(o) || PyList_CheckExact(o)) {
+    const auto items = py::reinterpret_borrow<py::sequence>(o);
+    py::list out;
+    for (const py::handle item : items) out.append(numpy_tree(item.ptr()));
+    if (PyTuple_CheckExact(o)) return py::tuple(out);
+    return out;
+  }
+  if (!PyDict_CheckExact(o)) return borrowed(o);
+  py::dict out;
+  for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(o)) out[key] = numpy_tree(value.ptr());
+  return out;
+}
+
+// NumPy's functions compute with NumPy arrays over the same memory; where an operand is of a third library,
+// that library is asked.
+py::object call_numpy(PyObject* function, PyObject* types, PyObject* args, PyObject* keywords) {
+  const NumpyTypes* numpy = numpy_types();
+  for (const py::handle type : py::reinterpret_borrow<py::iterable>(types)) {
+    auto* t = reinterpret_cast<PyTypeObject*>(type.ptr());
+    if (!PyType_IsSubtype(t, array_type) && !(numpy && PyType_IsSubtype(t, numpy->array))) {
+      return borrowed(Py_NotImplemented);
+    }
+  }
+  const py::object positional = numpy_tree(args), named = numpy_tree(keywords);
+  return owned(PyObject_Call(function, positional.ptr(), named.ptr()));
+}
+
 template <class T>
 PyObject* element(const char* p) {
   const T v = *reinterpret_cast<const T*>(p);
@@ -196,6 +227,13 @@ void add_array_export(const Scope& type) {
       "ml_dtypes.bfloat16.",
       [](PyObject* self, PyObject* dtype, PyObject* copy) {
         return numpy_array(value_of(self), dtype, copy);
+      });
+  def(type,
+      "__array_function__(self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...], "
+      "kwargs: dict[str, Any]) -> Any",
+      "What NumPy's functions do with the array: compute with a NumPy array over the same memory.",
+      [](PyObject*, PyObject* function, PyObject* types, PyObject* args, PyObject* keywords) {
+        return call_numpy(function, types, args, keywords);
       });
   def(type,
       "__dlpack__(self, *, stream: object | None = None, max_version: tuple[int, int] | None = None, "

@@ -4,6 +4,7 @@
 #include <structmember.h>
 
 #include "bindings/convert.h"
+#include "bindings/device.h"
 #include "bindings/dtype.h"
 #include "graph/eval.h"
 #include "graph/node.h"
@@ -107,6 +108,20 @@ int contains_value(PyObject* self, PyObject* value) {
 // "mx" under whatever name the module was imported as.
 py::object core_module() { return py::module_::import("lamina.core"); }
 
+// The namespace of the array API standard, where it follows that version of it.
+py::object array_api(PyObject* version) {
+  const py::module_ api = py::module_::import("lamina.array_api");
+  if (version != Py_None) {
+    const py::object known = api.attr("__array_api_versions__");
+    if (!known.contains(borrowed(version))) {
+      throw ValueError(fmt::format("[__array_namespace__] wanted one of the API versions {}, got {}",
+                                   py::cast<std::string>(py::str(known)),
+                                   py::cast<std::string>(py::repr(borrowed(version)))));
+    }
+  }
+  return api;
+}
+
 void add_conversions_to_python(const Scope& type) {
   def(type, "item(self) -> Any",
       "The one element as a Python number; evaluates.\n"
@@ -127,16 +142,29 @@ void add_conversions_to_python(const Scope& type) {
   });
   def(type, "__format__(self, format_spec: str, /) -> str",
       "Formats a 0-d array as the Python number it holds.", [](PyObject* self, const std::string& format) {
-        if (format.empty()) return array_repr(self);
         if (value_of(self).ndim() != 0) {
+          if (format.empty()) return array_repr(self);
           throw TypeError(fmt::format("an array of shape {} takes no format, got '{}'",
                                       to_string(value_of(self).shape()), format));
         }
         const py::object item = owned(array_item(value_of(self)));
         return PyObject_Format(item.ptr(), owned(to_python(format)).ptr());
       });
+  def(type, "to_device(self, device: Device | DeviceType, /, *, stream: StreamOrDevice = None) -> array",
+      "The array on that device: the array itself, since there is one memory.\n@device The device.\n"
+      "@raises ValueError Where this machine or build has no such device.\n"
+      ">>> mx.array([1, 2]).to_device(mx.cpu)\narray([1, 2], dtype=int32)\n",
+      [](PyObject* self, Any device) {
+        const std::optional<Device> d = as_device(device.object);
+        if (!d) device.wrong();
+        if (d->index < 0 || d->index >= device_count(d->type)) {
+          throw ValueError(fmt::format("[to_device] {} is not available", to_string(*d)));
+        }
+        return value_of(self);
+      });
   def(type, "__array_namespace__(self, *, api_version: str | None = None)",
-      "The module that works with these arrays.", [](PyObject*, PyObject*) { return core_module(); });
+      "The namespace of the array API standard for these arrays: lamina.array_api.",
+      [](PyObject*, PyObject* api_version) { return array_api(api_version); });
 }
 
 // Pickling: the dtype's name, the shape and the bytes.
@@ -193,6 +221,8 @@ void add_properties(const Scope& type) {
                [](PyObject* s) { return value_of(s).itemsize(); });
   def_property(type, "nbytes: int", "Bytes of all elements.",
                [](PyObject* s) { return value_of(s).nbytes(); });
+  def_property(type, "device: Device", "The device whose memory holds the array.",
+               [](PyObject*) { return Device{}; });
   def_property(type, "T: array", "The array with its axes reversed.",
                [](PyObject* s) { return transpose(value_of(s)); });
   def_property(type, "mT: array", "The array with its last two axes swapped.", [](PyObject* s) {

@@ -102,6 +102,11 @@ void add_device_types(const Scope& core) {
                [](PyObject* s) { return borrowed(type_objects[static_cast<int>(Box<Device>::of(s).type)]); });
   def_property(device, "index: int", "Its number among those of its kind.",
                [](PyObject* s) { return int64_t{Box<Device>::of(s).index}; });
+  def(device, "__reduce__(self) -> tuple", "What pickle needs.", [](PyObject* s) {
+    const Device& d = Box<Device>::of(s);
+    return py::make_tuple(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(s))),
+                          py::make_tuple(borrowed(type_objects[static_cast<int>(d.type)]), d.index));
+  });
 }
 
 void add_default_devices(const Scope& core) {
@@ -137,6 +142,13 @@ void add_stream_types(const Scope& core) {
                [](PyObject* s) { return Box<Stream>::of(s).device; });
   def_property(stream, "index: int", "Its number.",
                [](PyObject* s) { return int64_t{Box<Stream>::of(s).index}; });
+  def(core, "_rebuild_stream(device: Device, index: int) -> Stream", "The stream of a pickled state.",
+      [](Any device, int index) { return find_stream(device_argument(device), index); });
+  def(stream, "__reduce__(self) -> tuple", "What pickle needs.", [](PyObject* self) {
+    const Stream& s = Box<Stream>::of(self);
+    return py::make_tuple(py::module_::import("lamina.core").attr("_rebuild_stream"),
+                          py::make_tuple(owned(to_python(s.device)), s.index));
+  });
   const Scope local = define_box<ThreadLocalStream>(core, "lamina.core.ThreadLocalStream",
                                                     "A stream that is another one on each thread.",
                                                     {slot(Py_tp_repr, local_stream_repr)});

@@ -103,6 +103,14 @@ PyObject* iinfo_repr(PyObject* self) {
   return to_python(fmt::format("iinfo(min={}, max={}, dtype={})", i.min, i.max, dtype_name(i.dtype)));
 }
 
+template <class Info>
+void add_reduce(const Scope& type) {
+  def(type, "__reduce__(self) -> tuple", "What pickle needs.", [](PyObject* s) {
+    return py::make_tuple(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(s))),
+                          py::make_tuple(owned(to_python(Box<Info>::of(s).dtype))));
+  });
+}
+
 void add_infos(const Scope& core) {
   const Scope f =
       define_box<FloatInfo>(core, "lamina.core.finfo", "finfo(dtype)\n--\n\nLimits of a floating dtype.",
@@ -121,6 +129,7 @@ void add_infos(const Scope& core) {
                [](PyObject* s) { return itemsize(Box<FloatInfo>::of(s).dtype) * 8; });
   def_property(f, "dtype: Dtype", "The dtype; float32 for complex64.",
                [](PyObject* s) { return Box<FloatInfo>::of(s).dtype; });
+  add_reduce<FloatInfo>(f);
   const Scope i =
       define_box<IntInfo>(core, "lamina.core.iinfo", "iinfo(dtype)\n--\n\nLimits of an integer dtype.",
                           {slot(Py_tp_repr, iinfo_repr)});
@@ -131,6 +140,7 @@ void add_infos(const Scope& core) {
   def_property(i, "bits: int", "Bits of one value.",
                [](PyObject* s) { return itemsize(Box<IntInfo>::of(s).dtype) * 8; });
   def_property(i, "dtype: Dtype", "The dtype.", [](PyObject* s) { return Box<IntInfo>::of(s).dtype; });
+  add_reduce<IntInfo>(i);
 }
 
 std::optional<Dtype> array_or_dtype(PyObject* o) {

@@ -20,7 +20,7 @@ HEADER = '''"""{doc}"""
 # Generated from the module by the build: do not edit.
 
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import numpy
@@ -60,6 +60,12 @@ UNARY = ("neg", "pos", "abs", "invert")
 CONVERSIONS = {"bool": "bool", "int": "int", "float": "float", "index": "int", "len": "int", "hash": "int"}
 
 OTHER_SLOTS = {
+    "custom_function": [
+        "def __call__(self, *args: Any) -> Any: ...",
+        "def vjp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+        "def jvp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+        "def vmap(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+    ],
     "array": [
         "def __getitem__(self, index: Any, /) -> array: ...",
         "def __setitem__(self, index: Any, value: Any, /) -> None: ...",
@@ -98,6 +104,18 @@ OVERLOADS = {
 }
 
 
+# Types that signatures leave open, for readers, and what type checkers want of them.
+BARE = (
+    (r"\bCallable(?!\[)", "Callable[..., Any]"),
+    (r"\bSequence(?!\[)", "Sequence[Any]"),
+    (r"\bdict(?!\[)", "dict[Any, Any]"),
+    (r"\btuple(?!\[)", "tuple[Any, ...]"),
+    (r"\blist(?!\[)", "list[Any]"),
+    (r"\*args(?!:)", "*args: Any"),
+    (r"\*\*kwargs(?!:)", "**kwargs: Any"),
+)
+
+
 def load(path: str) -> ModuleType:
     """Import the module file under its own name."""
     spec = importlib.util.spec_from_file_location("lamina.core", path)
@@ -120,6 +138,8 @@ def defined(name: str, signature: str, doc: str, indent: str, decorator: str = "
     rest = signature[signature.index("(") :]
     if not re.search(r"\) -> [^()]*(\(.*)?$", rest):
         rest += " -> None"
+    for bare, full in BARE:
+        rest = re.sub(bare, full, rest)
     # Defaults that are names of the module (dtypes) need no value in a stub.
     rest = re.sub(r"= ([a-z]+\d+)", "= ...", rest)
     body = quoted(doc, indent + "    ") if doc else f"{indent}    ...\n"
@@ -169,6 +189,8 @@ def class_text(module: ModuleType, name: str, functions: list[Any], properties: 
 
 def value_type(value: object) -> str:
     """The annotation of a constant."""
+    if isinstance(value, list):
+        return "list[array]"
     return "None" if value is None else type(value).__name__.rpartition(".")[2]
 
 
@@ -212,6 +234,8 @@ def submodule_text(
         if isinstance(value, type):
             inner = f"{scope}.{member}"
             text = class_text(module, member, functions[inner], properties[inner])
+            # Inside its own class a nested name is not in scope.
+            text = text.replace(f"-> {member}:", f"-> {name}.{member}:")
             parts.append(textwrap.indent(text, "    "))
         elif not member.startswith("__") and not callable(value):
             parts.append(f"    {member}: {value_type(value)}\n")

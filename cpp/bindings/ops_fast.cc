@@ -78,6 +78,30 @@ void add_custom_kernels(const Scope& fast) {
          int64_t, PyObject*, bool) { decltype(refuse){}("precompiled_cuda_kernel", "CUDA"); });
 }
 
+void add_recurrences(const Scope& fast) {
+  def(fast,
+      "gated_delta_update(q: array, k: array, v: array, gamma: array, beta: array, initial_state: array | "
+      "None "
+      "= None, mask: array | None = None, stream: StreamOrDevice = None) -> list[array]",
+      "The gated delta rule over time, for each head: the state S becomes gamma * S, then S + beta * (v - S "
+      "@ "
+      "k) outer k, and the output is S @ q.\n"
+      "@q Queries of shape (B, T, Hk, Dk).\n@k Keys of the same shape.\n@v Values of shape (B, T, Hv, Dv), "
+      "Hv "
+      "a multiple of Hk.\n@gamma Decay of the state, of shape (B, T, Hv).\n@beta Rates of the updates, of "
+      "shape (B, T, Hv).\n@initial_state State to begin with, of shape (B, Hv, Dv, Dk); zeros by default.\n"
+      "@mask Which steps count, of shape (B, T): others leave the state as it is and give 0.\n"
+      "@raises ValueError Where shapes do not fit, or for complex arrays.\n"
+      ">>> q = mx.ones((1, 3, 1, 2))\n>>> gate = mx.ones((1, 3, 1))\n"
+      ">>> y, state = mx.fast.gated_delta_update(q, q, q, gate, 0.25 * gate)\n>>> y.shape, state.shape\n((1, "
+      "3, "
+      "1, 2), (1, 1, 2, 2))\n",
+      [](const Array& q, const Array& k, const Array& v, const Array& gamma, const Array& beta,
+         const std::optional<Array>& state, const std::optional<Array>& mask) {
+        return fast::gated_delta_update(q, k, v, gamma, beta, state, mask);
+      });
+}
+
 }  // namespace
 
 void add_fast(const Scope& fast) {
@@ -147,6 +171,7 @@ void add_fast(const Scope& fast) {
       "@raises ValueError Where shapes do not fit.\n>>> mx.fast.cross_entropy(mx.zeros((1, 2)), "
       "mx.array([0]))\narray([0.693147], dtype=float32)\n",
       [](const Array& logits, const Array& targets) { return fast::cross_entropy(logits, targets); });
+  add_recurrences(fast);
   add_custom_kernels(fast);
 }
 

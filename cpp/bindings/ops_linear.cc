@@ -23,6 +23,32 @@ std::pair<Axes, Axes> contracted_axes(const Any& any, const Array& a) {
   return {*l, *r};
 }
 
+void add_partial_products(const Scope& core) {
+  def(core,
+      "block_masked_mm(a: array, b: array, /, block_size: int = 64, mask_out: array | None = None, mask_lhs: "
+      "array | None = None, mask_rhs: array | None = None, *, stream: StreamOrDevice = None) -> array",
+      "The matrix product of factors with square blocks left out, or scaled.\n@b Second factor.\n"
+      "@block_size Rows and columns of a block; those at the far edges may be smaller.\n"
+      "@mask_out Mask of the product, of shape (..., M / block_size, N / block_size), rounded up. A bool "
+      "mask "
+      "replaces blocks by 0, others multiply them.\n@mask_lhs Mask of `a`.\n@mask_rhs Mask of `b`.\n"
+      "@raises ValueError Where shapes do not fit, or for factors that are not inexact.\n"
+      ">>> keep = mx.array([[True, False]])\n>>> mx.block_masked_mm(mx.ones((2, 4)), mx.ones((4, 3)), 2, "
+      "mask_lhs=keep)\narray([[2, 2, 2],\n       [2, 2, 2]], dtype=float32)\n",
+      [](const Array& a, const Array& b, int64_t block_size, const std::optional<Array>& out,
+         const std::optional<Array>& left,
+         const std::optional<Array>& right) { return block_masked_mm(a, b, block_size, out, left, right); });
+  def(core, "segmented_mm(a: array, b: array, /, segments: array, *, stream: StreamOrDevice = None) -> array",
+      "The matrix product over each of several ranges of the inner axis.\n@a First factor, of shape (M, K).\n"
+      "@b Second factor, of shape (K, N).\n@segments Where each range begins and ends, integers of shape "
+      "(..., "
+      "2). The result has shape (..., M, N).\n@raises ValueError Where shapes do not fit.\n"
+      "@raises IndexError Where a range leaves the inner axis; when evaluated.\n"
+      ">>> mx.segmented_mm(mx.ones((1, 5)), mx.ones((5, 1)), mx.array([[0, 2], [2, 5]])).flatten()\n"
+      "array([2, 3], dtype=float32)\n",
+      [](const Array& a, const Array& b, const Array& segments) { return segmented_mm(a, b, segments); });
+}
+
 void add_products(const Scope& core) {
   def(core, "matmul(a: array, b: array, /, *, stream: StreamOrDevice = None) -> array",
       "The matrix product over the last two axes; leading axes are batches and broadcast.\n"
@@ -84,6 +110,7 @@ void add_products(const Scope& core) {
       "4)\n",
       [](const Array& a, const Array& b, const std::optional<Array>& left, const std::optional<Array>& right,
          bool) { return gather_mm(a, b, left, right); });
+  add_partial_products(core);
 }
 
 constexpr const char* kPacked =

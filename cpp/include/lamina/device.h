@@ -28,6 +28,8 @@ void set_default_device(Device d);
 Stream default_stream(Device d);
 void set_default_stream(Stream s);
 Stream new_stream(Device d);
+// The stream of that number; throws ValueError where none has been made.
+Stream find_stream(Device d, int index);
 // Number of devices of that type that this build and machine can use.
 int device_count(DeviceType type);
 // Waits until the stream's queue is empty; rethrows nothing: errors belong to the arrays.

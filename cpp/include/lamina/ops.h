@@ -255,6 +255,15 @@ struct Unique {
   Array values, first, inverse, counts;
 };
 Unique unique(const Array& a, int64_t size, const std::optional<Array>& fill = std::nullopt);
+// matmul of factors whose square blocks are dropped (bool masks) or scaled, and so is the product. A mask has
+// one element for each block of its matrix, and leading axes that broadcast to the product's.
+Array block_masked_mm(const Array& a, const Array& b, int64_t block_size,
+                      const std::optional<Array>& mask_out = std::nullopt,
+                      const std::optional<Array>& mask_a = std::nullopt,
+                      const std::optional<Array>& mask_b = std::nullopt);
+// a (M, K) times b (K, N) over each range [begin, end) of K that segments (..., 2) names: (..., M, N). Throws
+// IndexError at eval for a range outside K; an end before its begin is an empty range.
+Array segmented_mm(const Array& a, const Array& b, const Array& segments);
 // matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices);
@@ -312,6 +321,13 @@ Array laplace(const Shape& shape, Dtype dtype = Dtype::kFloat32, double loc = 0,
 }  // namespace random
 
 namespace fast {
+// For each head and time step: state = gamma * state; state += beta * (v - state k) k^T; output = state q.
+// q, k (B, T, Hk, Dk), v (B, T, Hv, Dv), gamma, beta (B, T, Hv), state (B, Hv, Dv, Dk), mask (B, T): steps to
+// skip are 0. Returns outputs (B, T, Hv, Dv) and the last state.
+std::vector<Array> gated_delta_update(const Array& q, const Array& k, const Array& v, const Array& gamma,
+                                      const Array& beta,
+                                      const std::optional<Array>& initial_state = std::nullopt,
+                                      const std::optional<Array>& mask = std::nullopt);
 // -log softmax(logits)[..., target], one number for each row of logits.
 Array cross_entropy(const Array& logits, const Array& targets);
 }  // namespace fast

@@ -53,6 +53,9 @@ Arrays rebuild(const OpCall& call, const Arrays& in);
 // Of Convolution.
 Arrays convolution_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
 
+// Of SegmentedMatmul.
+Arrays segmented_matmul_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
+
 // Sums g down to `shape`, which broadcasts to g's.
 Array sum_to(const Array& g, const Shape& shape);
 

@@ -437,6 +437,7 @@ constexpr auto kRules = [] {
   set(OpId::Scatter, scatter_rule);
   set(OpId::ScatterAxis, scatter_axis_rule);
   set(OpId::Matmul, matmul_rule);
+  set(OpId::SegmentedMatmul, segmented_matmul_rule);
   set(OpId::Sum, sum_rule);
   set(OpId::Prod, prod_rule);
   set(OpId::Max, extremum_rule);

@@ -24,6 +24,7 @@ Arrays batch_by_loop(const BatchCall& b);
 BatchRule indexing_batch_rule(OpId op);
 BatchRule matrix_batch_rule(OpId op);
 Arrays convolution_batch_rule(const BatchCall& b);
+Arrays segmented_matmul_batch_rule(const BatchCall& b);
 
 // ---- what rules are made of ----
 

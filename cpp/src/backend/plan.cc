@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 
 namespace lamina {
 namespace {
@@ -109,6 +110,11 @@ Cache& cache() {
   static Cache* c = new Cache;
   return *c;
 }
+
+void lock_plans() { cache().mutex.lock(); }
+void unlock_plans() { cache().mutex.unlock(); }
+[[maybe_unused]] const int at_fork_plans =
+    at_fork(ForkRank::kPlans, {lock_plans, unlock_plans, unlock_plans});
 
 std::shared_ptr<const Plan> lookup(Cache& c, uint64_t hash, const std::vector<uint32_t>& key) {
   const auto [begin, end] = c.by_hash.equal_range(hash);

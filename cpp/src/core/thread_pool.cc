@@ -1,7 +1,6 @@
 #include "core/thread_pool.h"
 
 #include <linux/futex.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +22,7 @@
 
 #include "core/cgroup.h"
 #include "core/fail.h"
+#include "core/fork_locks.h"
 
 namespace lamina {
 namespace {
@@ -177,8 +177,9 @@ class Pool {
 
  private:
   Pool() : cpus_(usable_cpu_count()) {
-    pthread_atfork([] { instance().start_mutex_.lock(); }, [] { instance().start_mutex_.unlock(); },
-                   [] { instance().reset_after_fork(); });
+    at_fork(ForkRank::kThreads,
+            {[] { instance().start_mutex_.lock(); }, [] { instance().start_mutex_.unlock(); },
+             [] { instance().reset_after_fork(); }});
   }
 
   // Only the forking thread lives on in the child: its jobs and workers start from nothing.

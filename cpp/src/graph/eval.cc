@@ -12,7 +12,6 @@ namespace lamina {
 namespace {
 
 Engine* engine = nullptr;
-std::mutex planning_mutex;
 uint32_t current_mark = 0;
 
 struct Tracing {
@@ -151,8 +150,9 @@ void run_job(Job& job) {
 void set_engine(Engine* e) { engine = e; }
 
 void evaluate(std::span<const Array> arrays, bool async) {
-  auto job = std::make_unique<Job>();
+  auto job = std::make_shared<Job>();
   std::vector<Ref<Event>> others;
+  std::function<void()> now;
   {
     std::lock_guard lock(planning_mutex);
     bool any = false;
@@ -182,15 +182,12 @@ void evaluate(std::span<const Array> arrays, bool async) {
           tracing.kept.push_back(n);
         }
       }
+      if (!async) others.push_back(job->event);
+      now = enqueue(
+          job->stream, [job] { run_job(*job); }, async);
     }
   }
-  if (job->event) {
-    Ref<Event> event = job->event;
-    const int stream = job->stream;
-    submit(
-        stream, [j = std::move(job)]() mutable { run_job(*j); }, async);
-    if (!async) others.push_back(std::move(event));
-  }
+  if (now) now();
   if (async) return;
   for (const Ref<Event>& e : others) {
     e->wait();

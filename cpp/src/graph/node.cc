@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "graph/stream.h"
 #include "memory/pool.h"
 
@@ -27,6 +28,14 @@ void free_node(Node* n) {
 std::mutex event_mutex;
 // Never destroyed: a stream's thread may still signal while the process exits.
 std::condition_variable& event_changed = *new std::condition_variable;
+
+// A condition that threads waited for, which the child has not, cannot be used again.
+void renew_events() {
+  event_mutex.unlock();
+  new (&event_changed) std::condition_variable;
+}
+[[maybe_unused]] const int at_fork_events =
+    at_fork(ForkRank::kEvents, {[] { event_mutex.lock(); }, [] { event_mutex.unlock(); }, renew_events});
 
 }  // namespace
 

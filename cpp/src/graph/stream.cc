@@ -1,8 +1,5 @@
 #include "graph/stream.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -12,6 +9,7 @@
 #include <vector>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "graph/stream_queue.h"
 
 namespace lamina {
@@ -37,23 +35,6 @@ Registry& registry() {
   return *r;
 }
 
-// In a forked child the stream threads are gone and whatever was queued belongs to the parent.
-void renew_after_fork() {
-  Registry& r = registry();
-  for (auto& q : r.queues) {
-    q.release();  // its mutex may be held by a thread that does not exist here
-    q = std::make_unique<Queue>();
-  }
-}
-
-// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
-[[maybe_unused]] const int at_fork =
-    pthread_atfork([] { registry().mutex.lock(); }, [] { registry().mutex.unlock(); },
-                   [] {
-                     renew_after_fork();
-                     registry().mutex.unlock();
-                   });
-
 Queue& queue_of(int stream) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
@@ -69,6 +50,62 @@ struct ThreadDefaults {
 };
 thread_local ThreadDefaults defaults;
 thread_local int running_stream = -1;  // the stream whose work this thread is inside of
+
+std::mutex stream_count_mutex;
+int stream_count = 1;
+
+// Takes the locks of planning and of all queues, each queue idle where `wanted`; false where one is not.
+bool hold_streams(bool wanted) {
+  planning_mutex.lock();
+  Registry& r = registry();
+  r.mutex.lock();
+  bool idle = true;
+  for (auto& q : r.queues) {
+    q->mutex.lock();
+    idle &= q->work.empty() && !q->busy;
+  }
+  return idle || !wanted;
+}
+
+void unlock_streams() {
+  for (auto& q : registry().queues) q->mutex.unlock();
+  registry().mutex.unlock();
+  planning_mutex.unlock();
+  stream_count_mutex.unlock();
+}
+
+// Waits until every stream is idle and holds them all: what a fork would tear apart is finished first.
+void lock_streams() {
+  const bool outside = running_stream < 0;
+  while (true) {
+    stream_count_mutex.lock();
+    if (hold_streams(outside)) return;
+    std::vector<Queue*> queues;
+    for (auto& q : registry().queues) queues.push_back(q.get());
+    unlock_streams();
+    for (Queue* q : queues) {
+      std::unique_lock lock(q->mutex);
+      q->changed.wait(lock, [q] { return q->work.empty() && !q->busy; });
+    }
+  }
+}
+
+// The threads are gone, and a condition that they wait for cannot be used again.
+void renew_streams() {
+  Registry& r = registry();
+  for (auto& q : r.queues) {
+    q->mutex.unlock();
+    static_cast<void>(q.release());
+    q = std::make_unique<Queue>();
+  }
+  r.mutex.unlock();
+  planning_mutex.unlock();
+  stream_count_mutex.unlock();
+}
+
+// Registered when the library is loaded: a child forked during a first use would wait for it for ever.
+[[maybe_unused]] const int at_fork_streams =
+    at_fork(ForkRank::kStreams, {lock_streams, unlock_streams, renew_streams});
 
 void run_inside(int stream, const std::function<void()>& work) {
   const int outer = std::exchange(running_stream, stream);
@@ -92,26 +129,24 @@ void drain(Queue& q, int stream) {
   }
 }
 
-std::mutex stream_count_mutex;
-int stream_count = 1;
-
 }  // namespace
 
-void submit_work(int stream, std::function<void()> work, bool async) {
-  if (running_stream == stream) {
-    work();  // an evaluation inside an evaluation: waiting for the stream would wait for itself
-    return;
-  }
+std::mutex planning_mutex;
+
+std::function<void()> enqueue(int stream, std::function<void()> work, bool async) {
+  // An evaluation inside an evaluation: waiting for the stream would wait for itself.
+  if (running_stream == stream) return work;
   Queue& q = queue_of(stream);
-  std::unique_lock lock(q.mutex);
+  std::lock_guard lock(q.mutex);
   if (!async && !q.busy && q.work.empty()) {
+    std::function<void()> now = [&q, stream, todo = std::move(work)] {
+      run_inside(stream, todo);
+      std::lock_guard done(q.mutex);
+      q.busy = false;
+      q.changed.notify_all();
+    };
     q.busy = true;
-    lock.unlock();
-    run_inside(stream, work);
-    lock.lock();
-    q.busy = false;
-    q.changed.notify_all();
-    return;
+    return now;
   }
   q.work.push_back(std::move(work));
   if (!q.has_thread) {
@@ -119,6 +154,7 @@ void submit_work(int stream, std::function<void()> work, bool async) {
     q.has_thread = true;
   }
   q.changed.notify_all();
+  return {};
 }
 
 void synchronize(Stream s) {
@@ -150,6 +186,14 @@ Stream new_stream(Device d) {
   std::lock_guard lock(stream_count_mutex);
   if (stream_count > 255) fail<ValueError>("new_stream", "at most 256 streams, wanted another");
   return {stream_count++, d};
+}
+
+Stream find_stream(Device d, int index) {
+  std::lock_guard lock(stream_count_mutex);
+  if (index < 0 || index >= stream_count) {
+    fail<ValueError>("stream", "wanted stream {}, this process has {}", index, stream_count);
+  }
+  return {index, d};
 }
 
 Stream current_stream() {

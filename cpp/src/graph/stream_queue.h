@@ -1,22 +1,17 @@
 #pragma once
 
 #include <functional>
-#include <memory>
+#include <mutex>
 
 namespace lamina {
 
-// Runs `work` in the order of the stream's submissions: here and now where the stream is idle and `async` is
-// false, otherwise on the stream's thread. Waits for it to end unless `async`.
-template <class F>
-void submit(int stream, F work, bool async);
+// Guards what is scheduled, and in which order: jobs enter their streams' queues in the order of planning, so
+// that whatever a job waits for lies in front of it. Taken before any queue's lock.
+extern std::mutex planning_mutex;
 
-void submit_work(int stream, std::function<void()> work, bool async);
-
-template <class F>
-void submit(int stream, F work, bool async) {
-  auto shared = std::make_shared<F>(std::move(work));
-  submit_work(
-      stream, [shared] { (*shared)(); }, async);
-}
+// Puts work into the order of the stream, and returns what the caller is to run as soon as it holds no lock:
+// the work itself where the stream is idle and `async` is false, or nothing where the stream's thread will
+// run it.
+std::function<void()> enqueue(int stream, std::function<void()> work, bool async);
 
 }  // namespace lamina

@@ -1,5 +1,4 @@
 #include <malloc.h>
-#include <pthread.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "lamina/memory.h"
 #include "memory/buffer.h"
 #include "memory/counters.h"
@@ -322,6 +322,10 @@ namespace {
 // Never destroyed: arrays may die after the last static object.
 constinit Allocator the_allocator;
 static_assert(std::is_trivially_destructible_v<Allocator>);
+
+[[maybe_unused]] const int at_fork_allocator =
+    at_fork(ForkRank::kAllocator, {[] { the_allocator.lock_all(); }, [] { the_allocator.unlock_all(); },
+                                   [] { the_allocator.unlock_all(); }});
 }  // namespace
 
 void Allocator::set_defaults() {
@@ -329,8 +333,6 @@ void Allocator::set_defaults() {
     const size_t limit = physical_memory_bytes() / 10 * 9;
     limit_.store(limit);
     cache_limit_.store(limit / 2);
-    pthread_atfork([] { the_allocator.lock_all(); }, [] { the_allocator.unlock_all(); },
-                   [] { the_allocator.unlock_all(); });
   });
 }
 

@@ -1,13 +1,12 @@
 #include "memory/pool.h"
 
-#include <pthread.h>
-
 #include <array>
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
 
 #include "core/fail.h"
+#include "core/fork_locks.h"
 #include "memory/counters.h"
 #include "memory/poison.h"
 #include "memory/spin_lock.h"
@@ -85,7 +84,8 @@ void unlock_stores() {
 }
 
 // Registered when the library is loaded: a child forked during a first use would wait for it for ever.
-[[maybe_unused]] const int at_fork = pthread_atfork(lock_stores, unlock_stores, unlock_stores);
+[[maybe_unused]] const int at_fork_objects =
+    at_fork(ForkRank::kObjects, {lock_stores, unlock_stores, unlock_stores});
 
 void* system_allocate(size_t bytes) {
   count_system_allocation();

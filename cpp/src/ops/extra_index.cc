@@ -161,9 +161,4 @@ std::vector<Array> nonzero(const Array& a) {
   return out;
 }
 
-Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
-                const std::optional<Array>& b_indices) {
-  return matmul(picked_matrices(a, a_indices, "gather_mm"), picked_matrices(b, b_indices, "gather_mm"));
-}
-
 }  // namespace lamina

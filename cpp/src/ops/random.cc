@@ -2,6 +2,7 @@
 #include <limits>
 #include <mutex>
 
+#include "core/fork_locks.h"
 #include "ops/common.h"
 
 // docs/random.md states every formula; the numbers are those of MLX for the same key.
@@ -16,6 +17,10 @@ KeyState& key_state() {
   static KeyState* s = new KeyState;
   return *s;
 }
+void lock_state() { key_state().mutex.lock(); }
+void unlock_state() { key_state().mutex.unlock(); }
+[[maybe_unused]] const int at_fork_random =
+    at_fork(ForkRank::kRandom, {lock_state, unlock_state, unlock_state});
 
 Array key_or_next(const std::optional<Array>& key, const char* op) {
   if (!key) return next_key();

@@ -158,6 +158,18 @@ Types matmul_results(const Case& c) {
   return {{joined(batch_of(a), {at(a, -2), at(b, -1)}), c.in[0].dtype()}};
 }
 
+Types segmented_matmul_results(const Case& c) {
+  c.operands(3, 3);
+  const Shape &a = c.shape(0), &b = c.shape(1), &segments = c.shape(2);
+  c.want(a.size() == 2 && b.size() == 2 && a[1] == b[0], "two matrices that fit");
+  c.want(c.in[0].dtype() == c.in[1].dtype() && is_inexact(c.in[0].dtype()), "factors of one inexact dtype");
+  c.want(c.in[2].dtype() == Dtype::kInt64 && !segments.empty() && segments.back() == 2, "pairs of int64");
+  Shape shape(segments.begin(), segments.end() - 1);
+  shape.push_back(a[0]);
+  shape.push_back(b[1]);
+  return {{shape, c.in[0].dtype()}};
+}
+
 Types convolution_results(const Case& c) {
   c.operands(2, 2);
   c.same_dtypes();
@@ -372,6 +384,7 @@ Types kernel_results(const Case& c) {
     case OpId::Scatter: return scatter_results(c);
     case OpId::ScatterAxis: return scatter_axis_results(c);
     case OpId::Matmul: return matmul_results(c);
+    case OpId::SegmentedMatmul: return segmented_matmul_results(c);
     case OpId::ArgReduce: return arg_reduce_results(c);
     case OpId::Sort:
     case OpId::ArgSort: return sort_results(c);

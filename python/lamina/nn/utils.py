@@ -12,7 +12,9 @@ from lamina.nn.layers.base import Module
 __all__ = ["checkpoint", "value_and_grad"]
 
 
-def _of_parameters(transform: Callable, model: Module, fn: Callable) -> Callable:
+def _of_parameters(
+    transform: Callable[..., Any], model: Module, fn: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return ``transform`` of ``fn`` as a function of the model's trainable parameters, called with those."""
 
     def of_parameters(parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -28,7 +30,7 @@ def _of_parameters(transform: Callable, model: Module, fn: Callable) -> Callable
     return wrapped
 
 
-def value_and_grad(model: Module, fn: Callable) -> Callable:
+def value_and_grad(model: Module, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that computes ``fn`` and its gradient with respect to a model's trainable parameters.
 
     Parameters
@@ -66,7 +68,7 @@ def value_and_grad(model: Module, fn: Callable) -> Callable:
     return wrapped
 
 
-def checkpoint(module: Module, fn: Callable | None = None) -> Callable:
+def checkpoint(module: Module, fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """Return a function that calls a module, and that the backward pass recomputes instead of storing.
 
     Parameters

@@ -16,7 +16,7 @@ def _require_positive(schedule: str, name: str, value: float) -> None:
         raise ValueError(f"[{schedule}] {name} must be greater than 0, got {value}")
 
 
-def exponential_decay(init: float, decay_rate: float) -> Callable:
+def exponential_decay(init: float, decay_rate: float) -> Callable[..., Any]:
     """Make the schedule ``init * decay_rate**step``.
 
     Parameters
@@ -44,7 +44,7 @@ def exponential_decay(init: float, decay_rate: float) -> Callable:
     return schedule
 
 
-def step_decay(init: float, decay_rate: float, step_size: int) -> Callable:
+def step_decay(init: float, decay_rate: float, step_size: int) -> Callable[..., Any]:
     """Make the schedule ``init * decay_rate**(step // step_size)``.
 
     Parameters
@@ -80,7 +80,7 @@ def step_decay(init: float, decay_rate: float, step_size: int) -> Callable:
     return schedule
 
 
-def cosine_decay(init: float, decay_steps: int, end: float = 0.0) -> Callable:
+def cosine_decay(init: float, decay_steps: int, end: float = 0.0) -> Callable[..., Any]:
     """Make a schedule that falls along half a cosine wave.
 
     Parameters
@@ -117,7 +117,7 @@ def cosine_decay(init: float, decay_steps: int, end: float = 0.0) -> Callable:
     return schedule
 
 
-def linear_schedule(init: float, end: float, steps: int) -> Callable:
+def linear_schedule(init: float, end: float, steps: int) -> Callable[..., Any]:
     """Make a schedule that goes in equal steps, as for a warm-up.
 
     Parameters
@@ -154,7 +154,7 @@ def linear_schedule(init: float, end: float, steps: int) -> Callable:
     return schedule
 
 
-def join_schedules(schedules: list[Callable], boundaries: list[int]) -> Callable:
+def join_schedules(schedules: list[Callable[..., Any]], boundaries: list[int]) -> Callable[..., Any]:
     """Make a schedule of several, one after the other.
 
     Parameters

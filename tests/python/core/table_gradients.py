@@ -82,6 +82,9 @@ def check_gradient(f: Callable[..., mx.array], xs: list[np.ndarray], dtype: str 
 INDEX, PLACES = mx.array([[0, 2], [1, 1]]), mx.array([[0, 1, 1, 2]])
 
 
+RANGES = mx.array([[[0, 3], [2, 5]], [[4, 4], [0, 5]]])
+
+
 def updated(x: mx.array, y: mx.array) -> mx.array:
     z = x * 2
     z[1:, ::2] = y
@@ -168,6 +171,9 @@ GRADIENTS: dict[str, list[Smooth]] = {
         Smooth("vectors", mx.matmul, ((4,), (4,))),
         Smooth("batches", mx.matmul, ((2, 1, 2, 3), (2, 3, 2))),
         Smooth("addmm", lambda c, a, b: mx.addmm(c, a, b, 0.5, 2.0), ((2,), (3, 4), (4, 2))),
+    ],
+    "SegmentedMatmul": [
+        Smooth("overlapping ranges", lambda a, b: mx.segmented_mm(a, b, RANGES), ((2, 5), (5, 3))),
     ],
     "Convolution": [
         Smooth("groups", lambda x, w: mx.conv1d(x, w, 2, 1, 1, 2), ((2, 5, 4), (6, 2, 2))),

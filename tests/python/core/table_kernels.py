@@ -41,6 +41,27 @@ MATMUL = [
 ]
 
 
+RANGES = np.array([[[0, 5], [5, 130]], [[64, 64], [129, 130]], [[7, 3], [3, 90]]])
+
+
+def segmented(dtype: str, a: np.ndarray, b: np.ndarray) -> Wanted:
+    parts = [[product(dtype, a[:, i:j], b[i:j])[0] for i, j in pairs] for pairs in RANGES.tolist()]
+    want, bound = (np.array([[p[n] for p in row] for row in parts]) for n in (0, 1))
+    return [(want, bound)]
+
+
+SEGMENTED = [
+    Kernel(
+        label,
+        normal((m, 130), (130, n)),
+        lambda a, b: mx.segmented_mm(a, b, mx.array(RANGES)),
+        segmented,
+        list(EPS),
+    )
+    for label, m, n in (("few rows", 3, 33), ("blocks", 70, 19))
+]
+
+
 def convolved(groups: int, stride: int) -> Callable[..., Wanted]:
     """Sums over taps of the products of a strided view, padded by 1 and 2, and the tap's weights."""
 
@@ -306,6 +327,7 @@ RANDOM = [
 
 KERNELS: dict[str, list[Kernel]] = {
     "Matmul": MATMUL,
+    "SegmentedMatmul": SEGMENTED,
     "Convolution": CONVOLUTION,
     "ArgReduce": ARG_REDUCE,
     "Sort": SORT,

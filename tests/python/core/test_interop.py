@@ -418,3 +418,11 @@ def test_numpy_functions_take_arrays() -> None:
     assert np.concatenate([a, a]).shape == (4,)
     assert float(np.dot(a, a)) == 17
     np.testing.assert_array_equal(a, np.array([1, 4], np.float32))
+
+
+def test_format_of_one_number() -> None:
+    """As Python formats the number; other arrays print."""
+    assert f"{mx.array(1.5)}" == "1.5"
+    assert f"{mx.array(3)} {mx.array(True)} {mx.array(1 + 2j)}" == "3 True (1+2j)"
+    assert f"{mx.array(1 / 3):.2f}" == "0.33"
+    assert f"{mx.array([1.5])}" == "array([1.5], dtype=float32)"

@@ -181,6 +181,15 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
          r"\[matmul\] batches of \(2, 1, 3\) and \(3, 3, 1\) do not broadcast"),
         (lambda: mx.addmm(mx.zeros(5), X, X.T), ValueError, r"\[addmm\] shapes \(5,\) and \(2, 2\)"),
     ],
+    "SegmentedMatmul": [
+        (lambda: mx.segmented_mm(X[None], X, AT), ValueError, r"two matrices, got shapes \(1, 2, 3\) and"),
+        (lambda: mx.segmented_mm(X, X, AT), ValueError, r"inner dimensions differ: \(2, 3\) and \(2, 3\)"),
+        (lambda: mx.segmented_mm(X, X.T, HALF), ValueError, "segments must be integers, got float32"),
+        (lambda: mx.segmented_mm(X, X.T, AT[:1]), ValueError, r"must have shape \(..., 2\), got \(1,\)"),
+        (lambda: mx.segmented_mm(AT[None], AT[:, None], AT), ValueError, "inexact .*, got int32 and int32"),
+        (lambda: mx.eval(mx.segmented_mm(X, X.T, AT + 3)), IndexError, "index 4 is out of bounds"),
+        (lambda: mx.eval(mx.segmented_mm(X, X.T, AT - 1)), IndexError, "index -1 is out of bounds"),
+    ],
     "Convolution": [
         (lambda: mx.conv1d(X, X), ValueError, r"\[conv1d\] wants an input of 3 axes .*, got shape \(2, 3\)"),
         (lambda: mx.conv1d(X[None], mx.zeros((1, 1, 2))), ValueError, "wants 3 input channels in the weight"),

@@ -73,8 +73,7 @@ bool folds_into_rows(const View& a, const View& b) {
   return true;
 }
 
-void run_matmul(const KernelCall& c) {
-  const View &a = c.in[0], &b = c.in[1], &out = c.out[0];
+void multiply(const View& a, const View& b, const View& out) {
   if (!is_inexact(out.dtype)) {
     reference::matmul(a, b, out);
     return;
@@ -103,6 +102,11 @@ void run_matmul(const KernelCall& c) {
     g.c_offsets = c_at.data();
   }
   gemm(g);
+}
+
+void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0]); }
+void run_segmented_matmul(const KernelCall& c) {
+  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], multiply);
 }
 
 // The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
@@ -261,6 +265,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
       OpId::ScatterAxis, [](const KernelCall& c) { reference::run_scatter_axis(c, copy); }, true);
   set(OpId::Gather, run_gather);
   set(OpId::Matmul, run_matmul);
+  set(OpId::SegmentedMatmul, run_segmented_matmul);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
   set(OpId::ArgSort, [](const KernelCall& c) { argsort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
   set(OpId::Scan, [](const KernelCall& c) {

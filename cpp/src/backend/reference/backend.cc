@@ -46,6 +46,9 @@ void run_gather_axis(const KernelCall& c) {
   reference::take_along_axis(c.in[0], c.in[1], c.out[0], c.as<AxisParams>().axis);
 }
 void run_matmul(const KernelCall& c) { reference::matmul(c.in[0], c.in[1], c.out[0]); }
+void run_segmented_matmul(const KernelCall& c) {
+  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], reference::matmul);
+}
 void run_arg_reduce(const KernelCall& c) {
   const auto& p = c.as<ArgReduceParams>();
   reference::arg_reduce(p.largest ? reference::ArgReduceKind::kMax : reference::ArgReduceKind::kMin, c.in[0],
@@ -164,6 +167,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(
       OpId::ScatterAxis, [](const KernelCall& c) { run_scatter_axis(c, copy); }, true);
   set(OpId::Matmul, run_matmul);
+  set(OpId::SegmentedMatmul, run_segmented_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
   set(OpId::Sort, run_sort);
   set(OpId::ArgSort, run_argsort);

@@ -1,6 +1,10 @@
 #include "backend/reference/matmul.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "backend/reference/dot.h"
+#include "backend/reference/gather_index.h"
 #include "backend/reference/layout.h"
 #include "core/thread_pool.h"
 
@@ -12,6 +16,14 @@ View batch_axes(const View& v) {
   batch.shape.resize(v.shape.size() - 2);
   batch.strides.resize(v.shape.size() - 2);
   return batch;
+}
+
+// Elements [begin, end) of an axis; its length and stride tell where they lie.
+View range_of(const View& v, size_t axis, int64_t begin, int64_t end) {
+  View part = v;
+  part.shape[axis] = end - begin;
+  part.data = static_cast<char*>(v.data) + begin * v.strides[axis] * static_cast<int64_t>(itemsize(v.dtype));
+  return part;
 }
 
 }  // namespace
@@ -45,6 +57,35 @@ void matmul(const View& a, const View& b, const View& out) {
       }
     });
   });
+}
+
+void segmented_matmul(const View& a, const View& b, const View& segments, const View& out,
+                      void (*multiply)(const View& a, const View& b, const View& out)) {
+  const int64_t count = segments.size() / 2, inner = a.shape[1];
+  std::vector<int64_t> at(static_cast<size_t>(2 * count));
+  leading_offsets(segments, segments.shape.size(), 0, 2 * count, at.data());
+  for (int64_t& bound : at) {
+    const int64_t place = &bound - at.data();
+    bound = *reinterpret_cast<const int64_t*>(static_cast<const char*>(segments.data) + bound);
+    if (bound < 0 || bound > inner) fail_index("segmented_mm", segments, place, 1, inner);
+  }
+  View one = out;
+  one.shape = {a.shape[0], b.shape[1]};
+  one.strides = row_major_strides(one.shape);
+  const int64_t bytes = one.size() * static_cast<int64_t>(itemsize(out.dtype));
+  const auto run = [&](int64_t i) {
+    View to = one;
+    to.data = static_cast<char*>(out.data) + i * bytes;
+    const int64_t begin = at[static_cast<size_t>(2 * i)];
+    const int64_t end = std::max(begin, at[static_cast<size_t>(2 * i + 1)]);
+    multiply(range_of(a, 1, begin, end), range_of(b, 0, begin, end), to);
+  };
+  // Few segments: the threads share each product; many: each takes products of its own.
+  if (count < 4 * num_threads()) {
+    for (int64_t i = 0; i < count; ++i) run(i);
+  } else {
+    parallel_for(count, run);
+  }
 }
 
 }  // namespace lamina::reference

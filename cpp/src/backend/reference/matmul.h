@@ -9,4 +9,9 @@ namespace lamina::reference {
 // any-of-all.
 void matmul(const View& a, const View& b, const View& out);
 
+// out[..., m, n] = sum of a[m, k] * b[k, n] over k in [segments[..., 0], segments[..., 1]), by `multiply`.
+// The segments are int64. Throws IndexError for the first that is not within the inner axis.
+void segmented_matmul(const View& a, const View& b, const View& segments, const View& out,
+                      void (*multiply)(const View& a, const View& b, const View& out));
+
 }  // namespace lamina::reference
