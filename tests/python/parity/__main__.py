@@ -1,9 +1,10 @@
 """Makes the same random calls in lamina and in another package of the same shape, and reports what differs.
 
-    PYTHONPATH=tests/python python -m parity --peer /path/to/python [--count 5000] [--seed 0] [--only REGEX]
+    python -m tests.python.parity --peer /path/to/python [--count 5000] [--seed 0] [--only REGEX]
 
-The peer is an interpreter that has `mlx.core`; this one has lamina. Exit status: 0 without unlisted differences,
-1 with some, 2 without a peer. A difference that is meant has a row in accepted.json and a section of docs/differences.md.
+The peer is an interpreter that has `mlx.core`; this one has lamina. Exit status: 0 without unlisted
+differences, 1 with some, 2 without a peer. A difference that is meant has a row in accepted.json and a
+section of docs/differences.md.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ def built(mx: Any, operand: Operand) -> Any:
     values, dtype = operand.values, getattr(mx, operand.dtype)
 
     def array(v: np.ndarray) -> Any:
-        v = np.ascontiguousarray(v)
+        # A copy in C order: one element alone counts as contiguous whatever its strides.
+        v = np.array(v, order="C").copy()
         if v.dtype == np.float64:
             # array() alone would narrow to float32; two halves carry all 53 bits in both libraries.
             return mx.view(mx.array(v.reshape(-1).view(np.int64)), dtype).reshape(v.shape)
@@ -124,12 +125,14 @@ def taken(mx: Any, value: Any) -> list[Any]:
     """A result as plain data: arrays as `Value`, containers flattened."""
     if isinstance(value, mx.array):
         dtype = str(value.dtype).rpartition(".")[2]
+        # Evaluated first: fused with the conversion, 16-bit numbers might not be rounded.
+        mx.eval(value)
         plain = value.astype(mx.float32) if dtype == "bfloat16" else value
         return [Value(dtype, np.array(plain))]
     if isinstance(value, mx.Dtype):
         return [str(value).rpartition(".")[2]]
     if isinstance(value, (list, tuple)):
-        return [type(value).__name__, *(x for v in value for x in taken(mx, v))]
+        return [f"{len(value)} parts", *(x for v in value for x in taken(mx, v))]
     return [value]
 
 

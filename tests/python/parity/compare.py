@@ -13,8 +13,20 @@ import numpy as np
 from .calls import Call, Outcome, Value, operands
 from .surface import Spec
 
-EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52, "complex64": 2.0**-23}
-TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022, "complex64": 2.0**-126}
+EPS = {
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+    "float32": 2.0**-23,
+    "float64": 2.0**-52,
+    "complex64": 2.0**-23,
+}
+TINY = {
+    "float16": 2.0**-14,
+    "bfloat16": 2.0**-126,
+    "float32": 2.0**-126,
+    "float64": 2.0**-1022,
+    "complex64": 2.0**-126,
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A difference that is meant, by function, kind and text; `reason` names a section of docs/differences.md."""
+    """A difference that is meant, by function, kind and text; `reason` is a title in docs/differences.md."""
 
     function: str
     kind: str
@@ -48,7 +60,10 @@ class Accepted:
 
 def accepted() -> list[Accepted]:
     """The list beside this file."""
-    return [Accepted(**row) for row in json.loads(Path(__file__).with_name("accepted.json").read_text(encoding="utf-8"))]
+    return [
+        Accepted(**row)
+        for row in json.loads(Path(__file__).with_name("accepted.json").read_text(encoding="utf-8"))
+    ]
 
 
 def difference(spec: Spec, call: Call, ours: Outcome, theirs: Outcome) -> Difference | None:
@@ -59,7 +74,9 @@ def difference(spec: Spec, call: Call, ours: Outcome, theirs: Outcome) -> Differ
         kind = "crash" if {"crash", "hang"} & {*ours.error, *theirs.error} else "error"
         return Difference(call, kind, f"ours {shown(ours)}, theirs {shown(theirs)}")
     if len(ours.results) != len(theirs.results):
-        return Difference(call, "shape", f"ours has {len(ours.results)} results, theirs {len(theirs.results)}")
+        return Difference(
+            call, "shape", f"ours has {len(ours.results)} results, theirs {len(theirs.results)}"
+        )
     for mine, other in zip(ours.results, theirs.results, strict=True):
         found = unequal(spec, call, mine, other)
         if found:
@@ -71,13 +88,15 @@ def shown(outcome: Outcome) -> str:
     """An outcome in a few words."""
     if outcome.error:
         return f"{outcome.error[0]} ({outcome.message.splitlines()[0][:90] if outcome.message else ''})"
-    return ", ".join(f"{v.dtype}{list(v.values.shape)}" if isinstance(v, Value) else str(v)[:40] for v in outcome.results)
+    return ", ".join(
+        f"{v.dtype}{list(v.values.shape)}" if isinstance(v, Value) else str(v)[:40] for v in outcome.results
+    )
 
 
 def unequal(spec: Spec, call: Call, ours: Any, theirs: Any) -> tuple[str, str] | None:
     """The kind of a difference between two results and its words."""
     if not isinstance(ours, Value) or not isinstance(theirs, Value):
-        same = repr(ours) == repr(theirs) if isinstance(ours, (Value, list)) else ours == theirs or repr(ours) == repr(theirs)
+        same = repr(ours) == repr(theirs)
         return None if same else ("value", f"ours {ours!r}, theirs {theirs!r}"[:200])
     if ours.dtype != theirs.dtype:
         return "dtype", f"ours {ours.dtype}, theirs {theirs.dtype}"

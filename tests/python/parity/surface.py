@@ -1,8 +1,8 @@
 """The functions that calls are drawn for, each with what draws its arguments and how its results compare.
 
-Comparison: `ulp` (element by element, in units of the last place), `norm` (off by so many roundings of the largest
-magnitude that the operands' products and sums can reach), `exact`, or `kind` (dtype and shape only: factors of a
-matrix whose signs are free).
+Comparison: `ulp` (element by element, in units of the last place), `norm` (off by so many roundings of the
+largest magnitude that the operands' products and sums can reach), `exact`, or `kind` (dtype and shape only:
+factors of a matrix whose signs are free).
 """
 
 from __future__ import annotations
@@ -84,19 +84,31 @@ def conditional(d: Draw) -> Arguments:
     return [c, x, y], {}
 
 
-add("abs negative square sign positive real imag conj conjugate logical_not isnan isinf isfinite isposinf isneginf", unary)
-add("ceil floor trunc sqrt rsqrt reciprocal degrees radians array.abs array.sqrt array.square array.rsqrt", unary)
-add("exp expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sigmoid erf array.exp array.log array.sin", unary, bound=8)
+add(
+    "abs negative square sign positive real imag conj conjugate logical_not",
+    unary,
+)
+add(
+    "ceil floor trunc sqrt rsqrt reciprocal degrees radians array.abs array.sqrt array.square array.rsqrt",
+    unary,
+)
+add(
+    "exp expm1 log log2 log10 log1p sin cos tan sinh cosh tanh sigmoid erf array.exp array.log array.sin",
+    unary,
+    bound=8,
+)
 add("arcsin arccos arctan arcsinh arccosh arctanh asin acos atan asinh acosh atanh erfinv", unary, bound=8)
 add("array.cos array.log1p array.log2 array.log10 array.reciprocal array.conj", unary, bound=8)
-add("bitwise_invert stop_gradient", unary)
+add("bitwise_invert stop_gradient isnan isinf isfinite isposinf isneginf", unary)
 add("add subtract multiply maximum minimum divide floor_divide remainder divmod", binary)
 add("arctan2 atan2 logaddexp power pow", binary, bound=16)
 add("equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor", binary)
 add("array.__add__ array.__sub__ array.__mul__ array.__truediv__ array.__floordiv__ array.__mod__", binary)
 add("array.__eq__ array.__ne__ array.__lt__ array.__le__ array.__gt__ array.__ge__", same_binary)
 add("array.__and__ array.__or__ array.__xor__ bitwise_and bitwise_or bitwise_xor array_equal", same_binary)
-add("left_shift right_shift bitwise_left_shift bitwise_right_shift array.__lshift__ array.__rshift__", shifted)
+add(
+    "left_shift right_shift bitwise_left_shift bitwise_right_shift array.__lshift__ array.__rshift__", shifted
+)
 add("isclose allclose", close)
 add("clip", clipped)
 add("where", conditional)
@@ -203,7 +215,9 @@ def padded(d: Draw) -> Arguments:
     a = d.array(low=1)
     n = a.values.ndim
     width = d.of([2, (1, 2), [(d.number(0, 2), d.number(0, 2)) for _ in range(n)], (1,)])
-    return [a, width], d.of([{}, {"mode": "edge"}, {"constant_values": 3}, {"mode": "reflect"}, {"mode": "symmetric"}])
+    return [a, width], d.of(
+        [{}, {"mode": "edge"}, {"constant_values": 3}, {"mode": "reflect"}, {"mode": "symmetric"}]
+    )
 
 
 def divided(d: Draw) -> Arguments:
@@ -234,22 +248,44 @@ add("pad", padded, "exact")
 add("split array.split", divided, "exact")
 add("unstack", on_axis, "exact")
 add("roll", rolled, "exact")
-add("repeat", lambda d: ([a := d.array(), d.number(0, 3)], d.of([{}, {"axis": d.axis(a.values.ndim)}])), "exact")
+add(
+    "repeat",
+    lambda d: ([a := d.array(), d.number(0, 3)], d.of([{}, {"axis": d.axis(a.values.ndim)}])),
+    "exact",
+)
 add("tile", lambda d: ([d.array(), d.of([2, 0, [2], [1, 2], [2, 1, 3], ()])], {}), "exact")
 add("broadcast_to", lambda d: ([d.array(d.partner(s := d.shape())), s], {}), "exact")
 add("broadcast_arrays", lambda d: ([d.array(d.partner(s := d.shape())), d.array(d.partner(s))], {}), "exact")
 add("broadcast_shapes", lambda d: ([s := d.shape(), d.partner(s)], {}), "exact")
-add("unflatten", lambda d: ([d.array((6, 4)), d.axis(2), d.of([(2, 3), (2, 2), (-1, 2), (3, -1), (5,)])], {}), "exact")
+add(
+    "unflatten",
+    lambda d: ([d.array((6, 4)), d.axis(2), d.of([(2, 3), (2, 2), (-1, 2), (3, -1), (5,)])], {}),
+    "exact",
+)
 add("atleast_1d atleast_2d atleast_3d", lambda d: ([d.array() for _ in range(d.number(1, 2))], {}), "exact")
-add("meshgrid", lambda d: ([d.array((d.number(0, 4),)) for _ in range(d.number(1, 3))],
-                           d.of([{}, {"indexing": "ij"}, {"sparse": True}, {"indexing": "no"}])), "exact")  # fmt: skip
+MESHES = [{}, {"indexing": "ij"}, {"sparse": True}, {"indexing": "no"}]
+add(
+    "meshgrid", lambda d: ([d.array((d.number(0, 4),)) for _ in range(d.number(1, 3))], d.of(MESHES)), "exact"
+)
 add("tril triu diagonal array.diagonal", banded, "exact")
 add("trace", banded, "norm")
 add("diag array.diag", lambda d: ([d.array(d.shape(1, 2)), d.number(-3, 3)], {}), "exact")
 add("matrix_transpose contiguous", lambda d: ([d.array(low=d.number(0, 2))], {}), "exact")
-add("as_strided", lambda d: ([d.array((12,)), (2, 3), d.of([(1, 2), (3, 1), (0, 1)]), d.number(0, 3)], {}), "exact")
+add(
+    "as_strided",
+    lambda d: ([d.array((12,)), (2, 3), d.of([(1, 2), (3, 1), (0, 1)]), d.number(0, 3)], {}),
+    "exact",
+)
 
 # ---- making arrays
+
+
+NESTED = [1, 2.5, True, 1j, [], [1, 2], [1, 2.5], [[True, 2]], [[1], [2, 3]], "x", None]
+
+
+def lined(d: Draw) -> Arguments:
+    args = [d.of([0, -1.5, 3]), d.of([1, 2.5, -4]), d.number(0, 9)]
+    return args, d.of([{}, {"endpoint": False}, {"dtype": d.dtype_name(FLOATS)}])
 
 
 def ranged(d: Draw) -> Arguments:
@@ -258,19 +294,33 @@ def ranged(d: Draw) -> Arguments:
 
 
 add("zeros ones empty", lambda d: ([d.of([d.shape(), 3, 0])], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
-add("zeros_like ones_like empty_like", lambda d: ([d.array()], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
-add("full", lambda d: ([s := d.shape(), d.of([d.scalar(), d.array(d.partner(s))])], d.of([{}, {"dtype": d.dtype_name()}])))
+add(
+    "zeros_like ones_like empty_like", lambda d: ([d.array()], d.of([{}, {"dtype": d.dtype_name()}])), "exact"
+)
+add(
+    "full",
+    lambda d: (
+        [s := d.shape(), d.of([d.scalar(), d.array(d.partner(s))])],
+        d.of([{}, {"dtype": d.dtype_name()}]),
+    ),
+)
 add("full_like", lambda d: ([d.array(), d.scalar()], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
 add("arange", ranged, "ulp")
-add("linspace", lambda d: ([d.of([0, -1.5, 3]), d.of([1, 2.5, -4]), d.number(0, 9)],
-                           d.of([{}, {"endpoint": False}, {"dtype": d.dtype_name(FLOATS)}])), "norm")  # fmt: skip
-add("eye tri", lambda d: ([d.number(0, 5), d.number(0, 5), d.number(-3, 3)], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
+add("linspace", lined, "norm")
+add(
+    "eye tri",
+    lambda d: ([d.number(0, 5), d.number(0, 5), d.number(-3, 3)], d.of([{}, {"dtype": d.dtype_name()}])),
+    "exact",
+)
 add("identity", lambda d: ([d.number(0, 5)], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
 add("bartlett blackman hamming hanning", lambda d: ([d.number(-1, 12)], {}), "norm", 8)
-add("array", lambda d: ([d.of([1, 2.5, True, 1j, [], [1, 2], [1, 2.5], [[True, 2]], [[1], [2, 3]], "x", None])],
-                        d.of([{}, {"dtype": d.dtype_name()}])), "exact")  # fmt: skip
+add("array", lambda d: ([d.of(NESTED)], d.of([{}, {"dtype": d.dtype_name()}])), "exact")
 add("can_cast", lambda d: ([d.dtype_name(), d.dtype_name()], {}), "exact")
-add("result_type", lambda d: ([d.of([d.dtype_name(), d.array()]) for _ in range(d.number(1, 3))], {}), "exact")
-add("issubdtype", lambda d: ([d.dtype_name(), Name(d.of(["floating", "integer", "number", "inexact", "generic"]))], {}))
+add(
+    "result_type", lambda d: ([d.of([d.dtype_name(), d.array()]) for _ in range(d.number(1, 3))], {}), "exact"
+)
+add(
+    "issubdtype",
+    lambda d: ([d.dtype_name(), Name(d.of(["floating", "integer", "number", "inexact", "generic"]))], {}),
+)
 add("isdtype", lambda d: ([d.dtype_name(), d.of(["bool", "integral", "real floating", "numeric", "no"])], {}))
-

@@ -24,7 +24,11 @@ def matrices(d: Draw) -> Arguments:
 
 def plus_product(d: Draw) -> Arguments:
     (a, b), _ = matrices(d)
-    c = d.array(d.of([(), (1,), (a.values.shape[-2] if a.values.ndim > 1 else 1, b.values.shape[-1])]), [a.dtype], special=False)
+    c = d.array(
+        d.of([(), (1,), (a.values.shape[-2] if a.values.ndim > 1 else 1, b.values.shape[-1])]),
+        [a.dtype],
+        special=False,
+    )
     return [c, a, b], d.of([{}, {"alpha": 0.5, "beta": 2.0}])
 
 
@@ -36,12 +40,24 @@ def pairs(d: Draw, last: bool = True) -> Arguments:
 
 def contraction(d: Draw) -> Arguments:
     i, j, k = (d.number(1, 4) for _ in range(3))
-    spec, shapes = d.of(
-        [("ij,jk->ik", [(i, j), (j, k)]), ("ij->ji", [(i, j)]), ("ii->i", [(i, i)]), ("i,j->ij", [(i,), (j,)]),
-         ("ij,jk,k", [(i, j), (j, k), (k,)]), ("...i,i->...", [(j, k, i), (i,)]), ("ij->", [(i, j)]), ("ij,j->x", [(i, j), (j,)])]
-    )  # fmt: skip
+    cases: list[tuple[str, list[tuple[int, ...]]]] = [
+        ("ij,jk->ik", [(i, j), (j, k)]),
+        ("ij->ji", [(i, j)]),
+        ("ii->i", [(i, i)]),
+        ("i,j->ij", [(i,), (j,)]),
+        ("ij,jk,k", [(i, j), (j, k), (k,)]),
+        ("...i,i->...", [(j, k, i), (i,)]),
+        ("ij->", [(i, j)]),
+        ("ij,j->x", [(i, j), (j,)]),
+    ]
+    spec, shapes = d.of(cases)
     dtype = [d.dtype(FLOATS)]
     return [spec, *[d.array(s, dtype, special=False) for s in shapes]], {}
+
+
+def convolve(d: Draw) -> Arguments:
+    lines = [d.array((d.number(1, n),), FLOATS, special=False) for n in (9, 5)]
+    return lines, {"mode": d.of(["full", "same", "valid", "no"])}
 
 
 def convolved(d: Draw, axes: int) -> Arguments:
@@ -49,7 +65,12 @@ def convolved(d: Draw, axes: int) -> Arguments:
     dtype = [d.dtype(SMALL_FLOATS)]
     x = d.array((d.number(1, 2), *[d.number(3, 7)] * axes, groups * per + d.fault()), dtype, special=False)
     w = d.array((groups * out, *[d.number(1, 3)] * axes, per), dtype, special=False)
-    return [x, w], {"stride": d.number(1, 2), "padding": d.number(0, 2), "dilation": d.number(1, 2), "groups": groups}
+    return [x, w], {
+        "stride": d.number(1, 2),
+        "padding": d.number(0, 2),
+        "dilation": d.number(1, 2),
+        "groups": groups,
+    }
 
 
 def transposed_convolved(d: Draw, axes: int) -> Arguments:
@@ -69,8 +90,7 @@ add("conv2d", lambda d: convolved(d, 2), "norm", 4)
 add("conv3d", lambda d: convolved(d, 3), "norm", 4)
 add("conv_transpose1d", lambda d: transposed_convolved(d, 1), "norm", 4)
 add("conv_transpose2d", lambda d: transposed_convolved(d, 2), "norm", 4)
-add("convolve", lambda d: ([d.array((d.number(1, 9),), FLOATS, special=False), d.array((d.number(1, 5),), FLOATS, special=False)],
-                           {"mode": d.of(["full", "same", "valid", "no"])}), "norm", 4)  # fmt: skip
+add("convolve", convolve, "norm", 4)
 add("hadamard_transform", lambda d: ([d.array((2, d.of([1, 2, 8, 12, 20, 7])), SMALL_FLOATS, special=False)],
                                      d.of([{}, {"scale": 0.5}])), "norm", 8)  # fmt: skip
 
@@ -116,7 +136,10 @@ def written(d: Draw) -> Arguments:
     a = d.array(low=1, special=False)
     index = index_parts(d, a.values.shape)
     try:
-        plain = tuple(p.values.astype(int) if isinstance(p, Operand) else p for p in (index if isinstance(index, tuple) else (index,)))
+        plain = tuple(
+            p.values.astype(int) if isinstance(p, Operand) else p
+            for p in (index if isinstance(index, tuple) else (index,))
+        )
         shape = np.empty(a.values.shape)[plain].shape
     except IndexError:
         shape = ()
@@ -167,7 +190,9 @@ def windows(d: Draw) -> Arguments:
 
 def found(d: Draw) -> Arguments:
     a = d.array((d.number(0, 9),), ["float32", "int32", "float16"], special=False)
-    return [Operand(np.sort(a.values), a.dtype), d.array(dtypes=[a.dtype], special=False)], d.of([{}, {"side": "right"}, {"side": "no"}])
+    return [Operand(np.sort(a.values), a.dtype), d.array(dtypes=[a.dtype], special=False)], d.of(
+        [{}, {"side": "right"}, {"side": "no"}]
+    )
 
 
 add("array.__getitem__", read, "exact")
@@ -178,10 +203,17 @@ add("take", taken, "exact")
 add("take_along_axis", taken_along, "exact")
 add("put_along_axis", put_along, "exact")
 add("slice", windows, "exact")
-add("slice_update", lambda d: ([(w := windows(d)[0])[0], d.array((3, 3), [w[0].dtype]), w[1], (0, 1)], {}), "exact")
+add(
+    "slice_update",
+    lambda d: ([(w := windows(d)[0])[0], d.array((3, 3), [w[0].dtype]), w[1], (0, 1)], {}),
+    "exact",
+)
 add("searchsorted", found, "exact")
 add("array.item array.tolist", lambda d: ([d.array(d.of([(), (1,), (2, 2), (0,)]))], {}), "exact")
-add("array.__len__ array.__int__ array.__float__ array.__bool__ array.__neg__ array.__invert__", lambda d: ([d.array(d.of([(), (1,), (3,)]))], {}))
+add(
+    "array.__len__ array.__int__ array.__float__ array.__bool__ array.__neg__ array.__invert__",
+    lambda d: ([d.array(d.of([(), (1,), (3,)]))], {}),
+)
 
 # ---- linear algebra
 
@@ -200,7 +232,11 @@ def square(d: Draw, symmetric: bool = False) -> list[Operand]:
 
 def general(d: Draw) -> list[Operand]:
     dtype = d.of(["float32", "float32", "float64", "float16"])
-    return [Operand(d.rng.standard_normal((*d.of([(), (2,)]), d.number(1, 6), d.number(1, 6))).astype(dtype), dtype)]
+    return [
+        Operand(
+            d.rng.standard_normal((*d.of([(), (2,)]), d.number(1, 6), d.number(1, 6))).astype(dtype), dtype
+        )
+    ]
 
 
 def solved(d: Draw) -> Arguments:
@@ -211,12 +247,20 @@ def solved(d: Draw) -> Arguments:
 
 def normed(d: Draw) -> Arguments:
     a = d.array(d.shape(1, 3), ["float32", "float16", "complex64", "int32"], special=False)
-    return [a], {**d.of([{}, {"ord": d.of([1, 2, 0, -1, 3, float("inf"), "fro", "nuc"])}]), **d.of([{}, {"axis": d.axis(a.values.ndim)}]), **d.of([{}, {"keepdims": True}])}
-
+    return [a], {
+        **d.of([{}, {"ord": d.of([1, 2, 0, -1, 3, float("inf"), "fro", "nuc"])}]),
+        **d.of([{}, {"axis": d.axis(a.values.ndim)}]),
+        **d.of([{}, {"keepdims": True}]),
+    }
 
 
 add("linalg.inv linalg.pinv linalg.det linalg.slogdet", lambda d: (square(d), {}), "norm", 512)
-add("linalg.cholesky linalg.cholesky_inv", lambda d: (square(d, True), d.of([{}, {"upper": True}])), "norm", 512)
+add(
+    "linalg.cholesky linalg.cholesky_inv",
+    lambda d: (square(d, True), d.of([{}, {"upper": True}])),
+    "norm",
+    512,
+)
 add("linalg.eigvalsh", lambda d: (square(d, True), d.of([{}, {"UPLO": "U"}, {"UPLO": "no"}])), "norm", 512)
 add("linalg.eigh", lambda d: (square(d, True), {}), "kind")
 add("linalg.eig linalg.eigvals linalg.lu linalg.lu_factor", lambda d: (square(d), {}), "kind")
@@ -224,15 +268,28 @@ add("linalg.qr linalg.svd", lambda d: (general(d), {}), "kind")
 add("linalg.tri_inv", lambda d: (square(d), d.of([{}, {"upper": True}])), "norm", 512)
 add("linalg.solve", solved, "norm", 512)
 add("linalg.solve_triangular", lambda d: (solved(d)[0], d.of([{}, {"upper": True}])), "norm", 512)
-add("linalg.cross", lambda d: ([d.array((2, d.of([2, 3, 3, 4])), special=False), d.array((2, 3), special=False)], {}), "norm", 4)
+add(
+    "linalg.cross",
+    lambda d: ([d.array((2, d.of([2, 3, 3, 4])), special=False), d.array((2, 3), special=False)], {}),
+    "norm",
+    4,
+)
 add("linalg.norm", normed, "norm", 64)
 
 # ---- transforms
 
 
 def signal(d: Draw, complex_only: bool = False) -> Arguments:
-    a = d.array(d.shape(1, 3), ["complex64"] if complex_only else ["float32", "complex64", "int32", "float16"], special=False)
-    return [a], {**d.of([{}, {"n": d.number(1, 9)}]), **d.of([{}, {"axis": d.axis(a.values.ndim)}]), **d.of([{}, {"norm": d.of(["ortho", "forward", "no"])}])}
+    a = d.array(
+        d.shape(1, 3),
+        ["complex64"] if complex_only else ["float32", "complex64", "int32", "float16"],
+        special=False,
+    )
+    return [a], {
+        **d.of([{}, {"n": d.number(1, 9)}]),
+        **d.of([{}, {"axis": d.axis(a.values.ndim)}]),
+        **d.of([{}, {"norm": d.of(["ortho", "forward", "no"])}]),
+    }
 
 
 def signals(d: Draw) -> Arguments:
@@ -242,7 +299,11 @@ def signals(d: Draw) -> Arguments:
 
 add("fft.fft fft.ifft fft.rfft fft.irfft", signal, "norm", 16)
 add("fft.fft2 fft.ifft2 fft.rfft2 fft.irfft2 fft.fftn fft.ifftn fft.rfftn fft.irfftn", signals, "norm", 16)
-add("fft.fftshift fft.ifftshift", lambda d: ([a := d.array(low=1)], d.of([{}, {"axes": d.axis(a.values.ndim)}])), "exact")
+add(
+    "fft.fftshift fft.ifftshift",
+    lambda d: ([a := d.array(low=1)], d.of([{}, {"axes": d.axis(a.values.ndim)}])),
+    "exact",
+)
 add("fft.fftfreq fft.rfftfreq", lambda d: ([d.number(0, 9)], d.of([{}, {"d": 0.5}])), "ulp")
 
 # ---- random numbers: every call with a key of its own
@@ -256,20 +317,45 @@ def floats(d: Draw) -> dict[str, Any]:
     return {"key": key(d), **d.of([{}, {"dtype": d.dtype_name(SMALL_FLOATS)}])}
 
 
+def whole(d: Draw) -> Arguments:
+    options = {"shape": d.shape(), "key": key(d), **d.of([{}, {"dtype": d.dtype_name(INTEGERS)}])}
+    return [d.of([0, -5, 3]), d.of([10, 4, 1000])], options
+
+
+def several(d: Draw) -> Arguments:
+    mean, covariance = (Operand(v.astype(np.float32), "float32") for v in (np.zeros(2), np.eye(2)))
+    return [mean, covariance], {"shape": d.shape(0, 2), "key": key(d)}
+
+
 add("random.key", lambda d: ([d.of([0, 1, 7, 2**31, 2**40, 2**63, -1, 1.5])], {}), "exact")
 add("random.split", lambda d: ([key(d), *d.of([[], [3], [7], [1], [0]])], {}), "exact")
 add("random.uniform", lambda d: (d.of([[], [0, 2], [-1.5, 3.0]]), {"shape": d.shape(), **floats(d)}), "exact")
-add("random.randint", lambda d: ([d.of([0, -5, 3]), d.of([10, 4, 1000])],
-    {"shape": d.shape(), "key": key(d), **d.of([{}, {"dtype": d.dtype_name(INTEGERS)}])}), "exact")  # fmt: skip
-add("random.bernoulli", lambda d: ([d.of([0.5, 0.1, d.array((3,), ["float32"], special=False)])], {"shape": (4, 3), "key": key(d)}), "exact")
+add("random.randint", whole, "exact")
+add(
+    "random.bernoulli",
+    lambda d: (
+        [d.of([0.5, 0.1, d.array((3,), ["float32"], special=False)])],
+        {"shape": (4, 3), "key": key(d)},
+    ),
+    "exact",
+)
 add("random.permutation", lambda d: ([d.of([d.number(0, 40), d.array(low=1)])], {"key": key(d)}), "exact")
 add("random.categorical", lambda d: ([d.array((3, d.number(1, 9)), ["float32"], special=False)],
     {"key": key(d), **d.of([{}, {"num_samples": 5}, {"shape": (4, 3)}, {"axis": 0}])}), "exact")  # fmt: skip
-add("random.normal random.laplace", lambda d: ([], {"shape": d.shape(), **floats(d), **d.of([{}, {"loc": 1.0, "scale": 2.0}])}), "ulp", 4)
+add(
+    "random.normal random.laplace",
+    lambda d: ([], {"shape": d.shape(), **floats(d), **d.of([{}, {"loc": 1.0, "scale": 2.0}])}),
+    "ulp",
+    4,
+)
 add("random.gumbel", lambda d: ([], {"shape": d.shape(), **floats(d)}), "ulp", 4)
-add("random.truncated_normal", lambda d: (d.of([[-1, 1], [0.0, 2.0]]), {"shape": d.shape(), **floats(d)}), "ulp", 4)
-add("random.multivariate_normal", lambda d: ([Operand(np.zeros(2, np.float32), "float32"), Operand(np.eye(2, dtype=np.float32), "float32")],
-    {"shape": d.shape(0, 2), "key": key(d)}), "kind")  # fmt: skip
+add(
+    "random.truncated_normal",
+    lambda d: (d.of([[-1, 1], [0.0, 2.0]]), {"shape": d.shape(), **floats(d)}),
+    "ulp",
+    4,
+)
+add("random.multivariate_normal", several, "kind")
 
 # ---- fast functions and quantization
 
@@ -283,14 +369,29 @@ def normalized(d: Draw, bias: bool) -> Arguments:
 
 def attended(d: Draw) -> Arguments:
     dtype = [d.dtype(SMALL_FLOATS)]
-    B, H, K, L, S, D = d.number(1, 2), d.of([2, 4]), d.of([1, 2]), d.number(1, 5), d.number(5, 9), d.of([8, 16, 64])
+    B, H, K, L, S, D = (
+        d.number(1, 2),
+        d.of([2, 4]),
+        d.of([1, 2]),
+        d.number(1, 5),
+        d.number(5, 9),
+        d.of([8, 16, 64]),
+    )
     q, k, v = (d.array((B, h, n, D + d.fault()), dtype, special=False) for h, n in ((H, L), (K, S), (K, S)))
-    return [q, k, v], {"scale": D**-0.5, **d.of([{}, {"mask": "causal"}, {"mask": d.array((L, S), ["bool_"])}, {"mask": "no"}])}
+    return [q, k, v], {
+        "scale": D**-0.5,
+        **d.of([{}, {"mask": "causal"}, {"mask": d.array((L, S), ["bool_"])}, {"mask": "no"}]),
+    }
 
 
 def rotated(d: Draw) -> Arguments:
     x = d.array((d.number(1, 2), d.number(1, 2), d.number(1, 5), 8), SMALL_FLOATS, special=False)
-    return [x, d.of([8, 4, 6])], {"traditional": d.chance(0.5), "base": 10000.0, "scale": d.of([1.0, 0.5]), "offset": d.of([0, 3])}
+    return [x, d.of([8, 4, 6])], {
+        "traditional": d.chance(0.5),
+        "base": 10000.0,
+        "scale": d.of([1.0, 0.5]),
+        "offset": d.of([0, 3]),
+    }
 
 
 def quantized(d: Draw) -> Arguments:

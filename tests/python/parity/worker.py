@@ -1,4 +1,4 @@
-"""Makes calls for another process: `python -m parity.worker mlx.core` reads pickles and answers with pickles."""
+"""Makes calls for another process: reads pickled calls from its input and answers with pickled outcomes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ class Worker:
         top = Path(__file__).parents[__package__.count(".") + 1]
         environment = {**os.environ, "PYTHONPATH": str(top)}
         return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
         )
 
     def _end(self) -> int:
