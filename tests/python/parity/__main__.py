@@ -60,7 +60,7 @@ def report(found: list[Difference], rows: list[Accepted], count: int) -> int:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m parity", description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(prog="python -m parity", description="Random calls, compared.")
     options.add_argument("--peer", metavar="PYTHON", help="an interpreter with the package to compare with")
     options.add_argument("--module", default="mlx.core", help="its module (default: %(default)s)")
     options.add_argument("--count", type=int, default=5000, help="calls to make (default: %(default)s)")

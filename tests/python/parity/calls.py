@@ -151,7 +151,7 @@ def outcome(mx: Any, call: Call) -> Outcome:
 def invoked(mx: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """The call itself: a function, a method, or a part of the index protocol."""
     parts = name.split(".")
-    if parts[0] == "array":
+    if parts[0] == "array" and len(parts) == 2:
         return getattr(args[0], parts[1])(*args[1:], **kwargs)
     if parts[0] == "at":
         return getattr(args[0].at[args[1]], parts[1])(*args[2:], **kwargs)

@@ -110,7 +110,8 @@ def unequal(spec: Spec, call: Call, ours: Any, theirs: Any) -> tuple[str, str] |
     bad = a != b
     kind = "value"
     if ours.dtype in EPS:
-        a, b = a.astype(np.float64), b.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            a, b = a.astype(np.float64), b.astype(np.float64)
         if (np.isnan(a) != np.isnan(b)).any():
             bad, kind = np.isnan(a) != np.isnan(b), "nan"
         else:

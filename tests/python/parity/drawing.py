@@ -124,16 +124,18 @@ class Draw:
             some.append(some[0])
         return self.of([list, tuple])(i - ndim if self.chance(0.3) else i for i in some)
 
-    def spoilt(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments, or by mistake one too few, one too many, or one of a wrong type."""
+    def spoilt(
+        self, args: list[Any], kwargs: dict[str, Any], kept: int = 0
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments, or by mistake one too few, too many, or of a wrong type; the first `kept` stay."""
         if not self.fault():
             return args, kwargs
         kind = self.number(0, 3)
-        if kind == 0 and args:
+        if kind == 0 and len(args) > kept:
             return args[:-1], kwargs
         if kind == 1:
             return args, {**kwargs, "no_such_argument": 1}
-        if kind == 2 and args:
-            at = self.number(0, len(args) - 1)
+        if kind == 2 and len(args) > kept:
+            at = self.number(kept, len(args) - 1)
             return [*args[:at], self.of(["x", object]), *args[at + 1 :]], kwargs
         return [*args, *[self.of(["x", object])] * 9], kwargs

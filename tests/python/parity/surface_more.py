@@ -136,10 +136,8 @@ def written(d: Draw) -> Arguments:
     a = d.array(low=1, special=False)
     index = index_parts(d, a.values.shape)
     try:
-        plain = tuple(
-            p.values.astype(int) if isinstance(p, Operand) else p
-            for p in (index if isinstance(index, tuple) else (index,))
-        )
+        items = index if isinstance(index, tuple) else (index,)
+        plain: Any = tuple(p.values.astype(int) if isinstance(p, Operand) else p for p in items)
         shape = np.empty(a.values.shape)[plain].shape
     except IndexError:
         shape = ()
@@ -345,14 +343,14 @@ add("random.categorical", lambda d: ([d.array((3, d.number(1, 9)), ["float32"], 
 add(
     "random.normal random.laplace",
     lambda d: ([], {"shape": d.shape(), **floats(d), **d.of([{}, {"loc": 1.0, "scale": 2.0}])}),
-    "ulp",
+    "norm",
     4,
 )
-add("random.gumbel", lambda d: ([], {"shape": d.shape(), **floats(d)}), "ulp", 4)
+add("random.gumbel", lambda d: ([], {"shape": d.shape(), **floats(d)}), "norm", 4)
 add(
     "random.truncated_normal",
     lambda d: (d.of([[-1, 1], [0.0, 2.0]]), {"shape": d.shape(), **floats(d)}),
-    "ulp",
+    "norm",
     4,
 )
 add("random.multivariate_normal", several, "kind")
@@ -399,6 +397,47 @@ def quantized(d: Draw) -> Arguments:
     return [w], {"group_size": d.of([32, 64, 128, 7]), "bits": d.of([2, 3, 4, 5, 6, 8, 7])}
 
 
+def dequantized(d: Draw) -> Arguments:
+    bits, group = d.of([2, 4, 8, 3, 6, 5]), d.of([32, 64, 128])
+    rows, dtype = d.number(1, 5), [d.dtype(SMALL_FLOATS)]
+    codes = d.rng.integers(0, 2**32, (rows, 128 * bits // 32), np.uint32)
+    edges = [d.array((rows, 128 // group + d.fault()), dtype, special=False) for _ in range(2)]
+    return [Operand(codes, "uint32"), *edges], {"group_size": group, "bits": bits}
+
+
+def quantized_product(d: Draw) -> Arguments:
+    (w, scales, biases), kwargs = dequantized(d)
+    x = d.array((d.number(1, 4), 128 + d.fault()), [scales.dtype], special=False)
+    return [x, w, scales, biases], {**kwargs, "transpose": True}
+
+
+def several_products(d: Draw) -> Arguments:
+    """Matrices of two stacks, chosen by indices."""
+    dtype = [d.dtype(SMALL_FLOATS)]
+    stacks = [d.array(shape, dtype, special=False) for shape in ((2, 3, 4), (3, 4, 5 + d.fault()))]
+    return stacks, {"lhs_indices": indices(d, (4,), 2), "rhs_indices": indices(d, (4,), 3)}
+
+
+def generally_convolved(d: Draw) -> Arguments:
+    args, _ = convolved(d, 2)
+    return args, {"padding": d.number(0, 2), "flip": d.chance(0.5)}
+
+
+def crossed(d: Draw) -> Arguments:
+    targets = Operand(d.rng.integers(0, 9, (3,)).astype(np.int32), "int32")
+    return [d.array((3, 9), SMALL_FLOATS, special=False), targets], {}
+
+
+add("dequantize", dequantized, "norm", 4)
+add("quantized_matmul", quantized_product, "norm", 16)
+add("gather_mm", several_products, "norm", 8)
+add("fast.cross_entropy", crossed, "norm", 16)
+add("conv_general", generally_convolved, "norm", 4)
+add("conv_transpose3d", lambda d: transposed_convolved(d, 3), "norm", 4)
+add(
+    "unique", lambda d: ([d.array(special=False, dtypes=["int32", "float32", "bool_"])], {"size": 4}), "exact"
+)
+add("matrix_norm", lambda d: (general(d), d.of([{}, {"ord": "nuc"}, {"ord": 1}, {"ord": "fro"}])), "norm", 64)
 add("fast.rms_norm", lambda d: normalized(d, False), "norm", 16)
 add("fast.layer_norm", lambda d: normalized(d, True), "norm", 32)
 add("fast.scaled_dot_product_attention", attended, "norm", 32)

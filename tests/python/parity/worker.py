@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -12,6 +13,10 @@ from pathlib import Path
 from types import TracebackType
 
 from .calls import Call, Outcome, outcome
+
+PIPE = subprocess.PIPE
+# "parity", or "tests.python.parity" from the root of the repository.
+PACKAGE = __name__.rpartition(".")[0] if __name__ != "__main__" else ""
 
 
 def serve(module: str) -> None:
@@ -32,8 +37,8 @@ def serve(module: str) -> None:
 class Worker:
     """A process that makes calls; it is started again where a call ends it."""
 
-    def __init__(self, python: str, module: str, patience: float = 60) -> None:
-        self._command = [python, "-m", f"{__package__}.worker", module]
+    def __init__(self, python: str, module: str, patience: float = 20) -> None:
+        self._command = [python, "-m", f"{PACKAGE}.worker", module]
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -46,7 +51,7 @@ class Worker:
         self._end()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        top = Path(__file__).parents[__package__.count(".") + 1]
+        top = Path(__file__).parents[PACKAGE.count(".") + 1]
         environment = {**os.environ, "PYTHONPATH": str(top)}
         return subprocess.Popen(
             self._command,
@@ -61,7 +66,16 @@ class Worker:
             return 0
         process, self._process = self._process, None
         process.kill()
-        return process.wait()
+        # Leaving its context closes both pipes and waits; what was still to be written is lost.
+        with contextlib.suppress(BrokenPipeError), process:
+            pass
+        return process.returncode
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> int:
+        """The status of a process that has closed its side, before it is killed."""
+        code = process.wait()
+        self._end()
+        return code
 
     def ask(self, call: Call) -> Outcome:
         """What the call gives there; an `error` of 'crash' or 'hang' where the process did not answer."""
@@ -76,8 +90,7 @@ class Worker:
             return pickle.load(process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             hung = not late.is_alive()
-            code = process.wait()
-            self._end()
+            code = self._end() if hung else self._ended(process)
             return Outcome(error=("hang" if hung else "crash",), message=f"the process ended with {code}")
         finally:
             late.cancel()
