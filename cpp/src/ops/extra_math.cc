@@ -214,7 +214,7 @@ Array cross_entropy(const Array& logits, const Array& targets) {
   }
   const Array x = astype(logits, promote(logits.dtype(), Dtype::kFloat32));
   const Array picked = squeeze(take_along_axis(x, expand_dims(targets, {-1}), -1), Axes{-1});
-  return astype(subtract(logsumexp(x, Axes{-1}), picked), logits.dtype());
+  return subtract(logsumexp(x, Axes{-1}), picked);
 }
 
 }  // namespace fast

@@ -525,3 +525,16 @@ def test_trace_counts_like_sum(dtype: str) -> None:
     assert mx.trace(a).dtype == mx.sum(a).dtype
     assert mx.trace(a).item() == 3
     assert mx.trace(a, dtype=mx.int16).dtype == mx.int16
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_cross_entropy_is_wide(dtype: str) -> None:
+    logits = mx.zeros((1, 2)).astype(getattr(mx, dtype))
+    got = mx.fast.cross_entropy(logits, mx.array([0]))
+    assert got.dtype == (mx.float64 if dtype == "float64" else mx.float32)
+    assert got.item() == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_unstack_of_an_axis_that_is_not_there() -> None:
+    with pytest.raises(IndexError, match="axis 3 is out of bounds for an array with 2 axes"):
+        mx.unstack(mx.ones((2, 2)), axis=3)
