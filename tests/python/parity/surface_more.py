@@ -116,7 +116,8 @@ def index_parts(d: Draw, shape: tuple[int, ...]) -> Any:
             parts.append(indices(d, lengths, n))
         else:
             step = d.of([None, 1, 2, -1, -2])
-            parts.append(slice(*(d.of([None, d.number(-n - 1, n + 1)]) for _ in range(2)), step))
+            start, stop = (d.of([None, d.number(-n - 1, n + 1)]) for _ in range(2))
+            parts.append(slice(start, stop, step))
         if d.chance(0.1):
             parts.append(None)
     if d.chance(0.2):
