@@ -1,41 +1,59 @@
 #include <atomic>
+#include <exception>
+#include <optional>
 
 #include "autograd/trace.h"
 #include "bindings/callable.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
+#include "export/sizes.h"
 
 namespace lamina::bind {
 namespace {
 
 std::atomic<bool> compile_enabled{true};
 
-constexpr const char* kCapsule = "lamina.trace";
+constexpr const char* kCapsule = "lamina.graph";
 
-py::capsule keep_trace(Trace trace) {
-  return py::capsule(new Trace(std::move(trace)), kCapsule,
-                     [](PyObject* o) { delete static_cast<Trace*>(PyCapsule_GetPointer(o, kCapsule)); });
+// What a call replays: a trace for one combination of shapes, or a recording for many.
+struct Graph {
+  bool shapeless;
+  std::optional<Trace> trace;
+  GenericRecording generic;
+
+  bool takes(const std::vector<Array>& inputs) const { return !shapeless || fits(generic, inputs); }
+  Arrays replay(const std::vector<Array>& inputs) const {
+    return trace ? trace->replay(inputs) : play(generic, inputs);
+  }
+};
+
+py::capsule keep_graph(Graph graph) {
+  return py::capsule(new Graph(std::move(graph)), kCapsule,
+                     [](PyObject* o) { delete static_cast<Graph*>(PyCapsule_GetPointer(o, kCapsule)); });
 }
-const Trace& trace_of(const py::object& capsule) {
-  return *static_cast<Trace*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
+const Graph& graph_of(const py::object& capsule) {
+  return *static_cast<Graph*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
 }
 
-// Shapes and dtypes, as part of a cache key.
-py::bytes signature_of(const std::vector<Array>& arrays) {
+// Dtypes and ranks, and shapes where they matter, as part of a cache key.
+py::bytes signature_of(const std::vector<Array>& arrays, bool shapes) {
   std::string text;
   auto put = [&text](int64_t v) { text.append(reinterpret_cast<const char*>(&v), sizeof v); };
   for (const Array& a : arrays) {
     put(static_cast<int64_t>(a.dtype()));
     put(a.ndim());
-    for (int64_t d : a.shape()) put(d);
+    for (int64_t d : a.shape()) {
+      if (shapes) put(d);
+    }
   }
   return py::bytes(text);
 }
 
-// A function traced once for each structure, constants, shapes and dtypes of its arguments and captured
-// state.
+// A function traced once for each structure, constants, dtypes and shapes of its arguments and captured
+// state; a shapeless one again only for shapes that no recording of it takes.
 class CompiledCall final : public TransformCall {
  public:
+  explicit CompiledCall(bool shapeless) : shapeless_(shapeless) {}
   // extra: (inputs, outputs), trees of captured arrays or None.
   py::object call(PyTransform* self, PyObject* args_in, PyObject* kwargs_in) override {
     const py::object fun = self->wrapped_function();
@@ -47,12 +65,22 @@ class CompiledCall final : public TransformCall {
     const py::tuple call = py::make_tuple(args, kwargs);
     std::vector<Array> inputs = arrays_of(call.ptr());
     collect_arrays(captured.ptr(), inputs);
-    const py::object key = py::make_tuple(structure_key(call.ptr(), "compile"),
-                                          structure_key_of_state(captured), signature_of(inputs));
+    const py::object key =
+        py::make_tuple(structure_key(call.ptr(), "compile"), structure_key_of_state(captured),
+                       signature_of(inputs, !shapeless_));
     py::dict cache = py::reinterpret_borrow<py::dict>(self->cache);
-    if (!cache.contains(key)) cache[key] = record(fun, call, captured, changed, inputs);
-    const py::tuple entry = py::reinterpret_borrow<py::tuple>(py::object(cache[key]));
-    const std::vector<Array> outs = trace_of(entry[0]).replay(inputs);
+    if (!cache.contains(key)) cache[key] = py::list();
+    py::list entries = py::reinterpret_borrow<py::list>(py::object(cache[key]));
+    py::tuple entry;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const py::tuple one = py::reinterpret_borrow<py::tuple>(py::object(entries[i]));
+      if (entry.empty() && graph_of(one[0]).takes(inputs)) entry = one;
+    }
+    if (entry.empty()) {
+      entry = record(fun, call, captured, changed, inputs);
+      entries.append(entry);
+    }
+    const std::vector<Array> outs = graph_of(entry[0]).replay(inputs);
     size_t next = 0;
     const py::object result = replace_arrays(py::object(entry[1]).ptr(), outs, next);
     write_back(changed.ptr(), py::object(entry[2]).ptr(), outs, next);
@@ -67,10 +95,10 @@ class CompiledCall final : public TransformCall {
     return structure_key(bare.ptr(), "compile");
   }
 
-  static py::tuple record(const py::object& fun, const py::tuple& call, const py::object& captured,
-                          const py::object& changed, const std::vector<Array>& inputs) {
+  py::tuple record(const py::object& fun, const py::tuple& call, const py::object& captured,
+                   const py::object& changed, const std::vector<Array>& inputs) const {
     py::object result, state;
-    auto traced = [&](const std::vector<Array>& placeholders) {
+    const lamina::Function traced = [&](const std::vector<Array>& placeholders) {
       size_t next = 0;
       const py::tuple replaced =
           py::reinterpret_borrow<py::tuple>(replace_arrays(call.ptr(), placeholders, next));
@@ -83,9 +111,32 @@ class CompiledCall final : public TransformCall {
       return outs;
     };
     const TreeSnapshot before_inputs(captured.ptr()), before_outputs(changed.ptr());
-    py::capsule trace = keep_trace(Trace(traced, inputs));
-    return py::make_tuple(trace, result, state);
+    Graph graph{shapeless_, std::nullopt, {}};
+    if (shapeless_) {
+      // What other lengths give back is not what callers see.
+      const lamina::Function probe = [&](const std::vector<Array>& placeholders) {
+        const py::object first_result = result, first_state = state;
+        const TreeSnapshot inputs_then(captured.ptr()), outputs_then(changed.ptr());
+        Arrays outs;
+        std::exception_ptr refused;
+        try {
+          outs = refusing(traced, placeholders);
+        } catch (...) { refused = std::current_exception(); }
+        result = first_result;
+        state = first_state;
+        if (refused) std::rethrow_exception(refused);
+        return outs;
+      };
+      graph.generic = generalize(traced, probe, inputs);
+      // A trace keeps the gradients of custom functions, but holds for these lengths alone.
+      if (graph.generic.base.custom_rules) graph.generic.classes.clear();
+    }
+    if (!shapeless_ || graph.generic.base.custom_rules) graph.trace.emplace(traced, inputs);
+    py::capsule kept = keep_graph(std::move(graph));
+    return py::make_tuple(kept, result, state);
   }
+
+  bool shapeless_;
 };
 
 }  // namespace
@@ -103,12 +154,15 @@ void add_compile(const Scope& core) {
       "means another trace. Evaluating an array inside `fun` while it is traced raises ValueError.\n"
       "@inputs Lists, dicts or modules whose arrays `fun` reads and that change between calls.\n"
       "@outputs Containers that `fun` updates; each call updates them too.\n"
-      "@shapeless Accepted for compatibility: a new shape is traced again, and no kernel is ever compiled.\n"
+      "@shapeless Look for a graph that holds for other lengths too, by calling `fun` several times with "
+      "other lengths: axes whose lengths it may change, as far as its numbers are polynomials of them, vary, "
+      "and a call with other lengths there does not run `fun` again. Axes of equal length above 1 vary "
+      "together. Python branches on lengths are those of the first call.\n"
       "@raises TypeError An argument cannot be hashed.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
-      [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool) {
+      [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless) {
         py::object out = make_transform("compile", fun, py::make_tuple(borrowed(inputs), borrowed(outputs)),
-                                        std::make_unique<CompiledCall>());
+                                        std::make_unique<CompiledCall>(shapeless));
         give_cache(out.ptr());
         return out;
       });

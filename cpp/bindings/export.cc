@@ -85,12 +85,6 @@ void check_callable(const char* function, const Any& fun) {
                   type_name(fun.object));
 }
 
-void refuse_shapeless(const char* function, bool shapeless) {
-  if (!shapeless) return;
-  throw Unsupported(std::string("[") + function +
-                    "] shapeless=True is not supported: export one graph for each combination of shapes");
-}
-
 // ---- files ----
 
 // The exporter records with its own function for each combination of arguments.
@@ -101,10 +95,13 @@ struct Exporter {
   std::shared_ptr<lamina::Function> current;
 };
 
-Exporter make_exporter(const std::string& path, PyObject* fun, std::string metadata) {
+Exporter make_exporter(const std::string& path, PyObject* fun, bool shapeless, std::string metadata) {
   Exporter e{path, {}, hold(fun), nullptr, std::make_shared<lamina::Function>()};
   e.file = std::make_shared<FunctionExporter>(
       path, [current = e.current](const Arrays& in) { return (*current)(in); }, std::move(metadata));
+  if (shapeless) {
+    e.file->set_shapeless([current = e.current](const Arrays& in) { return refusing(*current, in); });
+  }
   return e;
 }
 
@@ -201,13 +198,12 @@ void export_to_callback(PyObject* callback, PyObject* fun, const Inputs& in) {
 void run_export(const Any& target, const Any& fun, Rest args, bool shapeless,
                 const std::optional<std::string>& metadata, const py::dict& kwargs) {
   check_callable("export_function", fun);
-  refuse_shapeless("export_function", shapeless);
   if (PyCallable_Check(target.object)) {
     if (metadata) throw ValueError("[export_function] metadata is for files, not for a callback");
     export_to_callback(target.object, fun.object, inputs_of("export_function", args, kwargs));
     return;
   }
-  Exporter e = make_exporter(path_text(target), fun.object, metadata.value_or(""));
+  Exporter e = make_exporter(path_text(target), fun.object, shapeless, metadata.value_or(""));
   record_call(e, args, kwargs);
   close_exporter(e);
 }
@@ -283,16 +279,20 @@ void add_export(const Scope& core) {
       "An object that records a function for several combinations of inputs into one file.\n\n"
       "Call it with example arrays, and close it or leave its `with` block to write the file.\n"
       "@file Path of the file.\n@fun Takes arrays, returns an array or a sequence of arrays.\n"
-      "@shapeless Not supported: a graph holds for the shapes that it was recorded for.\n"
-      "@metadata Text kept in the file.\n@raises RuntimeError For `shapeless=True`.\n"
+      "@shapeless Record a graph that holds for other lengths too: the function is called several times, and "
+      "axes "
+      "whose lengths it may change, as far as its numbers are polynomials of them, vary. Axes of equal "
+      "length "
+      "above 1 vary together. Python branches on lengths are those of the example.\n"
+      "@metadata Text kept in the file.\n"
       ">>> import os, tempfile\n>>> path = os.path.join(tempfile.mkdtemp(), 'add.lamina')\n"
       ">>> with mx.exporter(path, lambda *a: sum(a)) as e:\n"
       "...     e(mx.array(1), mx.array(2))\n...     e(mx.array(1), mx.array(2), mx.array(3))\n"
       ">>> mx.import_function(path)(mx.array(4), mx.array(5))\n(array(9, dtype=int32),)\n",
       [](Any file, Any fun, bool shapeless, std::optional<std::string> metadata) {
         check_callable("exporter", fun);
-        refuse_shapeless("exporter", shapeless);
-        return owned(Box<Exporter>::make(make_exporter(path_text(file), fun.object, metadata.value_or(""))));
+        return owned(Box<Exporter>::make(
+            make_exporter(path_text(file), fun.object, shapeless, metadata.value_or(""))));
       });
   def(core,
       "export_function(file_or_callback: str | Callable, fun: Callable, *args, shapeless: bool = False, "
@@ -305,10 +305,14 @@ void add_export(const Scope& core) {
       "graph.\n"
       "@fun Takes arrays, returns an array or a sequence of arrays.\n"
       "@args Example arrays, or one sequence of them; their values do not matter.\n"
-      "@shapeless Not supported: a graph holds for the shapes that it was recorded for.\n"
+      "@shapeless Record a graph that holds for other lengths too: the function is called several times, and "
+      "axes "
+      "whose lengths it may change, as far as its numbers are polynomials of them, vary. Axes of equal "
+      "length "
+      "above 1 vary together. Python branches on lengths are those of the example.\n"
       "@metadata Text kept in the file.\n@kwargs Example arrays that are passed by keyword.\n"
       "@raises ValueError An input or output is no array, or metadata came with a callback.\n"
-      "@raises RuntimeError For `shapeless=True`.\n@raises OSError The file cannot be written.\n"
+      "@raises OSError The file cannot be written.\n"
       ">>> import os, tempfile\n>>> path = os.path.join(tempfile.mkdtemp(), 'f.lamina')\n"
       ">>> mx.export_function(path, lambda x, y: x + y, mx.array(1), y=mx.array([1, 2]))\n"
       ">>> mx.import_function(path)(mx.array(3), y=mx.array([1, 2]))\n(array([4, 5], dtype=int32),)\n",

@@ -59,6 +59,15 @@ std::vector<Array> returned_arrays(const py::object& result, const char* name) {
   return out;
 }
 
+Arrays refusing(const lamina::Function& fun, const Arrays& in) {
+  try {
+    return fun(in);
+  } catch (const py::error_already_set& e) {
+    if (!e.matches(PyExc_Exception)) throw;
+    throw ValueError(e.what());
+  }
+}
+
 py::object map_leaves(PyObject* tree, const std::function<py::object(PyObject*)>& f) {
   const DepthGuard depth;
   if (PyList_Check(tree) || PyTuple_Check(tree)) {

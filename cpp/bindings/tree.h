@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bindings/array_object.h"
+#include "lamina/transforms.h"
 
 namespace lamina::bind {
 
@@ -21,6 +22,9 @@ inline std::vector<Array> arrays_of(PyObject* tree) {
 // The arrays of what a user's function returned: an array, or a sequence of arrays. Throws ValueError naming
 // the transform for anything else.
 std::vector<Array> returned_arrays(const py::object& result, const char* name);
+
+// fun(in), with a Python exception thrown as ValueError: for calls whose failure is an answer.
+Arrays refusing(const lamina::Function& fun, const Arrays& in);
 
 // A copy of the tree's containers (dicts become plain dicts, named tuples stay) with the i-th array replaced
 // by values[next++]; other leaves are the same objects.

@@ -23,6 +23,11 @@ class FunctionExporter {
   ~FunctionExporter();  // discards what was not closed
   FunctionExporter(FunctionExporter&&) noexcept;
   FunctionExporter& operator=(FunctionExporter&&) noexcept;
+  // From here on `add` looks for graphs that hold for other lengths too: it calls the function again with
+  // other lengths (`probe`, where given, must be the same function and throw Error for what it refuses) and
+  // lets those lengths vary on which the graph depends as a polynomial. Axes of equal length above 1 vary
+  // together.
+  void set_shapeless(Function probe = nullptr);
   // Records the graph for arrays like these; their values do not matter. Arrays that `fun` holds itself
   // become constants of the file, and gradients of its custom functions are not kept. Throws ValueError for a
   // combination that is there already, for an output that cannot be saved and after `close`.

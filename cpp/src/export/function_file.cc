@@ -6,12 +6,15 @@
 #include <unordered_map>
 
 #include "core/fail.h"
+#include "export/slots.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "ops/params_of.h"
 
 namespace lamina {
 namespace {
+
+using Form = SizeRule::Form;
 
 constexpr int64_t kVersion = 1;
 constexpr const char *kGraphs = "lamina.functions", *kVersionKey = "lamina.version", *kMetadata = "metadata";
@@ -69,8 +72,32 @@ void write_types(const std::vector<ResultType>& types, std::string& out) {
   out += ']';
 }
 
+// Classes as lists of [input, axis]; rules as [of a node, item, index, form, [[factor, [class, ...]], ...]].
+void write_sizes(const GenericRecording& g, std::string& out) {
+  if (g.classes.empty()) return;
+  out += ",\"classes\":[";
+  for (size_t i = 0; i < g.classes.size(); ++i) {
+    out += i ? ",[" : "[";
+    for (size_t k = 0; k < g.classes[i].size(); ++k) {
+      out += fmt::format("{}[{},{}]", k ? "," : "", g.classes[i][k].input, g.classes[i][k].axis);
+    }
+    out += ']';
+  }
+  out += "],\"rules\":[";
+  for (size_t i = 0; i < g.rules.size(); ++i) {
+    const SizeRule& r = g.rules[i];
+    out += fmt::format("{}[{},{},{},{},[", i ? "," : "", static_cast<int>(r.slot.where), r.slot.item,
+                       r.slot.index, static_cast<int>(r.form));
+    for (size_t k = 0; k < r.terms.size(); ++k) {
+      out += fmt::format("{}[{},[{}]]", k ? "," : "", r.terms[k].factor, fmt::join(r.terms[k].classes, ","));
+    }
+    out += "]]";
+  }
+  out += ']';
+}
+
 std::string graph_json(const FunctionFile::Function& f, const std::vector<size_t>& constants) {
-  const Recording& r = f.recording;
+  const Recording& r = f.graph.base;
   std::string out = fmt::format("{{\"positional\":{},\"names\":[", f.positional);
   for (size_t i = 0; i < f.names.size(); ++i) out += (i ? "," : "") + json_quote(f.names[i]);
   out += "],\"inputs\":";
@@ -84,7 +111,9 @@ std::string graph_json(const FunctionFile::Function& f, const std::vector<size_t
     write_params(item.recipe, out);
     out += '}';
   }
-  return out + fmt::format("],\"outputs\":[{}]}}", fmt::join(r.outputs, ","));
+  out += fmt::format("],\"outputs\":[{}]", fmt::join(r.outputs, ","));
+  write_sizes(f.graph, out);
+  return out + '}';
 }
 
 // ---- reading ----
@@ -112,16 +141,18 @@ std::vector<ResultType> read_types(JsonReader& json) {
   return out;
 }
 
+uint32_t read_below(JsonReader& json, size_t most) {
+  const size_t at = json.offset();
+  const int64_t n = json.natural_number();
+  if (static_cast<uint64_t>(n) >= most) {
+    json.fail_at(at, fmt::format("a number below {}", most), std::to_string(n));
+  }
+  return static_cast<uint32_t>(n);
+}
+
 std::vector<uint32_t> read_numbers(JsonReader& json, size_t below) {
   std::vector<uint32_t> out;
-  json.array([&] {
-    const size_t at = json.offset();
-    const int64_t n = json.natural_number();
-    if (static_cast<uint64_t>(n) >= below) {
-      json.fail_at(at, fmt::format("a number below {}", below), std::to_string(n));
-    }
-    out.push_back(static_cast<uint32_t>(n));
-  });
+  json.array([&] { out.push_back(read_below(json, below)); });
   return out;
 }
 
@@ -227,9 +258,66 @@ Recording::Item read_node(JsonReader& json, size_t below) {
   return item;
 }
 
+// The elements of an array of fixed length: read(i) reads number i.
+template <class F>
+void read_fixed(JsonReader& json, int count, const F& read) {
+  int i = 0;
+  json.array([&] {
+    if (i == count) json.fail_at(json.offset(), fmt::format("{} elements", count), "more");
+    read(i++);
+  });
+  if (i != count) json.fail_at(json.offset(), fmt::format("{} elements", count), std::to_string(i));
+}
+
+std::vector<GenericRecording::AxisOf> read_class(JsonReader& json, const Recording& r) {
+  std::vector<GenericRecording::AxisOf> out;
+  json.array([&] {
+    GenericRecording::AxisOf a{0, 0};
+    read_fixed(json, 2, [&](int i) {
+      if (i == 0) a.input = read_below(json, r.inputs.size());
+      if (i == 1) a.axis = read_below(json, r.inputs[a.input].shape.size());
+    });
+    out.push_back(a);
+  });
+  if (out.empty()) json.fail_at(json.offset(), "an axis", "none");
+  return out;
+}
+
+SizeRule read_rule(JsonReader& json, const GenericRecording& g) {
+  SizeRule rule{{}, Form::kPlain, {}};
+  read_fixed(json, 5, [&](int i) {
+    const Recording& r = g.base;
+    if (i == 0) rule.slot.where = static_cast<Slot::Where>(read_below(json, 2));
+    const bool node = rule.slot.where == Slot::Where::kNode;
+    if (i == 1) rule.slot.item = read_below(json, node ? r.nodes.size() : r.constants.size());
+    if (i == 2) rule.slot.index = read_below(json, UINT32_MAX);
+    if (i == 3) rule.form = static_cast<Form>(read_below(json, 4));
+    if (i < 4) return;
+    json.array([&] {
+      SizeRule::Term t{0, {}};
+      read_fixed(json, 2, [&](int k) {
+        if (k == 0) t.factor = json.integer();
+        if (k == 1) t.classes = read_numbers(json, g.classes.size());
+      });
+      rule.terms.push_back(std::move(t));
+    });
+  });
+  return rule;
+}
+
+// Rules name slots that there are, in their order.
+void check_rules(const JsonReader& json, const GenericRecording& g) {
+  const SlotList slots = slots_of(g.base);
+  size_t s = 0;
+  for (const SizeRule& r : g.rules) {
+    while (s < slots.slots.size() && slots.slots[s] != r.slot) ++s;
+    if (s++ == slots.slots.size()) json.fail_at(json.offset(), "rules of sizes that there are", "others");
+  }
+}
+
 FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
   FunctionFile::Function f;
-  Recording& r = f.recording;
+  Recording& r = f.graph.base;
   json.object([&](const std::string& key) {
     const size_t at = json.offset();
     if (key == "positional") {
@@ -244,10 +332,15 @@ FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
       json.array([&] { r.nodes.push_back(read_node(json, r.values())); });
     } else if (key == "outputs") {
       r.outputs = read_numbers(json, r.values());
+    } else if (key == "classes") {
+      json.array([&] { f.graph.classes.push_back(read_class(json, r)); });
+    } else if (key == "rules") {
+      json.array([&] { f.graph.rules.push_back(read_rule(json, f.graph)); });
     } else {
       json.fail_at(at, "a part of a function", key);
     }
   });
+  check_rules(json, f.graph);
   if (f.positional > r.inputs.size() || r.inputs.size() - f.positional != f.names.size()) {
     json.fail_at(json.offset(), "a name for each input that is not positional", "another number of names");
   }
@@ -284,7 +377,7 @@ void write_function_file(const std::string& path, const FunctionFile& file) {
   std::string graphs;
   for (const FunctionFile::Function& f : file.functions) {
     std::vector<size_t> constants;
-    for (const Array& a : f.recording.constants) {
+    for (const Array& a : f.graph.base.constants) {
       const auto [it, fresh] = numbers.emplace(a.node(), arrays.size());
       if (fresh) arrays.push_back(contiguous(a));
       constants.push_back(it->second);

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "export/recording.h"
+#include "export/sizes.h"
 
 namespace lamina {
 
@@ -14,7 +14,7 @@ struct FunctionFile {
   struct Function {
     size_t positional = 0;
     std::vector<std::string> names;  // of the inputs after the positional ones
-    Recording recording;
+    GenericRecording graph;
   };
   std::vector<Function> functions;
   std::string metadata;

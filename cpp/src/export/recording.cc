@@ -28,6 +28,7 @@ class Recorder {
     for (Node* n : order) {
       if (n->op == OpId::CustomOutput) {
         numbers_.emplace(n, numbers_.at(n->inputs[0]));
+        out_.custom_rules = true;
         continue;
       }
       Recording::Item item{recipe_of(*n), {}};

@@ -18,6 +18,7 @@ struct Recording {
   Arrays constants;
   std::vector<Item> nodes;
   std::vector<uint32_t> outputs;
+  bool custom_rules = false;  // functions with gradients of their own were part of it; those are lost
 
   size_t values() const { return inputs.size() + constants.size() + nodes.size(); }
 };

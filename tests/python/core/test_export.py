@@ -56,14 +56,12 @@ def test_other_inputs_are_refused(path: str, call: Any) -> None:
 
 
 def test_bad_arguments(path: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="inputs are positional and keyword arrays.*got float"):
+    with pytest.raises(ValueError, match=r"inputs are positional and keyword arrays.*got float"):
         mx.export_function(path, mx.exp, 3.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="must return an array or a sequence of arrays, got int"):
         mx.export_function(path, lambda x: 3, X)
     with pytest.raises(TypeError, match="'fun' wants a callable, got int"):
         mx.export_function(path, 3, X)  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="shapeless=True is not supported"):
-        mx.export_function(path, mx.exp, X, shapeless=True)
     with pytest.raises(ValueError, match="metadata is for files"):
         mx.export_function(lambda event: None, mx.exp, X, metadata="text")
     with pytest.raises(FileNotFoundError):
@@ -82,7 +80,7 @@ def test_an_exception_of_the_function_passes_through(path: str) -> None:
 
     with pytest.raises(LookupError, match="inside"):
         mx.export_function(path, fails, X)
-    with pytest.raises(ValueError, match="compile|traced|transform"):
+    with pytest.raises(ValueError, match=r"compile|traced|transform"):
         mx.export_function(path, lambda x: x * x.item(), mx.array(1.0))
 
 
@@ -102,9 +100,13 @@ def test_exporter_collects_and_writes_on_leaving(path: str) -> None:
 
 
 def test_nothing_is_written_after_an_exception(path: str) -> None:
-    with pytest.raises(LookupError), mx.exporter(path, mx.exp) as exporter:
-        exporter(X)
-        raise LookupError
+    def run() -> None:
+        with mx.exporter(path, mx.exp) as exporter:
+            exporter(X)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        run()
     assert not Path(path).exists()
 
 
@@ -163,3 +165,133 @@ def test_dot_of_paths_and_streams(tmp_path: Path) -> None:
     assert (tmp_path / "g.dot").read_text() == text.getvalue()
     with pytest.raises(TypeError, match="'file'"):
         mx.export_to_dot(3, x)
+
+
+# ---- other lengths ----
+
+
+def lengths(*shapes: tuple[int, ...]) -> list[mx.array]:
+    return [mx.random.normal(s, key=mx.random.key(i)) for i, s in enumerate(shapes)]
+
+
+def softmax_by_hand(x: mx.array) -> mx.array:
+    e = mx.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    b, length, d = q.shape
+    q, k, v = (a.reshape(b, -1, 2, d // 2).transpose(0, 2, 1, 3) for a in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5
+    return (softmax_by_hand(scores) @ v).transpose(0, 2, 1, 3).reshape(b, length, d)
+
+
+def windows(x: mx.array) -> mx.array:
+    n = x.shape[0]
+    return mx.as_strided(x, (n - 2, 3), (1, 1)) * mx.arange(n - 2)[:, None] / n
+
+
+def shifted(x: mx.array) -> mx.array:
+    return mx.concatenate([x[1:], mx.zeros((1, x.shape[1]))]) * (1 / x.shape[1]) + x.shape[0] ** -0.5
+
+
+GENERIC = [
+    (softmax_by_hand, ((3, 5),), [((7, 5),), ((1, 5),), ((4, 9),), ((0, 5),)]),
+    (attention, ((2, 5, 8), (2, 6, 8), (2, 6, 8)), [((3, 4, 8), (3, 9, 8), (3, 9, 8))]),
+    (windows, ((9,),), [((4,),), ((30,),)]),
+    (shifted, ((4, 6),), [((9, 6),), ((2, 11),)]),
+    (lambda x: mx.mean(x, axis=0) + mx.var(x), ((4, 6),), [((9, 3),)]),
+    (lambda x: x.flatten()[::-1], ((4, 6),), [((2, 5),), ((7, 7),)]),
+    (lambda x: mx.tril(x) + mx.eye(x.shape[0]), ((4, 4),), [((6, 6),), ((1, 1),)]),
+    (lambda x: mx.outer(x, x).reshape(x.shape[0] ** 2), ((4,),), [((9,),)]),
+    (lambda x, i: mx.take(x, i, axis=0), ((6, 3), ()), [((9, 3), ()), ((6, 4), ())]),
+    (mx.linalg.inv, ((3, 3),), [((5, 5),)]),
+    (lambda x: mx.split(x, 2, axis=1)[1] + mx.pad(x, 1)[1:-1, 1:4], ((2, 6),), [((5, 6),)]),
+    (lambda x: mx.cumsum(mx.sort(x, axis=-1), axis=0).T, ((4, 6),), [((5, 3),)]),
+]
+
+
+@pytest.mark.parametrize(("f", "shapes", "others"), GENERIC, ids=[str(i) for i in range(len(GENERIC))])
+def test_other_lengths(path: str, f: Any, shapes: Any, others: Any) -> None:
+    def inputs(shapes: Any) -> list[mx.array]:
+        return [a if a.ndim else mx.array(1) for a in lengths(*shapes)]
+
+    mx.export_function(path, f, *inputs(shapes), shapeless=True)
+    imported = mx.import_function(path)
+    calls = 0
+
+    def counted(*args: mx.array) -> mx.array:
+        nonlocal calls
+        calls += 1
+        return f(*args)
+
+    compiled = mx.compile(counted, shapeless=True)
+    compiled(*inputs(shapes))
+    calls = 0
+    for trial in (shapes, *others):
+        xs = inputs(trial)
+        assert same(imported(*xs), [f(*xs)]), trial
+        assert same([compiled(*xs)], [f(*xs)]), trial
+    assert calls == 0
+
+
+def test_lengths_that_the_function_needs_stay(path: str) -> None:
+    weights = mx.random.normal((6, 3), key=mx.random.key(0))
+    mx.export_function(path, lambda x: x.reshape(-1, 2, 3) @ weights[:3], mx.ones((4, 6)), shapeless=True)
+    f = mx.import_function(path)
+    assert f(mx.ones((9, 6)))[0].shape == (9, 2, 3)
+    with pytest.raises(
+        ValueError, match=r"no function of \(float32 \(4, 12\)\); wanted \(float32 \(a, 6\)\)"
+    ):
+        f(mx.ones((4, 12)))
+    with pytest.raises(ValueError, match=r"wanted \(float32 \(a, 6\)\)"):
+        f(mx.ones((4, 6), mx.float16))
+
+
+def test_numbers_that_are_no_polynomials_keep_their_lengths(path: str) -> None:
+    def halves(x: mx.array) -> mx.array:
+        return x[: x.shape[0] // 2] * (1.0 if x.shape[0] > 100 else 2.0)
+
+    mx.export_function(path, halves, mx.ones((8, 5)), shapeless=True)
+    f = mx.import_function(path)
+    assert same(f(mx.ones((8, 7))), [halves(mx.ones((8, 7)))])
+    with pytest.raises(ValueError, match=r"wanted \(float32 \(8, a\)\)"):
+        f(mx.ones((10, 5)))
+    compiled = mx.compile(halves, shapeless=True)
+    for n in (8, 9, 10, 300, 8):
+        assert same([compiled(mx.ones((n, 5)))], [halves(mx.ones((n, 5)))])
+
+
+def test_shapeless_state_and_custom_gradients() -> None:
+    state = {"n": mx.array(0.0)}
+
+    def step(x: mx.array) -> mx.array:
+        state["n"] = state["n"] + x.shape[0]
+        return x * state["n"]
+
+    compiled = mx.compile(step, inputs=state, outputs=state, shapeless=True)
+    for n in (4, 7, 4):
+        compiled(mx.ones(n))
+    assert state["n"].item() == 15
+
+    @mx.custom_function
+    def doubled(x: mx.array) -> mx.array:
+        return x * 1.0
+
+    @doubled.vjp
+    def rule(primals: Any, cotangent: mx.array, output: Any) -> mx.array:
+        return cotangent * 2
+
+    total = mx.compile(lambda x: doubled(x).sum(), shapeless=True)
+    for n in (3, 5):
+        assert mx.grad(total)(mx.ones(n)).tolist() == [2.0] * n
+
+
+def test_interrupts_pass_through_a_search_for_lengths() -> None:
+    def stops(x: mx.array) -> mx.array:
+        if x.shape[0] != 4:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        mx.compile(stops, shapeless=True)(mx.ones(4))

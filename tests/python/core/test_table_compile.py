@@ -27,7 +27,9 @@ def results(value: Any) -> list[np.ndarray]:
 def same(got: Any, plain: list[np.ndarray]) -> bool:
     """Whether results have the same bits, dtypes and shapes."""
     again = results(got)
-    return [(a.tobytes(), a.dtype, a.shape) for a in again] == [(p.tobytes(), p.dtype, p.shape) for p in plain]
+    return [(a.tobytes(), a.dtype, a.shape) for a in again] == [
+        (p.tobytes(), p.dtype, p.shape) for p in plain
+    ]
 
 
 def check_exported(f: Callable[..., Any], xs: list[mx.array]) -> None:
