@@ -158,7 +158,7 @@ def test_no_keys() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_uniform_of_16_bits_is_rounded_at_every_step(dtype: str) -> None:
-    """The width times a number of [0, 1), then the lower end: each rounded, also inside a longer expression."""
+    """The width times a number of [0, 1), then the lower end: each rounded, whatever is fused."""
     t = getattr(mx, dtype)
     key = mx.random.key(3)
     low, high = mx.array(-1.5, t), mx.array(3.0, t)
