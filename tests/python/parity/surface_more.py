@@ -352,7 +352,7 @@ add(
     "random.truncated_normal",
     lambda d: (d.of([[-1, 1], [0.0, 2.0]]), {"shape": d.shape(), **floats(d)}),
     "norm",
-    4,
+    8,
 )
 add("random.multivariate_normal", several, "kind")
 
