@@ -38,15 +38,6 @@ PyObject* unary(PyObject* self) noexcept {
   return guarded([&] { return wrap(Op(value_of(self))); });
 }
 
-PyObject* negate(PyObject* self) noexcept {
-  return guarded([&] {
-    if (value_of(self).dtype() == Dtype::kBool) {
-      throw TypeError("negative(): not defined for dtype bool; logical_not(a) or ~a inverts it");
-    }
-    return wrap(negative(value_of(self)));
-  });
-}
-
 PyObject* positive(PyObject* self) noexcept {
   return guarded([&] { return wrap(value_of(self)); });
 }
@@ -179,7 +170,7 @@ void append_number_slots(std::vector<PyType_Slot>& slots) {
                                 slot(Py_nb_inplace_lshift, in_place<left_shift>),
                                 slot(Py_nb_inplace_rshift, in_place<right_shift>),
                                 slot(Py_nb_inplace_power, raise_in_place),
-                                slot(Py_nb_negative, negate),
+                                slot(Py_nb_negative, unary<negative>),
                                 slot(Py_nb_positive, positive),
                                 slot(Py_nb_absolute, unary<abs>),
                                 slot(Py_nb_invert, unary<bitwise_invert>),

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <new>
 
+#include "core/axis_error.h"
 #include "lamina/error.h"
 
 namespace lamina::bind {
@@ -18,6 +19,15 @@ PyObject* os_error_class(const char* message) {
   return PyExc_OSError;
 }
 
+// NumPy's class for an axis that is not there is a ValueError and an IndexError: either is expected by
+// somebody.
+void set_axis_error(const char* message) {
+  const py::object numpy = py::reinterpret_steal<py::object>(PyImport_ImportModule("numpy.exceptions"));
+  const py::object error =
+      numpy ? py::reinterpret_steal<py::object>(PyObject_GetAttrString(numpy.ptr(), "AxisError")) : numpy;
+  if (error) PyErr_SetString(error.ptr(), message);
+}
+
 }  // namespace
 
 void set_python_error() noexcept {
@@ -29,7 +39,9 @@ void set_python_error() noexcept {
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const OverflowError& e) {
     PyErr_SetString(PyExc_OverflowError, e.what());
-  } catch (const ValueError& e) { PyErr_SetString(PyExc_ValueError, e.what()); } catch (const IndexError& e) {
+  } catch (const AxisError& e) { set_axis_error(e.what()); } catch (const ValueError& e) {
+    PyErr_SetString(PyExc_ValueError, e.what());
+  } catch (const IndexError& e) {
     PyErr_SetString(PyExc_IndexError, e.what());
   } catch (const OutOfMemory& e) { PyErr_SetString(PyExc_MemoryError, e.what()); } catch (const IoError& e) {
     PyErr_SetString(os_error_class(e.what()), e.what());

@@ -166,7 +166,8 @@ void add_fast(const Scope& fast) {
                                                   sinks);
       });
   def(fast, "cross_entropy(logits: array, targets: array, *, stream: StreamOrDevice = None) -> array",
-      "-log(softmax(logits))[target] for each row of logits.\n@logits Shape (..., classes).\n@targets "
+      "-log(softmax(logits))[target] for each row of logits, in float32 or wider.\n@logits Shape (..., "
+      "classes).\n@targets "
       "Integer classes of shape (...,).\n"
       "@raises ValueError Where shapes do not fit.\n>>> mx.fast.cross_entropy(mx.zeros((1, 2)), "
       "mx.array([0]))\narray([0.693147], dtype=float32)\n",

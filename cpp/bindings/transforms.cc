@@ -351,7 +351,7 @@ class custom_function:
 
     Parameters
     ----------
-    fun : Callable
+    f : Callable
         Takes arrays (or trees of them) as positional arguments and returns an array or a tree of arrays.
 
     Raises
@@ -371,9 +371,9 @@ class custom_function:
     7.0
     """
 
-    def __init__(self, fun):
+    def __init__(self, f):
         self._rules = {}
-        self._call = _make_custom_function(fun, self._rules)
+        self._call = _make_custom_function(f, self._rules)
 
     def __call__(self, *args, **kwargs):
         """Call the function; gradients of the result go through its rule."""

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "core/axis_error.h"
 #include "core/fail.h"
 #include "graph/eval.h"
 #include "graph/node.h"
@@ -165,7 +166,8 @@ const Shape& Array::shape() const { return checked(node_)->shape; }
 int64_t Array::shape(int axis) const {
   const Shape& s = shape();
   const int n = static_cast<int>(s.size());
-  if (axis < -n || axis >= n) fail<ValueError>("shape", "axis {} of an array with {} axes", axis, n);
+  if (axis < -n || axis >= n)
+    fail<AxisError>("shape", "axis {} is out of bounds for an array with {} axes", axis, n);
   return s[static_cast<size_t>(axis < 0 ? axis + n : axis)];
 }
 int64_t Array::size() const { return checked(node_)->size(); }

@@ -14,6 +14,9 @@ Dtype result_dtype(const OpInfo& info, Dtype compute) {
 }
 
 Array unary(OpId id, const Array& x) {
+  if (id == OpId::Negative && x.dtype() == Dtype::kBool) {
+    fail<DtypeError>("negative", "not defined for dtype bool; logical_not(a) or ~a inverts it");
+  }
   const Dtype t = compute_dtype(id, x.dtype());
   return elementwise(id, result_dtype(op_info(id), t), x.shape(), {astype(x, t)});
 }

@@ -28,7 +28,7 @@ Array linspace(double start, double stop, int64_t num, bool endpoint, Dtype dtyp
 }
 
 Array window(Window kind, int64_t length) {
-  if (length < 0) fail<ValueError>("window", "the length must not be negative, got {}", length);
+  if (length < 1) return zeros({0}, Dtype::kFloat32);  // of a negative length too, as in NumPy
   if (length == 1) return ones({1});
   const Array n = arange(0, length, 1, Dtype::kFloat64);
   const Dtype t = Dtype::kFloat64;
@@ -100,7 +100,8 @@ Array diff(const Array& a, int64_t n, int64_t axis) {
 
 Array trace(const Array& a, int64_t offset, int64_t axis1, int64_t axis2, std::optional<Dtype> dtype) {
   const Array d = diagonal(a, offset, axis1, axis2);
-  return astype(sum(dtype ? astype(d, *dtype) : d, Axes{-1}), dtype.value_or(a.dtype()));
+  const Array total = sum(dtype ? astype(d, *dtype) : d, Axes{-1});
+  return dtype ? astype(total, *dtype) : total;
 }
 
 Array kron(const Array& a, const Array& b) {
@@ -213,7 +214,7 @@ Array cross_entropy(const Array& logits, const Array& targets) {
   }
   const Array x = astype(logits, promote(logits.dtype(), Dtype::kFloat32));
   const Array picked = squeeze(take_along_axis(x, expand_dims(targets, {-1}), -1), Axes{-1});
-  return astype(subtract(logsumexp(x, Axes{-1}), picked), logits.dtype());
+  return subtract(logsumexp(x, Axes{-1}), picked);
 }
 
 }  // namespace fast

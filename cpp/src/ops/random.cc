@@ -102,7 +102,7 @@ Array bits(const Shape& shape, int width, const std::optional<Array>& key) {
 }
 
 Array split_keys(const Array& key, int num) {
-  if (num < 1) fail<ValueError>("split", "num must be at least 1, got {}", num);
+  if (num < 0) fail<ValueError>("split", "num must not be negative, got {}", num);
   return bits({num, 2}, 4, key);
 }
 
@@ -121,7 +121,9 @@ Array uniform(const Array& low, const Array& high, const Shape& shape, Dtype dty
   const Dtype t = wide(dtype);
   const Array w = multiply(astype(bits(shape, 4, k), t), constant(0x1p-32, t));
   const Array u = minimum(astype(w, dtype), constant(below_one(dtype), dtype));
-  return add(multiply(subtract(hi, lo), u), lo);
+  // The width and the product are rounded to the dtype, whatever they are fused with.
+  const Array width = astype(subtract(astype(hi, t), astype(lo, t)), dtype);
+  return add(astype(multiply(astype(width, t), astype(u, t)), dtype), lo);
 }
 
 Array normal(const Shape& shape, Dtype dtype, const std::optional<Array>& loc,

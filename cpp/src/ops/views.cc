@@ -1,13 +1,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/axis_error.h"
 #include "ops/common.h"
 
 namespace lamina {
 
 int64_t normalize_axis(int64_t axis, int64_t ndim, std::string_view op) {
   if (axis < -ndim || axis >= ndim) {
-    fail<ValueError>(op, "axis {} is out of bounds for an array with {} axes", axis, ndim);
+    fail<AxisError>(op, "axis {} is out of bounds for an array with {} axes", axis, ndim);
   }
   return axis < 0 ? axis + ndim : axis;
 }

@@ -51,6 +51,8 @@ class Row:
         """The dtype that operands of `dtype` are computed in; None where the op refuses them."""
         if dtype in self.dtypes:
             return dtype
+        if self.name == "negative" and dtype == "bool_":
+            return None
         if dtype not in INEXACT and "float32" in self.dtypes:
             return "float32"
         return "int32" if dtype == "bool_" and "int32" in self.dtypes else None

@@ -198,7 +198,7 @@ def test_matrices() -> None:
 
 
 @pytest.mark.parametrize("name", ["bartlett", "blackman", "hamming", "hanning"])
-@pytest.mark.parametrize("length", [0, 1, 2, 5, 64])
+@pytest.mark.parametrize("length", [-1, 0, 1, 2, 5, 64])
 def test_windows(name: str, length: int) -> None:
     want = getattr(np, name)(length)
     got = np.asarray(getattr(mx, name)(length))

@@ -510,3 +510,31 @@ def test_diagonals_and_takes_of_empty_axes() -> None:
     assert mx.diagonal(mx.zeros((2, 0, 0)), 0, 1, 2).shape == (2, 0)
     assert mx.take(mx.zeros((2, 0)), mx.zeros((0,), dtype=mx.int32), axis=-1).shape == (2, 0)
     assert mx.take(mx.zeros((0, 2)), mx.zeros((0, 3), dtype=mx.int32), axis=0).shape == (0, 3, 2)
+
+
+@pytest.mark.parametrize("kind", [ValueError, IndexError, np.exceptions.AxisError], ids=lambda k: k.__name__)
+def test_an_axis_that_is_not_there(kind: type[Exception]) -> None:
+    """NumPy's class, which both who expects a ValueError and who expects an IndexError catches."""
+    with pytest.raises(kind, match=r"\[sum\] axis 4 is out of bounds for an array with 2 axes"):
+        mx.sum(mx.ones((2, 2)), axis=4)
+
+
+@pytest.mark.parametrize("dtype", ["bool_", "int8", "uint8", "uint16", "float16"])
+def test_trace_counts_like_sum(dtype: str) -> None:
+    a = mx.ones((3, 3)).astype(getattr(mx, dtype))
+    assert mx.trace(a).dtype == mx.sum(a).dtype
+    assert mx.trace(a).item() == 3
+    assert mx.trace(a, dtype=mx.int16).dtype == mx.int16
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_cross_entropy_is_wide(dtype: str) -> None:
+    logits = mx.zeros((1, 2)).astype(getattr(mx, dtype))
+    got = mx.fast.cross_entropy(logits, mx.array([0]))
+    assert got.dtype == (mx.float64 if dtype == "float64" else mx.float32)
+    assert got.item() == pytest.approx(np.log(2), rel=1e-6)
+
+
+def test_unstack_of_an_axis_that_is_not_there() -> None:
+    with pytest.raises(IndexError, match="axis 3 is out of bounds for an array with 2 axes"):
+        mx.unstack(mx.ones((2, 2)), axis=3)

@@ -231,3 +231,7 @@ def test_an_exception_of_the_function_passes_through():
         with pytest.raises(MineError, match="here"):
             transform(f)(mx.array([1.0]))
     assert mx.grad(lambda x: x.sum())(mx.array([1.0])).item() == 1.0
+
+
+def test_custom_function_takes_its_function_by_name():
+    assert mx.custom_function(f=mx.square)(mx.array(3.0)).item() == 9

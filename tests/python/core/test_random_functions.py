@@ -142,7 +142,7 @@ def test_split() -> None:
         (lambda: mx.random.uniform(dtype=mx.int32), ValueError, "floating"),
         (lambda: mx.random.uniform(shape="x"), TypeError, "argument 'shape'"),
         (lambda: mx.random.normal((2,), loc=mx.zeros(3)), ValueError, "broadcast"),
-        (lambda: mx.random.split(mx.random.key(0), 0), ValueError, "at least 1"),
+        (lambda: mx.random.split(mx.random.key(0), -1), ValueError, "not be negative"),
         (lambda: mx.random.permutation("x"), TypeError, r"argument 'x' wants int \| array, got str"),
         (lambda: mx.random.categorical(mx.zeros(3), shape=(2,), num_samples=2), ValueError, "shape"),
     ],
@@ -150,3 +150,25 @@ def test_split() -> None:
 def test_errors(call: Any, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text):
         call()
+
+
+def test_no_keys() -> None:
+    assert mx.random.split(mx.random.key(0), 0).shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_uniform_of_16_bits_is_rounded_at_every_step(dtype: str) -> None:
+    """The width times a number of [0, 1), then the lower end: each rounded, whatever is fused."""
+    t = getattr(mx, dtype)
+    key = mx.random.key(3)
+    low, high = mx.array(-1.5, t), mx.array(3.0, t)
+    unit = mx.random.uniform(shape=(500,), dtype=t, key=key)
+    width = high - low
+    mx.eval(unit, width)
+    scaled = unit * width
+    mx.eval(scaled)
+    want = scaled + low
+    mx.eval(want)
+    got = mx.random.uniform(low, high, (500,), dtype=t, key=key)
+    mx.eval(got)
+    assert mx.array_equal(got, want).item()

@@ -178,3 +178,8 @@ def test_layers_are_classes_with_documentation():
         assert "Examples" in (layer.__doc__ or ""), layer.__name__
     assert repr(nn.ReLU()) == "ReLU()"
     assert type(nn.ReLU()) is nn.ReLU
+
+
+def test_layers_take_their_input_by_name() -> None:
+    assert nn.ReLU()(x=mx.array([-1.0, 2.0])).tolist() == [0, 2]
+    assert nn.Softplus.__call__.__name__ == "__call__"

@@ -160,11 +160,14 @@ def glu(x: mx.array, axis: int = -1) -> mx.array:
 class _Elementwise(Module):
     """A layer that applies ``function``; the function's documentation becomes part of the layer's."""
 
-    function: ClassVar[Callable[[mx.array], mx.array]]
-
     def __init_subclass__(cls, function: Callable[..., mx.array], **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.function = staticmethod(function)
+
+        def call(_: Module, x: mx.array) -> mx.array:
+            return function(x)
+
+        call.__name__ = "__call__"
+        cls.__call__ = call
         cls.__doc__ = (
             f"The layer of :func:`{function.__name__}`: {function.__doc__}\n\n"
             "    Shapes: input any, output the same.\n\n"
@@ -175,9 +178,6 @@ class _Elementwise(Module):
 
     def __init__(self):
         super().__init__()
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return type(self).function(x)
 
 
 class Sigmoid(_Elementwise, function=sigmoid): ...
