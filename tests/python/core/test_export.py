@@ -235,6 +235,21 @@ def test_other_lengths(path: str, f: Any, shapes: Any, others: Any) -> None:
     assert calls == 0
 
 
+@pytest.mark.parametrize("mode", ["affine", "mxfp4", "mxfp8", "nvfp4"])
+def test_quantized_functions_in_every_mode(path: str, mode: str) -> None:
+    w, x = lengths((12, 64), (3, 64))
+
+    def f(w: mx.array, x: mx.array) -> list[mx.array]:
+        parts = mx.quantize(w, mode=mode)
+        return [*parts, mx.dequantize(*parts, mode=mode), mx.quantized_matmul(x, *parts, mode=mode)]
+
+    mx.export_function(path, f, w, x, shapeless=True)
+    g = mx.import_function(path)
+    for rows in (3, 8):
+        y = mx.random.normal((rows, 64), key=mx.random.key(rows))
+        assert same(g(w, y), f(w, y))
+
+
 def test_lengths_that_the_function_needs_stay(path: str) -> None:
     weights = mx.random.normal((6, 3), key=mx.random.key(0))
     mx.export_function(path, lambda x: x.reshape(-1, 2, 3) @ weights[:3], mx.ones((4, 6)), shapeless=True)
