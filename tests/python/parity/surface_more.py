@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .calls import Operand
-from .drawing import DTYPES, FLOATS, INTEGERS, Draw
+from .drawing import DTYPES, FLOATS, INTEGERS, Draw, rounded
 from .surface import SMALL_FLOATS, Arguments, add
 
 # ---- products
@@ -395,10 +395,27 @@ def rotated(d: Draw) -> Arguments:
 
 def quantized(d: Draw) -> Arguments:
     w = d.array((d.number(1, 3), d.of([64, 128, 100])), SMALL_FLOATS, special=False)
+    if d.chance(0.5):
+        return [w], {"mode": d.of(["mxfp4", "mxfp8", "nvfp4", "no"])}
     return [w], {"group_size": d.of([32, 64, 128, 7]), "bits": d.of([2, 3, 4, 5, 6, 8, 7])}
 
 
+def small_floats(d: Draw, batch: tuple[int, ...] = ()) -> tuple[list[Operand], str]:
+    """Codes and scales of 128 columns in a mode without biases, the scales near 1."""
+    mode = d.of(["mxfp4", "mxfp8", "nvfp4"])
+    rows, words = d.number(1, 5), 32 if mode == "mxfp8" else 16
+    codes = d.rng.integers(0, 2**32, (*batch, rows, words), np.uint32)
+    if mode == "mxfp8":
+        codes &= np.uint32(0x3F3F3F3F)  # no NaN and no numbers of hundreds
+    low, high = (0x28, 0x48) if mode == "nvfp4" else (120, 132)
+    scales = d.rng.integers(low, high, (*batch, rows, 8 if mode == "nvfp4" else 4)).astype(np.uint8)
+    return [Operand(codes, "uint32"), Operand(scales, "uint8")], mode
+
+
 def dequantized(d: Draw) -> Arguments:
+    if d.chance(0.4):
+        parts, mode = small_floats(d)
+        return parts, {"mode": mode}
     bits, group = d.of([2, 4, 8, 3, 6, 5]), d.of([32, 64, 128])
     rows, dtype = d.number(1, 5), [d.dtype(SMALL_FLOATS)]
     codes = d.rng.integers(0, 2**32, (rows, 128 * bits // 32), np.uint32)
@@ -407,9 +424,74 @@ def dequantized(d: Draw) -> Arguments:
 
 
 def quantized_product(d: Draw) -> Arguments:
-    (w, scales, biases), kwargs = dequantized(d)
-    x = d.array((d.number(1, 4), 128 + d.fault()), [scales.dtype], special=False)
-    return [x, w, scales, biases], {**kwargs, "transpose": True}
+    parts, kwargs = dequantized(d)
+    dtypes = SMALL_FLOATS if "mode" in kwargs else [parts[1].dtype]
+    x = d.array((d.number(1, 4), 128 + d.fault()), dtypes, special=False)
+    return [x, *parts], {**kwargs, "transpose": True}
+
+
+SIDES = [("lhs", 2), ("rhs", 3)]
+
+
+def several_quantized_products(d: Draw) -> Arguments:
+    parts, mode = small_floats(d, (3,))
+    x = d.array((2, d.number(1, 3), 128 + d.fault()), SMALL_FLOATS, special=False)
+    # MLX reads indices of other widths as if they were 32 bits wide.
+    picks = {f"{side}_indices": Operand(d.rng.integers(0, n, 4, np.uint32), "uint32") for side, n in SIDES}
+    return [x, *parts], {**picks, "mode": mode}
+
+
+def masked(d: Draw) -> Arguments:
+    m, k, n, block = d.number(1, 70), d.number(1, 70), d.number(1, 70), d.of([32, 64])
+    dtype = ["float32"]
+    kind = ["bool_"] if d.chance(0.5) else dtype
+
+    def mask(rows: int, columns: int) -> Operand | None:
+        blocks = (-(-rows // block) + d.fault(), -(-columns // block))
+        return d.array(blocks, kind, special=False) if d.chance(0.6) else None
+
+    factors = [d.array((m, k), dtype, special=False), d.array((k, n), dtype, special=False)]
+    masks = {"mask_out": mask(m, n), "mask_lhs": mask(m, k), "mask_rhs": mask(k, n)}
+    return [*factors, block], {name: v for name, v in masks.items() if v is not None}
+
+
+def segmented(d: Draw) -> Arguments:
+    m, k, n = (d.number(1, 9) for _ in range(3))
+    dtype = [d.of(["float32", "float64"])]
+    edges = np.sort(d.rng.integers(0, k, (d.number(1, 4), 2), np.uint32, endpoint=True), -1)
+    factors = [d.array((m, k), dtype, special=False), d.array((k, n), dtype, special=False)]
+    return [*factors, Operand(edges, "uint32")], {}
+
+
+def gated(d: Draw) -> Arguments:
+    b, t, hk, dk, dv = (d.number(1, 2), d.number(1, 5), d.number(1, 2), 32, d.of([32, 64]))
+    hv = hk * d.of([1, 2])
+    k = d.rng.standard_normal((b, t, hk, dk))
+    unit = Operand(rounded(k / np.linalg.norm(k, axis=-1, keepdims=True), "float32"), "float32")
+    rates = [Operand(rounded(d.rng.uniform(0.3, 1, (b, t, hv)), "float32"), "float32") for _ in range(2)]
+    floats = ["float32"]
+    shapes = ((b, t, hk, dk), (b, t, hv, dv))
+    q, v = (d.array(shape, floats, special=False) for shape in shapes)
+    return [q, unit, v, *rates], {}
+
+
+def framed(d: Draw) -> Arguments:
+    n = d.of([8, 15, 16])
+    x = d.array((*d.of([(), (2,)]), d.number(20, 60)), ["float32", "complex64"], special=False)
+    window = d.of([{}, {"window": d.array((n,), ["float32"], special=False)}])
+    pads = {"pad_mode": d.of(["reflect", "constant", "edge"])} if d.chance(0.6) else {"center": False}
+    return [x, n], {
+        "hop_length": d.number(1, n),
+        "norm": d.of(["backward", "ortho", "forward"]),
+        **window,
+        **pads,
+    }
+
+
+def unframed(d: Draw) -> Arguments:
+    n = d.of([8, 16])
+    spectrum = d.array((n // 2 + 1, d.number(3, 6)), ["complex64"], special=False)
+    return [spectrum, n], {"hop_length": n // 4, "norm": d.of(["backward", "ortho", "forward"])}
 
 
 def several_products(d: Draw) -> Arguments:
@@ -431,6 +513,12 @@ def crossed(d: Draw) -> Arguments:
 
 add("dequantize", dequantized, "norm", 4)
 add("quantized_matmul", quantized_product, "norm", 16)
+add("gather_qmm", several_quantized_products, "norm", 16)
+add("block_masked_mm", masked, "norm", 16)
+add("segmented_mm", segmented, "norm", 16)
+add("fast.gated_delta_update", gated, "norm", 512)
+add("fft.stft", framed, "norm", 16)
+add("fft.istft", unframed, "norm", 64)
 add("gather_mm", several_products, "norm", 8)
 add("fast.cross_entropy", crossed, "norm", 16)
 add("conv_general", generally_convolved, "norm", 4)

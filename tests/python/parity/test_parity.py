@@ -39,8 +39,7 @@ NOT_DRAWN = {
     "kernels from source": "fast.cuda_kernel fast.metal_kernel fast.precompiled_cuda_kernel",
     "beyond MLX": "nonzero",
     "tests of their own against definitions": """
-        block_masked_mm einsum_path fast.gated_delta_update fft.istft fft.stft gather_qmm gather_qqmm qqmm
-        segmented_mm vector_norm""",
+        einsum_path gather_qqmm qqmm vector_norm""",
 }
 
 
