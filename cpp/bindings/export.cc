@@ -8,6 +8,7 @@
 #include "export/recording.h"
 #include "graph/node.h"
 #include "io/file.h"
+#include "ops/table.h"
 
 namespace lamina::bind {
 namespace {

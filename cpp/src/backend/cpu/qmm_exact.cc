@@ -39,7 +39,6 @@ struct Integers {
 struct E2m1 {
   static constexpr int kBits = 4;
   static constexpr bool kBiased = false;
-  static constexpr float kShift = 0;
   using Reader = E2m1Reader;
   static V table() { return e2m1_table(); }
   static HWY_INLINE V decode(V table, hn::Vec<D32> words) { return decode_e2m1(table, words); }
@@ -48,7 +47,6 @@ struct E2m1 {
 struct E4m3 {
   static constexpr int kBits = 8;
   static constexpr bool kBiased = false;
-  static constexpr float kShift = 0;
   using Reader = E4m3PartReader;
 };
 
