@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "bindings/box.h"
+#include "bindings/io.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
 #include "export/recording.h"
@@ -117,10 +118,6 @@ void close_exporter(Exporter& e) {
   e.file->close();
 }
 
-std::string path_text(const Any& file) {
-  return py::cast<std::string>(py::module_::import("os").attr("fsdecode")(borrowed(file.object)));
-}
-
 // ---- the callback form ----
 
 // Names values A, B, ..., Z, AA, ... in the order in which they are first asked for.
@@ -204,7 +201,7 @@ void run_export(const Any& target, const Any& fun, Rest args, bool shapeless,
     export_to_callback(target.object, fun.object, inputs_of("export_function", args, kwargs));
     return;
   }
-  Exporter e = make_exporter(path_text(target), fun.object, shapeless, metadata.value_or(""));
+  Exporter e = make_exporter(path_of(borrowed(target.object)), fun.object, shapeless, metadata.value_or(""));
   record_call(e, args, kwargs);
   close_exporter(e);
 }
@@ -235,7 +232,7 @@ void write_dot(const Any& file, Rest args, const py::dict& kwargs) {
     return;
   }
   if (!PyUnicode_Check(file.object) && !PyObject_HasAttrString(file.object, "__fspath__")) file.wrong();
-  AtomicFile out(path_text(file));
+  AtomicFile out(path_of(borrowed(file.object)));
   out.write(std::as_bytes(std::span(text)));
   out.commit();
 }
@@ -293,7 +290,7 @@ void add_export(const Scope& core) {
       [](Any file, Any fun, bool shapeless, std::optional<std::string> metadata) {
         check_callable("exporter", fun);
         return owned(Box<Exporter>::make(
-            make_exporter(path_text(file), fun.object, shapeless, metadata.value_or(""))));
+            make_exporter(path_of(borrowed(file.object)), fun.object, shapeless, metadata.value_or(""))));
       });
   def(core,
       "export_function(file_or_callback: str | Callable, fun: Callable, *args, shapeless: bool = False, "
@@ -332,7 +329,7 @@ void add_export(const Scope& core) {
       ">>> f, text = mx.import_function(path, return_metadata=True)\n>>> f(mx.array(3.0)), text\n"
       "((array(9, dtype=float32),), 'squares')\n",
       [](Any file, bool return_metadata) -> py::object {
-        const std::string path = path_text(file);
+        const std::string path = path_of(borrowed(file.object));
         std::optional<ImportedFunction> f;
         {
           const WithoutGil released;

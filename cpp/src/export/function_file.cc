@@ -284,7 +284,7 @@ std::vector<GenericRecording::AxisOf> read_class(JsonReader& json, const Recordi
 }
 
 SizeRule read_rule(JsonReader& json, const GenericRecording& g) {
-  SizeRule rule{{}, Form::kPlain, {}};
+  SizeRule rule;
   read_fixed(json, 5, [&](int i) {
     const Recording& r = g.base;
     if (i == 0) rule.slot.where = static_cast<Slot::Where>(read_below(json, 2));
@@ -305,13 +305,14 @@ SizeRule read_rule(JsonReader& json, const GenericRecording& g) {
   return rule;
 }
 
-// Rules name slots that there are, in their order.
-void check_rules(const JsonReader& json, const GenericRecording& g) {
+// Rules name slots that there are, in their order; what a slot holds is known from the recording.
+void check_rules(const JsonReader& json, GenericRecording& g) {
   const SlotList slots = slots_of(g.base);
   size_t s = 0;
-  for (const SizeRule& r : g.rules) {
+  for (SizeRule& r : g.rules) {
     while (s < slots.slots.size() && slots.slots[s] != r.slot) ++s;
-    if (s++ == slots.slots.size()) json.fail_at(json.offset(), "rules of sizes that there are", "others");
+    if (s == slots.slots.size()) json.fail_at(json.offset(), "rules of sizes that there are", "others");
+    r.integer = slots.values[s++].integer;
   }
 }
 

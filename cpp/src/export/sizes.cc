@@ -40,8 +40,7 @@ std::optional<int64_t> before_form(double v, Form form) {
   return std::llround(p);
 }
 
-SlotValue in_form(const Recording& base, const Slot& slot, bool integer, int64_t p, Form form) {
-  if (integer) return {true, p, 0};
+SlotValue in_form(const Recording& base, const Slot& slot, int64_t p, Form form) {
   return rounded(base, slot, form_of(static_cast<double>(p), form));
 }
 
@@ -55,6 +54,11 @@ int64_t sum_of(const std::vector<SizeRule::Term>& terms, const Growth& growth) {
     if (overflow) fail<ValueError>("shapeless", "a length of the graph does not fit 63 bits");
   }
   return sum;
+}
+
+SlotValue value_of(const Recording& base, const SizeRule& r, const Growth& growth) {
+  const int64_t p = sum_of(r.terms, growth);
+  return r.integer ? SlotValue{true, p, 0} : in_form(base, r.slot, p, r.form);
 }
 
 Classes classes_of(const Arrays& inputs) {
@@ -179,7 +183,7 @@ class Analysis {
   std::optional<int64_t> plain(size_t s, const SlotValue& v, Form form) const {
     if (v.integer) return v.whole;
     const std::optional<int64_t> p = before_form(v.real, form);
-    if (!p || in_form(base_, slots_.slots[s], false, *p, form) != v) return std::nullopt;
+    if (!p || in_form(base_, slots_.slots[s], *p, form) != v) return std::nullopt;
     return p;
   }
 
@@ -190,7 +194,7 @@ class Analysis {
       exact = exact && v.has_value();
       return v.value_or(0);
     };
-    SizeRule rule{slots_.slots[s], form, {}};
+    SizeRule rule{slots_.slots[s], slots_.values[s].integer, form, {}};
     auto term = [&rule](int64_t factor, std::vector<uint32_t> classes) {
       if (factor != 0 || classes.empty()) rule.terms.push_back({factor, std::move(classes)});
     };
@@ -241,7 +245,7 @@ class Analysis {
     size_t s = 0;
     for (const SizeRule& r : rules) {
       while (slots_.slots[s] != r.slot) ++s;
-      wanted[s] = in_form(base_, r.slot, wanted[s].integer, sum_of(r.terms, growth), r.form);
+      wanted[s] = value_of(base_, r, growth);
     }
     return wanted == *actual;
   }
@@ -291,12 +295,9 @@ Arrays play(const GenericRecording& g, const Arrays& inputs) {
     growth.push_back(length_of(inputs, axes[0]) - g.base.inputs[input].shape[axis]);
   }
   std::map<std::pair<bool, uint32_t>, NewValues> changed;  // (of a node, item) -> values
-  const SlotList slots = slots_of(g.base);
-  size_t s = 0;
   for (const SizeRule& r : g.rules) {
-    while (slots.slots.at(s) != r.slot) ++s;
-    changed[{r.slot.where == Slot::Where::kNode, r.slot.item}].emplace_back(
-        r.slot.index, in_form(g.base, r.slot, slots.values[s].integer, sum_of(r.terms, growth), r.form));
+    changed[{r.slot.where == Slot::Where::kNode, r.slot.item}].emplace_back(r.slot.index,
+                                                                            value_of(g.base, r, growth));
   }
   Arrays values = inputs;
   for (uint32_t i = 0; i < g.base.constants.size(); ++i) {

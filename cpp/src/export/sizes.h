@@ -7,9 +7,9 @@ namespace lamina {
 // A number of a recording that is not part of its structure: a length, an index, a stride, a factor.
 struct Slot {
   enum class Where : uint8_t { kConstant, kNode };
-  Where where;
-  uint32_t item;   // constant or node
-  uint32_t index;  // among the item's slots
+  Where where = Where::kConstant;
+  uint32_t item = 0;   // constant or node
+  uint32_t index = 0;  // among the item's slots
   friend bool operator==(const Slot&, const Slot&) = default;
 };
 
@@ -22,6 +22,7 @@ struct SizeRule {
     std::vector<uint32_t> classes;  // one named twice counts twice
   };
   Slot slot;
+  bool integer = true;  // what the slot holds
   Form form = Form::kPlain;
   std::vector<Term> terms;
 };
