@@ -6,9 +6,10 @@
 namespace lamina::bind {
 namespace {
 
-// A fill value beside an optional dtype: Python numbers are exact in it.
+// A fill value beside an optional dtype: Python numbers are exact in it, and integers must fit.
 Array fill_value(const Any& any, std::optional<Dtype> dtype) {
   const ScalarKind kind = scalar_kind(any.object);
+  if (kind == ScalarKind::kInt && dtype && is_integer(*dtype)) return weak_array(any.object, kind, *dtype);
   if (kind != ScalarKind::kNone) return strong_scalar(any.object, kind, dtype);
   const std::optional<Array> a = as_array(any.object);
   if (!a) any.wrong();
@@ -40,7 +41,7 @@ void add_fills(const Scope& core) {
       "None) -> array",
       "An array filled with a value.\n@vals Number, or array that broadcasts to the shape.\n"
       "@dtype Dtype of the result; that of the value by default.\n@raises ValueError Where the value does "
-      "not broadcast.\n"
+      "not broadcast, or an integer does not fit the dtype.\n"
       ">>> mx.full((2, 2), 7)\narray([[7, 7],\n       [7, 7]], dtype=int32)\n",
       [](const Shape& shape, Any value, std::optional<Dtype> t) {
         return full(shape, fill_value(value, t), t);

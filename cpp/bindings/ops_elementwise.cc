@@ -29,7 +29,8 @@ void add_selection(const Scope& core) {
       "With the condition alone: the indices of its true elements, as `nonzero` gives them.\n"
       "@condition Array of bool, or of numbers that count as true where they are not zero.\n"
       "@x Values where it is true.\n@y Values where it is false.\n"
-      "@raises ValueError For shapes that do not broadcast, or where only one of x and y is given.\n"
+      "@raises ValueError For shapes that do not broadcast.\n@raises TypeError Where only one of x and y is "
+      "given.\n"
       ">>> mx.where(mx.array([True, False]), 1, mx.array([5, 6]))\narray([1, 6], dtype=int32)\n",
       [](const Array& condition, Any x, Any y) -> PyObject* {
         const bool no_x = x.object == Py_None, no_y = y.object == Py_None;
@@ -37,7 +38,7 @@ void add_selection(const Scope& core) {
           evaluate_released(condition);
           return wrap_tuple(nonzero(condition));
         }
-        if (no_x || no_y) throw ValueError("[where] wants both x and y or neither, got one");
+        if (no_x || no_y) throw TypeError("[where] wants both x and y or neither, got one");
         const auto [a, b] = branches(x, y);
         return wrap(where(condition, a, b));
       });

@@ -26,7 +26,7 @@ py::object call_python(PyObject* f, const py::tuple& args, const py::dict& kwarg
 struct Wanted {
   std::vector<int64_t> positions;
   std::vector<std::string> names;
-  bool one_position = false;  // argnums was an int: its gradient comes without a tuple
+  bool one_position = false;  // one argument: its gradient comes without a tuple
   bool one_name = false;
 };
 
@@ -56,6 +56,7 @@ Wanted wanted_of(const char* function, PyObject* argnums, PyObject* argnames) {
     w.one_position = true;
   } else if (const auto many = as_integers(argnums)) {
     w.positions.assign(many->begin(), many->end());
+    w.one_position = w.positions.size() == 1;
   } else {
     throw TypeError(std::string(function) + "(): argument 'argnums' wants int | Sequence[int] | None, got " +
                     type_name(argnums));
@@ -419,7 +420,7 @@ void add_transforms(const Scope& core) {
       "@argnums Positions of the arguments (arrays or trees of arrays) to differentiate; 0 unless argnames "
       "are given.\n"
       "@argnames Names of keyword arguments to differentiate.\n"
-      "@returns Gradients like the argument; a tuple for several; with argnames a pair (by position, by "
+      "@returns Gradients like the argument; a tuple for two and more; with argnames a pair (by position, by "
       "name).\n"
       "@raises ValueError The result is no scalar, or an argument is not floating.\n"
       ">>> mx.grad(lambda x: (x * x).sum())(mx.array([1.0, 2.0]))\narray([2, 4], dtype=float32)\n",

@@ -77,7 +77,11 @@ Array radians(const Array& a) {
 Array nan_to_num(const Array& a, double nan, std::optional<double> posinf, std::optional<double> neginf) {
   const Dtype t = a.dtype();
   if (!is_inexact(t)) return a;
-  if (is_complex(t)) fail<DtypeError>("nan_to_num", "not defined for dtype {}", t);
+  if (is_complex(t)) {
+    const Array parts[] = {nan_to_num(real(a), nan, posinf, neginf),
+                           nan_to_num(imag(a), nan, posinf, neginf)};
+    return reshape(view(stack(parts, -1), t), a.shape());
+  }
   const Array finite = where(isnan(a), constant(nan, t), a);
   const Array below = where(isposinf(a), constant(posinf.value_or(largest(t)), t), finite);
   return where(isneginf(a), constant(neginf.value_or(-largest(t)), t), below);

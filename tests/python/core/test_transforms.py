@@ -35,7 +35,7 @@ def test_grad_of_the_first_argument() -> None:
     [
         ({"argnums": 1}, (), X),
         ({"argnums": [0, 1]}, (), (Y, X)),
-        ({"argnums": (1,)}, (), (X,)),
+        ({"argnums": (1,)}, (), X),
         ({"argnames": "y"}, ("y",), (None, {"y": X})),
         ({"argnames": ["x", "y"]}, ("x", "y"), (None, {"x": Y, "y": X})),
         ({"argnums": 0, "argnames": "y"}, ("y",), (Y, {"y": X})),

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 
-from . import surface_more  # noqa: F401 - adds its rows
+from . import surface_composed, surface_more  # noqa: F401 - add their rows
 from .calls import Call
 from .compare import Accepted, Difference, accepted, difference
 from .drawing import Draw

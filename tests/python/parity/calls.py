@@ -6,9 +6,12 @@ Nothing here imports an array library beside NumPy: the process of the peer load
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from . import composed
 
 VIEWS = ("plain", "transposed", "stepped", "reversed", "broadcast")
 
@@ -71,6 +74,8 @@ def spelled(value: Any) -> str:
         return "[" + ", ".join(map(spelled, value)) + "]"
     if isinstance(value, tuple):
         return "(" + ", ".join(map(spelled, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
     return str(value) if isinstance(value, (Operand, Name)) else repr(value)
 
 
@@ -150,16 +155,25 @@ def outcome(mx: Any, call: Call) -> Outcome:
 
 def invoked(mx: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """The call itself: a function, a method, or a part of the index protocol."""
-    parts = name.split(".")
+    if ":" in name:
+        return composed.invoked(mx, name, args, kwargs, lambda rest: partial(invoked_plainly, mx, rest))
+    return invoked_plainly(mx, name, *args, **kwargs)
+
+
+def invoked_plainly(mx: Any, called: str, *args: Any, **kwargs: Any) -> Any:
+    """A call of one step."""
+    parts = called.split(".")
     if parts[0] == "array" and len(parts) == 2:
         return getattr(args[0], parts[1])(*args[1:], **kwargs)
     if parts[0] == "at":
         return getattr(args[0].at[args[1]], parts[1])(*args[2:], **kwargs)
-    if name == "setitem":
+    if called == "setitem":
         a = mx.array(args[0])
         a[args[1]] = args[2]
         return a
     target = mx
     for part in parts:
         target = getattr(target, part)
-    return target(*args, **kwargs)
+    result = target(*args, **kwargs)
+    # Its other part is a text for people.
+    return result[0] if called == "einsum_path" else result

@@ -85,6 +85,7 @@ add("outer kron", lambda d: pairs(d, last=False), "ulp")
 add("tensordot", lambda d: ([d.array((2, 3, 4), special=False), d.array((3, 4, 2), special=False)],
                             {"axes": d.of([0, 1, 2, [[1, 2], [0, 1]], [[0], [2]]])}), "norm", 4)  # fmt: skip
 add("einsum", contraction, "norm", 8)
+add("einsum_path", contraction, "exact")
 add("conv1d", lambda d: convolved(d, 1), "norm", 4)
 add("conv2d", lambda d: convolved(d, 2), "norm", 4)
 add("conv3d", lambda d: convolved(d, 3), "norm", 4)
@@ -261,9 +262,10 @@ add(
     512,
 )
 add("linalg.eigvalsh", lambda d: (square(d, True), d.of([{}, {"UPLO": "U"}, {"UPLO": "no"}])), "norm", 512)
-add("linalg.eigh", lambda d: (square(d, True), {}), "kind")
-add("linalg.eig linalg.eigvals linalg.lu linalg.lu_factor", lambda d: (square(d), {}), "kind")
-add("linalg.qr linalg.svd", lambda d: (general(d), {}), "kind")
+add("linalg.eigh", lambda d: (square(d, True), {}), "norm", 512)
+add("linalg.eig linalg.eigvals linalg.lu linalg.lu_factor", lambda d: (square(d), {}), "norm", 512)
+add("linalg.qr", lambda d: (general(d), {}), "norm", 64)
+add("linalg.svd", lambda d: (general(d), d.of([{}, {"compute_uv": False}])), "norm", 64)
 add("linalg.tri_inv", lambda d: (square(d), d.of([{}, {"upper": True}])), "norm", 512)
 add("linalg.solve", solved, "norm", 512)
 add("linalg.solve_triangular", lambda d: (solved(d)[0], d.of([{}, {"upper": True}])), "norm", 512)
@@ -354,6 +356,7 @@ add(
     "norm",
     8,
 )
+# The signs of its singular vectors are free, and the numbers with them.
 add("random.multivariate_normal", several, "kind")
 
 # ---- fast functions and quantization
