@@ -17,4 +17,9 @@ using ReduceFn = void (*)(const void* in, size_t n, void* acc);
 // Index of the first largest (or smallest) of n > 0 contiguous elements; the first NaN wins over any number.
 using ArgReduceFn = int64_t (*)(const void* in, size_t n);
 
+// One row more of n searches side by side: where row[i] is beyond best[i] (or the first NaN), it takes its
+// place, and `index` that of at[i], an unsigned integer as wide as an element. best and at have room for 64
+// bytes beyond n elements.
+using ArgColumnsFn = void (*)(const void* row, size_t n, uint64_t index, void* best, void* at);
+
 }  // namespace lamina

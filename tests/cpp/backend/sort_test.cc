@@ -1,8 +1,8 @@
 #include "backend/cpu/sort.h"
-
 #include <algorithm>
 #include <numeric>
 
+#include "backend/cpu/tile.h"
 #include "backend/reference/arg_reduce.h"
 #include "backend/reference/layout.h"
 #include "backend/reference/sort.h"
@@ -239,9 +239,12 @@ void check_arg_reduce(const View& in, int64_t axis, Dtype index_dtype, bool keep
     shape.erase(shape.begin() + axis);
   }
   const Box out(index_dtype, shape, Layout::kSlice);
-  for (bool largest : {true, false}) {
+  for (int which = 0; which < 4; ++which) {
+    const bool largest = which % 2 == 0;
+    const reference::ArgReduceTiles simd{largest ? argmax_tile(in.dtype) : argmin_tile(in.dtype),
+                                         arg_columns_tile(largest, in.dtype)};
     reference::arg_reduce(largest ? reference::ArgReduceKind::kMax : reference::ArgReduceKind::kMin, in, out,
-                          axis);
+                          axis, which < 2 ? reference::ArgReduceTiles{} : simd);
     visit_dtype(in.dtype, [&]<class T>(std::type_identity<T>) {
       int64_t wrong = 0;
       for (int64_t l = 0; l < count(shape); ++l) {
@@ -276,6 +279,17 @@ TEST(ArgReduce, NansAndExtremaAnywhereInALine) {
         check_arg_reduce(in, 0, Dtype::kUInt32, false);
       }
     }
+  }
+}
+
+TEST(ArgReduce, ColumnsOfEveryWidth) {
+  for (Dtype dtype : {Dtype::kFloat32, Dtype::kFloat64, Dtype::kInt32, Dtype::kUInt64, Dtype::kInt16}) {
+    for (int64_t n = 8; n < 70; ++n) {
+      check_arg_reduce(random_box(dtype, {7, n}, Layout::kDense, 4, Values::kSpecial), 0, Dtype::kUInt32,
+                       false);
+    }
+    check_arg_reduce(random_box(dtype, {5, 1030}, Layout::kDense, 4, Values::kSpecial), 0, Dtype::kInt64,
+                     false);
   }
 }
 

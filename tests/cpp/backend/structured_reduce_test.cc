@@ -1,5 +1,6 @@
 #include <functional>
 
+#include "backend/cpu/tile.h"
 #include "backend/reference/matmul.h"
 #include "backend/reference/reduce.h"
 #include "view_testing.h"
@@ -118,17 +119,26 @@ Dtype out_dtype(ReduceKind kind, Dtype in) {
   return in == Dtype::kBool || in == Dtype::kInt8 ? Dtype::kInt32 : in;
 }
 
+// The function that the cpu backend gives for extrema.
+TileFn joining(ReduceKind kind, Dtype dtype) {
+  if (dtype == Dtype::kBool || (kind != ReduceKind::kMax && kind != ReduceKind::kMin)) return nullptr;
+  return reduce_cols_tile(kind == ReduceKind::kMax ? OpId::Max : OpId::Min, dtype);
+}
+
 void check_reduce(ReduceKind kind, const View& in, const Axes& axes, bool keep,
                   Layout layout = Layout::kDense) {
   SCOPED_TRACE(describe(in) + " over " + to_string(axes) + " kind " + std::to_string(static_cast<int>(kind)));
   const Box out(out_dtype(kind, in.dtype), reduced_shape(in.shape, axes, keep), layout);
-  reference::reduce_general(kind, in, out, axes);
-  EXPECT_TRUE(out.guards_intact());
   visit_dtype(in.dtype, [&]<class T>(std::type_identity<T>) {
     const std::vector<Group<T>> groups = groups_of<T>(in, axes);
-    int64_t wrong = 0;
-    for (size_t i = 0; i < groups.size(); ++i) wrong += !right(kind, groups[i], out, static_cast<int64_t>(i));
-    EXPECT_EQ(wrong, 0);
+    for (TileFn join : {TileFn{}, joining(kind, in.dtype)}) {
+      reference::reduce_general(kind, in, out, axes, join);
+      EXPECT_TRUE(out.guards_intact());
+      int64_t wrong = 0;
+      for (size_t i = 0; i < groups.size(); ++i)
+        wrong += !right(kind, groups[i], out, static_cast<int64_t>(i));
+      EXPECT_EQ(wrong, 0);
+    }
   });
 }
 

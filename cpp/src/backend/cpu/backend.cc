@@ -14,9 +14,11 @@
 #include "backend/cpu/scan.h"
 #include "backend/cpu/sort.h"
 #include "backend/cpu/tile.h"
+#include "backend/reference/arg_reduce.h"
 #include "backend/reference/kernels.h"
 #include "backend/reference/layout.h"
 #include "backend/reference/matmul.h"
+#include "backend/reference/reduce.h"
 #include "graph/eval.h"
 #include "quant/fp_blocks.h"
 
@@ -246,6 +248,22 @@ void run_affine_dequantize(const KernelCall& c) {
   dequantize_affine(c.in[0], c.in[1], c.in[2], p.group_size, p.bits, c.out[0]);
 }
 
+// Extrema over leading axes, a row at a time by the op of two rows.
+void run_extremum(const KernelCall& c) {
+  const Dtype dtype = c.in[0].dtype;
+  const TileFn join = dtype == Dtype::kBool ? nullptr : reduce_cols_tile(c.op, dtype);
+  reference::reduce_general(c.op == OpId::Max ? reference::ReduceKind::kMax : reference::ReduceKind::kMin,
+                            c.in[0], c.out[0], c.as<AxesParams>().axes, join);
+}
+
+void run_arg_reduce(const KernelCall& c) {
+  const auto& p = c.as<ArgReduceParams>();
+  const Dtype dtype = c.in[0].dtype;
+  reference::arg_reduce(
+      p.largest ? reference::ArgReduceKind::kMax : reference::ArgReduceKind::kMin, c.in[0], c.out[0], p.axis,
+      {p.largest ? argmax_tile(dtype) : argmin_tile(dtype), arg_columns_tile(p.largest, dtype)});
+}
+
 void run_gather(const KernelCall& c) {
   const auto& p = c.as<GatherParams>();
   gather(c.in[0], c.in.subspan(1), p.axes, p.slice_sizes, c.out[0]);
@@ -266,6 +284,9 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Gather, run_gather);
   set(OpId::Matmul, run_matmul);
   set(OpId::SegmentedMatmul, run_segmented_matmul);
+  set(OpId::ArgReduce, run_arg_reduce);
+  set(OpId::Max, run_extremum);
+  set(OpId::Min, run_extremum);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
   set(OpId::ArgSort, [](const KernelCall& c) { argsort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
   set(OpId::Scan, [](const KernelCall& c) {

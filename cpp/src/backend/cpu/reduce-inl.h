@@ -174,6 +174,26 @@ int64_t arg_row(const void* in, size_t n) {
   return static_cast<int64_t>(i) + FindFirstTrue(d, hit(tile::load_first(d, x + i, n - i)));
 }
 
+// The contract of ArgColumnsFn.
+template <bool kLargest, class T>
+void arg_columns(const void* row, size_t n, uint64_t index, void* best, void* at) {
+  const ScalableTag<T> d;
+  const RebindToUnsigned<decltype(d)> du;
+  using U = TFromD<decltype(du)>;
+  const T* x = static_cast<const T*>(row);
+  T* so_far = static_cast<T*>(best);
+  U* places = static_cast<U*>(at);
+  const auto place = Set(du, static_cast<U>(index));
+  for (size_t i = 0; i < n; i += Lanes(d)) {
+    const auto v = i + Lanes(d) <= n ? LoadU(d, x + i) : tile::load_first(d, x + i, n - i);
+    const auto b = LoadU(d, so_far + i);
+    auto better = kLargest ? Lt(b, v) : Lt(v, b);
+    if constexpr (scalar::kIsFloat<T>) better = AndNot(IsNaN(b), Or(better, IsNaN(v)));
+    StoreU(IfThenElse(better, v, b), d, so_far + i);
+    StoreU(IfThenElse(RebindMask(du, better), place, LoadU(du, places + i)), du, places + i);
+  }
+}
+
 }  // namespace reduce
 #endif  // LAMINA_SIMD_TARGET
 }  // namespace HWY_NAMESPACE

@@ -18,5 +18,7 @@ ReduceFn reduce_tile(OpId id, Dtype compute);
 TileFn reduce_cols_tile(OpId id, Dtype compute);
 ArgReduceFn argmax_tile(Dtype dtype);
 ArgReduceFn argmin_tile(Dtype dtype);
+// Null for elements of less than 4 bytes, and without SIMD.
+ArgColumnsFn arg_columns_tile(bool largest, Dtype dtype);
 
 }  // namespace lamina

@@ -59,9 +59,19 @@ ArgReduceFn find_arg(bool largest, Dtype dtype) {
     return nullptr;
   });
 }
+ArgColumnsFn find_arg_columns(bool largest, Dtype dtype) {
+  return visit_dtype(dtype, [largest]<class T>(TypeTag<T>) -> ArgColumnsFn {
+    // Indices of rows do not fit narrower elements.
+    if constexpr (kFoldable<T> && sizeof(T) >= 4) {
+      return largest ? &reduce::arg_columns<true, T> : &reduce::arg_columns<false, T>;
+    }
+    return nullptr;
+  });
+}
 #else
 ReduceFn find_reduce(OpId, Dtype) { return nullptr; }
 ArgReduceFn find_arg(bool, Dtype) { return nullptr; }
+ArgColumnsFn find_arg_columns(bool, Dtype) { return nullptr; }
 #endif  // LAMINA_SIMD_TARGET
 }  // namespace HWY_NAMESPACE
 }  // namespace lamina
@@ -72,6 +82,7 @@ namespace lamina {
 
 HWY_EXPORT(find_reduce);
 HWY_EXPORT(find_arg);
+HWY_EXPORT(find_arg_columns);
 
 ReduceFn reduce_tile(OpId id, Dtype compute) {
   init_simd_target();
@@ -102,6 +113,10 @@ ArgReduceFn argmin_tile(Dtype dtype) {
   init_simd_target();
   ArgReduceFn fast = HWY_DYNAMIC_DISPATCH(find_arg)(false, dtype);
   return fast ? fast : reference_argmin(dtype);
+}
+ArgColumnsFn arg_columns_tile(bool largest, Dtype dtype) {
+  init_simd_target();
+  return HWY_DYNAMIC_DISPATCH(find_arg_columns)(largest, dtype);
 }
 
 }  // namespace lamina

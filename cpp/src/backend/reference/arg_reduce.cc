@@ -1,6 +1,7 @@
 #include "backend/reference/arg_reduce.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "backend/reference/layout.h"
@@ -25,6 +26,7 @@ bool beats(T a, T b) {
 struct Line {
   const char* in;
   int64_t step, length;
+  ArgReduceTiles tiles;
 
   template <class T>
   T at(int64_t i) const {
@@ -86,9 +88,24 @@ int64_t search_dense(const Line& line, int64_t begin, int64_t end) {
   return found;
 }
 
+// search() with the given function, which reads its elements twice: piece by piece, in L1.
+template <ArgReduceKind kKind, class T>
+int64_t search_pieces(const Line& line, int64_t begin, int64_t end) {
+  constexpr int64_t kPiece = 16384 / sizeof(T);
+  const T* in = reinterpret_cast<const T*>(line.in);
+  int64_t found = begin;
+  for (int64_t i = begin; i < end && !is_nan(in[found]); i += kPiece) {
+    const int64_t at = i + line.tiles.line(in + i, static_cast<size_t>(std::min(kPiece, end - i)));
+    if (beats<kKind>(in[at], in[found])) found = at;
+  }
+  return found;
+}
+
 template <ArgReduceKind kKind, class T>
 int64_t search_line(const Line& line, int64_t begin, int64_t end) {
   if constexpr (!kIsComplex<T>) {
+    if (line.tiles.line && line.step == static_cast<int64_t>(sizeof(T)))
+      return search_pieces<kKind, T>(line, begin, end);
     if (line.step == static_cast<int64_t>(sizeof(T))) return search_dense<kKind, T>(line, begin, end);
   }
   return search<kKind, T>(line, begin, end);
@@ -111,9 +128,34 @@ int64_t search_long_line(const Line& line) {
   return best;
 }
 
+// search_columns with the given function.
+template <class T, class Index>
+void search_wide_columns(const Line& first, int64_t columns, char* out, int64_t out_step) {
+  constexpr int64_t kColumns = 1024, kRoom = 64 / sizeof(T);
+  using At = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  T best[kColumns + kRoom];
+  At at[kColumns + kRoom];
+  for (int64_t c = 0; c < columns; c += kColumns) {
+    const int64_t n = std::min(kColumns, columns - c);
+    const char* row = first.in + c * static_cast<int64_t>(sizeof(T));
+    std::memcpy(best, row, static_cast<size_t>(n) * sizeof(T));
+    std::fill(best + n, best + n + kRoom, T{});
+    std::fill(at, at + n + kRoom, At{0});
+    for (int64_t r = 1; r < first.length; ++r) {
+      first.tiles.columns(row + r * first.step, static_cast<size_t>(n), static_cast<uint64_t>(r), best, at);
+    }
+    for (int64_t i = 0; i < n; ++i)
+      *reinterpret_cast<Index*>(out + (c + i) * out_step) = static_cast<Index>(at[i]);
+  }
+}
+
 // Columns side by side: rows are read in memory order. `out` gets indices `out_step` bytes apart.
 template <ArgReduceKind kKind, class T, class Index>
 void search_columns(const Line& first, int64_t columns, char* out, int64_t out_step) {
+  if constexpr (sizeof(T) >= 4 && !kIsComplex<T>) {
+    const bool fits = sizeof(T) == 8 || first.length <= std::numeric_limits<uint32_t>::max();
+    if (first.tiles.columns && fits) return search_wide_columns<T, Index>(first, columns, out, out_step);
+  }
   constexpr int64_t kColumns = 256;
   for (int64_t c = 0; c < columns; c += kColumns) {
     const int64_t n = std::min(kColumns, columns - c);
@@ -135,21 +177,23 @@ void search_columns(const Line& first, int64_t columns, char* out, int64_t out_s
 }
 
 template <ArgReduceKind kKind, class T, class Index>
-void arg_reduce_typed(const View& in, const CollapsedLoop<2>& kept, int64_t step, int64_t length, char* out) {
+void arg_reduce_typed(const View& in, const CollapsedLoop<2>& kept, int64_t step, int64_t length,
+                      const ArgReduceTiles& tiles, char* out) {
   constexpr auto kSize = static_cast<int64_t>(sizeof(T));
   const int64_t in_step = kept.inner_stride(0), out_step = kept.inner_stride(1);
   const auto* base = static_cast<const char*>(in.data);
   if (kept.size() == 1 && length >= 2 * kGrain) {
-    *reinterpret_cast<Index*>(out) = static_cast<Index>(search_long_line<kKind, T>({base, step, length}));
+    *reinterpret_cast<Index*>(out) =
+        static_cast<Index>(search_long_line<kKind, T>({base, step, length, tiles}));
     return;
   }
   parallel_ranges(kept.size(), std::max<int64_t>(1, kGrain / length), [&](int64_t begin, int64_t end) {
     for_each_row(kept, begin, end, [&](const auto& at, int64_t n) {
-      const Line line{base + at[0], step, length};
+      const Line line{base + at[0], step, length, tiles};
       char* to = out + at[1];
       if (in_step == kSize && step != kSize) return search_columns<kKind, T, Index>(line, n, to, out_step);
       for (int64_t i = 0; i < n; ++i) {
-        const int64_t found = search_line<kKind, T>({line.in + i * in_step, step, length}, 0, length);
+        const int64_t found = search_line<kKind, T>({line.in + i * in_step, step, length, tiles}, 0, length);
         *reinterpret_cast<Index*>(to + i * out_step) = static_cast<Index>(found);
       }
     });
@@ -158,7 +202,8 @@ void arg_reduce_typed(const View& in, const CollapsedLoop<2>& kept, int64_t step
 
 }  // namespace
 
-void arg_reduce(ArgReduceKind kind, const View& in, const View& out, int64_t axis) {
+void arg_reduce(ArgReduceKind kind, const View& in, const View& out, int64_t axis,
+                const ArgReduceTiles& tiles) {
   const auto a = static_cast<size_t>(axis);
   const int64_t length = in.shape[a], step = in.strides[a] * static_cast<int64_t>(itemsize(in.dtype));
   const View from = drop_axis(in, axis);
@@ -174,8 +219,8 @@ void arg_reduce(ArgReduceKind kind, const View& in, const View& out, int64_t axi
   visit_dtype(in.dtype, [&]<class T>(std::type_identity<T>) {
     auto run = [&]<class Index>(std::type_identity<Index>) {
       kind == ArgReduceKind::kMax
-          ? arg_reduce_typed<ArgReduceKind::kMax, T, Index>(in, kept, step, length, base)
-          : arg_reduce_typed<ArgReduceKind::kMin, T, Index>(in, kept, step, length, base);
+          ? arg_reduce_typed<ArgReduceKind::kMax, T, Index>(in, kept, step, length, tiles, base)
+          : arg_reduce_typed<ArgReduceKind::kMin, T, Index>(in, kept, step, length, tiles, base);
     };
     small ? run(std::type_identity<uint32_t>{}) : run(std::type_identity<uint64_t>{});
   });

@@ -22,12 +22,14 @@ struct Plan {
   char* out;
   CollapsedLoop<2> kept;
   CollapsedLoop<1> reduced;
+  TileFn join;
 
   int64_t blocks() const { return (reduced.size() + kBlock - 1) / kBlock; }
 };
 
-Plan make_plan(const View& in, const View& out, const Axes& axes) {
+Plan make_plan(const View& in, const View& out, const Axes& axes, TileFn join) {
   Plan plan;
+  plan.join = join;
   plan.in = static_cast<const char*>(in.data);
   plan.out = static_cast<char*>(out.data);
   View from = in, to = out, line = in;
@@ -89,11 +91,18 @@ class PairwiseStack {
 // sums[c] joins element (r, c) of a plane for r = 0, 1, ...
 template <class Op>
 void join_rows(typename Op::Sum* __restrict sums, const char* in, int64_t row_step, int64_t rows,
-               int64_t column_step, int64_t columns) {
+               int64_t column_step, int64_t columns, TileFn join) {
   using T = typename Op::Element;
   auto row = [&](int64_t r) { return reinterpret_cast<const T*>(in + r * row_step); };
   int64_t r = 0;
   if (column_step == static_cast<int64_t>(sizeof(T))) {
+    if (join && std::is_same_v<T, typename Op::Sum>) {
+      for (; r < rows; ++r) {
+        const void* operands[] = {sums, row(r)};
+        join(operands, sums, static_cast<size_t>(columns));
+      }
+      return;
+    }
     for (; r + 4 <= rows; r += 4) {
       const T *a = row(r), *b = row(r + 1), *c = row(r + 2), *d = row(r + 3);
       for (int64_t i = 0; i < columns; ++i) {
@@ -123,10 +132,10 @@ void join_blocks(const Plan& plan, const char* in, int64_t columns, int64_t firs
   for (int64_t b = first; b < last; ++b) {
     auto* sums = stack.top();
     std::fill(sums, sums + columns, Op::identity());
-    for_each_row(plan.reduced, b * kBlock, std::min(size, (b + 1) * kBlock),
-                 [&](const auto& at, int64_t rows) {
-                   join_rows<Op>(sums, in + at[0], row_step, rows, plan.kept.inner_stride(0), columns);
-                 });
+    for_each_row(
+        plan.reduced, b * kBlock, std::min(size, (b + 1) * kBlock), [&](const auto& at, int64_t rows) {
+          join_rows<Op>(sums, in + at[0], row_step, rows, plan.kept.inner_stride(0), columns, plan.join);
+        });
     stack.push();
   }
 }
@@ -144,7 +153,7 @@ void join_blocks_of_line(const Plan& plan, const char* in, int64_t first, int64_
     const int64_t blocks = std::max<int64_t>(whole, 1);
     std::fill(sums, sums + blocks, Op::identity());
     join_rows<Op>(sums, in + b * kBlock * step, step, std::min(kBlock, size - b * kBlock), kBlock * step,
-                  blocks);
+                  blocks, nullptr);
     for (int64_t i = 0; i < blocks; ++i) {
       *stack.top() = sums[i];
       stack.push();
@@ -251,8 +260,8 @@ void reduce_kind(const Plan& plan, Dtype in_dtype, Dtype out_dtype) {
 
 }  // namespace
 
-void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes) {
-  const Plan plan = make_plan(in, out, axes);
+void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes, TileFn join) {
+  const Plan plan = make_plan(in, out, axes, join);
   if (plan.kept.size() == 0) return;
   if (in.dtype == Dtype::kBool && kind == ReduceKind::kMax) kind = ReduceKind::kAny;
   if (in.dtype == Dtype::kBool && kind == ReduceKind::kMin) kind = ReduceKind::kAll;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/tile_types.h"
 #include "core/view.h"
 
 namespace lamina::reference {
@@ -12,7 +13,9 @@ enum class ReduceKind : uint8_t { kSum, kProd, kMax, kMin, kAll, kAny };
 // out.dtype == in.dtype. float32 sums are blocked and combined pairwise. kMax, kMin: out.dtype == in.dtype,
 // NaN wins, complex by real then imaginary part; an empty reduction gives the lowest or highest value of the
 // dtype. kAll, kAny: any dtype to bool; NaN counts as true. One order of summation for given shapes, whatever
-// the strides and the thread count.
-void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes);
+// the strides and the thread count. `join`, where given, is the binary op of kMax or kMin for the input's
+// dtype.
+void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes,
+                    TileFn join = nullptr);
 
 }  // namespace lamina::reference
