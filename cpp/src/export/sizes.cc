@@ -20,6 +20,8 @@ using Growth = std::vector<int64_t>;
 constexpr size_t kMostClasses = 6;
 // Growths of one class that are tried: three give a square, the last one checks it.
 constexpr int64_t kSteps[] = {1, 3, 6};
+// Lengths from which on a graph stops to grow, as that of a[:100] does, are looked for up to this growth.
+constexpr int64_t kFarStep = 4096;
 
 double form_of(double p, Form form) {
   switch (form) {
@@ -91,7 +93,8 @@ class Analysis {
     std::vector<SizeRule> rules;
     // Each round either finds all rules or takes one class out.
     while (!find_rules(rules)) rules.clear();
-    GenericRecording out{std::move(base_), {}, std::move(rules)};
+    const std::vector<GenericRecording::Range> ranges = ranges_of(rules);
+    GenericRecording out{std::move(base_), {}, ranges, std::move(rules)};
     std::vector<uint32_t> place(classes_.size());
     for (uint32_t c : free_) {
       place[c] = static_cast<uint32_t>(out.classes.size());
@@ -236,6 +239,51 @@ class Analysis {
     return false;
   }
 
+  int64_t recorded_length(uint32_t c) const {
+    return inputs_[classes_[c][0].input].shape()[classes_[c][0].axis];
+  }
+
+  // Where between a length for which the rules hold and one for which they do not they end: the last good one.
+  int64_t end_of(const std::vector<SizeRule>& rules, uint32_t c, int64_t good, int64_t bad) {
+    while (std::abs(good - bad) > 1) {
+      const int64_t middle = good + (bad - good) / 2;
+      (holds_at(rules, {{c, middle - recorded_length(c)}}) ? good : bad) = middle;
+    }
+    return good;
+  }
+
+  GenericRecording::Range range_of(const std::vector<SizeRule>& rules, uint32_t c) {
+    const int64_t length = recorded_length(c);
+    GenericRecording::Range out{length, INT64_MAX};
+    // Shorter by 1, 2, 4, ...: what ends does so once.
+    for (int64_t step = 1; out.least > 0; step *= 2) {
+      const int64_t next = std::max<int64_t>(0, length - step);
+      if (!holds_at(rules, {{c, next - length}})) {
+        out.least = end_of(rules, c, out.least, next);
+        break;
+      }
+      out.least = next;
+    }
+    if (!holds_at(rules, {{c, kFarStep}})) {
+      out.most = end_of(rules, c, length + kSteps[2], length + kFarStep);
+    }
+    return out;
+  }
+
+  // Of each free class alone; none gets shorter where they do not hold for the shortest of all.
+  std::vector<GenericRecording::Range> ranges_of(const std::vector<SizeRule>& rules) {
+    std::vector<GenericRecording::Range> out;
+    Steps shortest;
+    for (uint32_t c : free_) {
+      out.push_back(range_of(rules, c));
+      shortest[c] = out.back().least - recorded_length(c);
+    }
+    if (free_.size() > 1 && !holds_at(rules, shortest)) {
+      for (size_t i = 0; i < free_.size(); ++i) out[i].least = recorded_length(free_[i]);
+    }
+    return out;
+  }
+
   bool holds_at(const std::vector<SizeRule>& rules, const Steps& steps) {
     const std::vector<SlotValue>* actual = at(steps);
     if (!actual) return false;
@@ -278,9 +326,10 @@ bool fits(const GenericRecording& g, const Arrays& inputs) {
       return false;
     }
   }
-  for (const auto& axes : g.classes) {
-    const int64_t length = length_of(inputs, axes[0]);
-    for (const auto& [input, axis] : axes) wanted[input][axis] = length;
+  for (size_t c = 0; c < g.classes.size(); ++c) {
+    const int64_t length = length_of(inputs, g.classes[c][0]);
+    if (c < g.ranges.size() && (length < g.ranges[c].least || length > g.ranges[c].most)) return false;
+    for (const auto& [input, axis] : g.classes[c]) wanted[input][axis] = length;
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].shape() != wanted[i]) return false;
