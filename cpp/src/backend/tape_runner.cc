@@ -131,7 +131,8 @@ class Runner {
   }
 
   void run() {
-    if (rows_ == 0 || (columns_ == 0 && reductions_ == 0)) return;
+    // Empty rows may still have results of their own, of which reductions are only one kind.
+    if (rows_ == 0 || (columns_ == 0 && !has_row_code())) return;
     const int64_t per_row = std::max<int64_t>(1, columns_) * static_cast<int64_t>(code_.size());
     const bool serial = rows_ * per_row < kSerialWork;
     if (tiling_.whole_rows) {

@@ -1,6 +1,7 @@
 #include "export/sizes.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -270,18 +271,41 @@ class Analysis {
     return out;
   }
 
-  // Of each free class alone; none gets shorter where they do not hold for the shortest of all.
+  // Of each free class alone, and then of pairs where the range of one ends: what does not hold at such a corner,
+  // or for the shortest of all, takes the range back to the recorded length.
   std::vector<GenericRecording::Range> ranges_of(const std::vector<SizeRule>& rules) {
     std::vector<GenericRecording::Range> out;
-    Steps shortest;
-    for (uint32_t c : free_) {
-      out.push_back(range_of(rules, c));
-      shortest[c] = out.back().least - recorded_length(c);
+    for (uint32_t c : free_) out.push_back(range_of(rules, c));
+    for (size_t i = 0; i < free_.size(); ++i) {
+      for (size_t j = i + 1; j < free_.size(); ++j) {
+        for (int corner = 0; corner < 4; ++corner) {
+          fit_corner(rules, out, {i, j}, {(corner & 1) != 0, (corner & 2) != 0});
+        }
+      }
     }
+    Steps shortest;
+    for (size_t i = 0; i < free_.size(); ++i) shortest[free_[i]] = out[i].least - recorded_length(free_[i]);
     if (free_.size() > 1 && !holds_at(rules, shortest)) {
       for (size_t i = 0; i < free_.size(); ++i) out[i].least = recorded_length(free_[i]);
     }
     return out;
+  }
+
+  void fit_corner(const std::vector<SizeRule>& rules, std::vector<GenericRecording::Range>& ranges,
+                  std::array<size_t, 2> pair, std::array<bool, 2> high) {
+    Steps steps;
+    bool ends = false;
+    for (size_t k = 0; k < 2; ++k) {
+      const auto [least, most] = ranges[pair[k]];
+      const int64_t length = recorded_length(free_[pair[k]]);
+      ends |= high[k] ? most < INT64_MAX : least > 1;
+      steps[free_[pair[k]]] = high[k] ? std::min(most, length + kFarStep) - length : least - length;
+    }
+    if (!ends || holds_at(rules, steps)) return;
+    for (size_t k = 0; k < 2; ++k) {
+      const int64_t length = recorded_length(free_[pair[k]]);
+      (high[k] ? ranges[pair[k]].most : ranges[pair[k]].least) = length;
+    }
   }
 
   bool holds_at(const std::vector<SizeRule>& rules, const Steps& steps) {

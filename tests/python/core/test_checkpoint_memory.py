@@ -9,10 +9,21 @@ import lamina.core as mx
 import numpy as np
 import pytest
 
-# A state is a whole number of pages, so that blocks are as large as what is asked for.
-ROWS, WIDTH = 256, 128
-STATE = 4 * ROWS * WIDTH
-WEIGHT = 4 * WIDTH * WIDTH
+Wrap = Callable[[Callable], Callable]
+
+# Rows and width of a state, in float32: a whole number of pages; more than one; of a class of small blocks.
+SIZES = [(256, 128), (300, 111), (65, 33)]
+PAGE = 4096
+
+
+def capacity(count: int) -> int:
+    """The bytes that a block for `count` float32 numbers has: eight steps to a power of two, or whole pages."""
+    n = 4 * count
+    if n <= 512:
+        return -(-n // 64) * 64
+    step = (1 << ((n - 1).bit_length() - 1)) // 8
+    step = step if n <= 64 << 10 else max(step, PAGE)
+    return -(-n // step) * step
 
 
 def block(x: mx.array, w: mx.array, count: int) -> mx.array:
@@ -21,11 +32,21 @@ def block(x: mx.array, w: mx.array, count: int) -> mx.array:
     return x
 
 
-def chain(x: mx.array, w: mx.array, blocks: int, per_block: int, wrap: Callable) -> mx.array:
-    one = wrap(partial(block, count=per_block))
+def chain(x: mx.array, w: mx.array, blocks: int, layers: int, wrap: Wrap) -> mx.array:
+    one = wrap(partial(block, count=layers))
     for _ in range(blocks):
         x = one(x, w)
     return x
+
+
+def operands(size: tuple[int, int]) -> list[mx.array]:
+    """A state, a weight, and a cotangent of the result."""
+    rng = np.random.default_rng(0)
+    rows, width = size
+    shapes = (size, (width, width), size)
+    arrays = [mx.array(rng.standard_normal(s).astype(np.float32) / width**0.5) for s in shapes]
+    mx.eval(arrays)
+    return arrays
 
 
 def peak(f: Callable[[], mx.array]) -> int:
@@ -34,25 +55,29 @@ def peak(f: Callable[[], mx.array]) -> int:
     mx.synchronize()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    out = f()
-    mx.eval(out)
+    mx.eval(f())
     return mx.get_peak_memory() - before
 
 
-def operands() -> tuple[mx.array, mx.array]:
-    rng = np.random.default_rng(0)
-    x = mx.array(rng.standard_normal((ROWS, WIDTH)).astype(np.float32))
-    w = mx.array(rng.standard_normal((WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5)
-    mx.eval(x, w)
-    return x, w
+def peak_of_gradient(size: tuple[int, int], blocks: int, layers: int, wrap: Wrap) -> int:
+    x, w, cotangent = operands(size)
+    return peak(lambda: mx.vjp(lambda a: chain(a, w, blocks, layers, wrap), [x], [cotangent])[1][0])
 
 
-if __name__ == "__main__":
-    x, w = operands()
-    for blocks, per in [(1, 1), (1, 2), (1, 4), (2, 4), (4, 4), (8, 4), (4, 8), (4, 2), (4, 1)]:
-        row = []
-        for wrap in (lambda f: f, mx.checkpoint):
-            def loss(x, wrap=wrap):
-                return mx.vjp(lambda a: chain(a, w, blocks, per, wrap), [x], [mx.ones((ROWS, WIDTH))])[1][0]
-            row.append(peak(lambda: loss(x)) / STATE)
-        print(blocks, per, row)
+def plain(f: Callable) -> Callable:
+    return f
+
+
+CHAINS = [(2, 2), (2, 4), (4, 4), (8, 4), (4, 8), (4, 2), (16, 16)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("blocks", "layers"), CHAINS)
+def test_peaks_are_as_computed(size: tuple[int, int], blocks: int, layers: int) -> None:
+    state = capacity(size[0] * size[1])
+    # Backwards, each layer needs its product x @ w; and the product of a cotangent is on its way beside it.
+    assert peak_of_gradient(size, blocks, layers, plain) == (blocks * layers + 1) * state
+    # The inputs of all blocks but the first, which is given; the products of one block, a state on its way
+    # through it, and from the second block back on, the cotangent, which by then has the room of one input.
+    assert peak_of_gradient(size, blocks, layers, mx.checkpoint) == (blocks + layers) * state
+
