@@ -86,8 +86,9 @@ def drawn_values(rng: np.random.Generator, leaf: Leaf, shape: tuple[int, ...]) -
         out = rng.integers(0 if leaf.dtype[0] == "u" else -9, 10, shape).astype(leaf.dtype)
         if leaf.special:
             info = np.iinfo(leaf.dtype)
-            out = np.where(rng.random(shape) < 0.3, np.array(rng.choice([info.min, info.max], shape)), out)
-        return out.astype(leaf.dtype)
+            ends = np.array([info.min, info.max], leaf.dtype)
+            out = np.where(rng.random(shape) < 0.3, ends[rng.integers(0, 2, shape)], out)
+        return np.asarray(out)
     out = np.clip(rng.standard_normal(shape) * 1.5, -4, 4)
     if leaf.special:
         out = np.where(rng.random(shape) < 0.2, rng.choice(SPECIAL, shape), out)

@@ -51,11 +51,11 @@ def test_every_elementwise_row_and_reduction_is_drawn() -> None:
 
 
 def test_draws_are_the_same_every_time_and_reach_every_kind() -> None:
-    once = [made(5, n) for n in range(150)]
-    assert [p.text() for p in once] == [made(5, n).text() for n in range(150)]
+    once = [made(5, n) for n in range(90)]
+    assert [p.text() for p in once[:20]] == [made(5, n).text() for n in range(20)]
     assert made(6, 0) != once[0]
     assert {s.kind for p in once for s in p.steps} == set(KINDS)
-    assert max(len(p.steps) for p in once) > 200
+    assert max(len(p.steps) for p in once) > 150
     assert {p.profile for p in once} == set("abes")
 
 
