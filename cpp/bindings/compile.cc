@@ -89,7 +89,8 @@ class CompiledCall final : public TransformCall {
   }
 
  private:
-  // The results, or nothing where an op of a shapeless graph refuses lengths that its recording seemed to take.
+  // The results, or nothing where an op of a shapeless graph refuses lengths that its recording seemed to
+  // take.
   static std::optional<Arrays> replayed(const Graph& graph, const std::vector<Array>& inputs) {
     if (!graph.shapeless) return graph.replay(inputs);
     try {

@@ -31,7 +31,11 @@ LLAMA = {
 GELU = {
     "ln1.weight": ("E",),
     "ln1.bias": ("E",),
-    **{f"attention.{p}_proj.{w}": ("E", "E")[: 2 - (w == "bias")] for p in ("query", "key", "value", "out") for w in ("weight", "bias")},
+    **{
+        f"attention.{p}_proj.{w}": ("E", "E")[: 2 - (w == "bias")]
+        for p in ("query", "key", "value", "out")
+        for w in ("weight", "bias")
+    },
     "ln2.weight": ("E",),
     "ln2.bias": ("E",),
     "linear1.weight": ("F", "E"),
@@ -96,11 +100,23 @@ def llama(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
 def gelu(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
     """PyTorch's own encoder layer: layer norms in front, biases, GELU, no mask."""
     layer = torch.nn.TransformerEncoderLayer(
-        SIZES["E"], SIZES["H"], SIZES["F"], 0.0, "gelu", EPS, batch_first=True, norm_first=True, dtype=torch.float64
+        SIZES["E"],
+        SIZES["H"],
+        SIZES["F"],
+        0.0,
+        "gelu",
+        EPS,
+        batch_first=True,
+        norm_first=True,
+        dtype=torch.float64,
     )
     theirs = {
-        "self_attn.in_proj_weight": torch.cat([w[f"attention.{p}_proj.weight"] for p in ("query", "key", "value")]),
-        "self_attn.in_proj_bias": torch.cat([w[f"attention.{p}_proj.bias"] for p in ("query", "key", "value")]),
+        "self_attn.in_proj_weight": torch.cat(
+            [w[f"attention.{p}_proj.weight"] for p in ("query", "key", "value")]
+        ),
+        "self_attn.in_proj_bias": torch.cat(
+            [w[f"attention.{p}_proj.bias"] for p in ("query", "key", "value")]
+        ),
         "self_attn.out_proj.weight": w["attention.out_proj.weight"],
         "self_attn.out_proj.bias": w["attention.out_proj.bias"],
         **{f"norm{i}.{p}": w[f"ln{i}.{p}"] for i in (1, 2) for p in ("weight", "bias")},

@@ -24,9 +24,9 @@ namespace {
 constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
 constexpr int64_t kRowScratchBytes = 384 << 10;  // when whole rows are kept between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
-constexpr int64_t kFold = kMaxTile;       // longer rows are folded in pieces of this length, in order
-constexpr int64_t kPartial = 32768;       // elements of a row of two such pieces or more that are folded apart
-constexpr int64_t kPartialItem = 8;       // bytes of a partial result, at most
+constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
+constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or more that are folded apart
+constexpr int64_t kPartialItem = 8;  // bytes of a partial result, at most
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
 
@@ -53,9 +53,9 @@ char* thread_scratch(size_t bytes) {
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// How many pieces of a row are folded apart and then combined, in order: of long rows several threads can fold
-// one. The row's length alone says so, and where tapes reduce tiles divide pieces as folds do: no sum depends on
-// what is fused with it.
+// How many pieces of a row are folded apart and then combined, in order: of long rows several threads can
+// fold one. The row's length alone says so, and where tapes reduce tiles divide pieces as folds do: no sum
+// depends on what is fused with it.
 int64_t pieces_of(int64_t columns) {
   return columns < 2 * kPartial ? 1 : (columns + kPartial - 1) / kPartial;
 }

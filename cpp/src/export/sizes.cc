@@ -244,7 +244,8 @@ class Analysis {
     return inputs_[classes_[c][0].input].shape()[classes_[c][0].axis];
   }
 
-  // Where between a length for which the rules hold and one for which they do not they end: the last good one.
+  // Where between a length for which the rules hold and one for which they do not they end: the last good
+  // one.
   int64_t end_of(const std::vector<SizeRule>& rules, uint32_t c, int64_t good, int64_t bad) {
     while (std::abs(good - bad) > 1) {
       const int64_t middle = good + (bad - good) / 2;
@@ -271,8 +272,8 @@ class Analysis {
     return out;
   }
 
-  // Of each free class alone, and then of pairs where the range of one ends: what does not hold at such a corner,
-  // or for the shortest of all, takes the range back to the recorded length.
+  // Of each free class alone, and then of pairs where the range of one ends: what does not hold at such a
+  // corner, or for the shortest of all, takes the range back to the recorded length.
   std::vector<GenericRecording::Range> ranges_of(const std::vector<SizeRule>& rules) {
     std::vector<GenericRecording::Range> out;
     for (uint32_t c : free_) out.push_back(range_of(rules, c));

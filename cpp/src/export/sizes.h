@@ -38,7 +38,7 @@ struct GenericRecording {
   };
   Recording base;
   std::vector<std::vector<AxisOf>> classes;
-  std::vector<Range> ranges;   // of each class: the lengths for which the rules hold; all where it is empty
+  std::vector<Range> ranges;    // of each class: the lengths for which the rules hold; all where it is empty
   std::vector<SizeRule> rules;  // of slots that depend on the classes
 };
 

@@ -17,7 +17,7 @@ PAGE = 4096
 
 
 def capacity(count: int) -> int:
-    """The bytes that a block for `count` float32 numbers has: eight steps to a power of two, or whole pages."""
+    """The bytes of a block for `count` float32 numbers: eight steps to a power of two, or whole pages."""
     n = 4 * count
     if n <= 512:
         return -(-n // 64) * 64
@@ -42,7 +42,7 @@ def chain(x: mx.array, w: mx.array, blocks: int, layers: int, wrap: Wrap) -> mx.
 def operands(size: tuple[int, int]) -> list[mx.array]:
     """A state, a weight, and a cotangent of the result."""
     rng = np.random.default_rng(0)
-    rows, width = size
+    width = size[1]
     shapes = (size, (width, width), size)
     arrays = [mx.array(rng.standard_normal(s).astype(np.float32) / width**0.5) for s in shapes]
     mx.eval(arrays)
@@ -82,4 +82,3 @@ def test_peaks_are_as_computed(size: tuple[int, int], blocks: int, layers: int) 
     # The inputs of all blocks but the first, which is given; the products of one block, a state on its way
     # through it, and from the second block back on, the cotangent, which by then has the room of one input.
     assert peak_of_gradient(size, blocks, layers, mx.checkpoint) == (blocks + layers) * state
-

@@ -278,7 +278,7 @@ def test_numbers_that_are_no_polynomials_keep_their_lengths(path: str) -> None:
 
 
 ENDS = [
-    # function, recorded shapes, shapes that its graph takes, shapes that need another graph; a slice of all is none
+    # Function, recorded shapes, those that its graph takes, those that need another: a slice of all is none.
     (lambda x: x[:5], ((8,),), [((6,),), ((900,),)], [((5,),), ((4,),), ((1,),)]),
     (lambda x: x[:100], ((8,),), [((7,),), ((100,),)], [((101,),), ((900,),)]),
     (lambda x: x[-1:5], ((6,),), [((9,),), ((6,),)], [((5,),), ((1,),)]),

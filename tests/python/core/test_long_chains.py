@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from core.long_chains import CASES
+from core.long_chains import CASES, STACK_BYTES
 
 SCRIPT = Path(__file__).with_name("long_chains.py")
 
@@ -20,8 +20,17 @@ def test_stack_does_not_grow(name: str) -> None:
 
 def test_a_recursion_is_noticed() -> None:
     """The stack of the cases is too small for a recursion over a chain: even Python's own, in C."""
-    deep = "x = []\nfor _ in range(100_000): x = [x]\n"
-    body = f"import threading\nthreading.stack_size({256 << 10})\ndef f():\n import sys\n sys.setrecursionlimit(10**6)\n"
-    body += "".join(f" {line}\n" for line in deep.splitlines()) + " repr(x)\n"
-    body += "t = threading.Thread(target=f)\nt.start()\nt.join()\n"
+    body = f"""
+import sys, threading
+threading.stack_size({STACK_BYTES})
+def deep():
+    x = []
+    for _ in range(100_000):
+        x = [x]
+    sys.setrecursionlimit(10**6)
+    repr(x)
+thread = threading.Thread(target=deep)
+thread.start()
+thread.join()
+"""
     assert subprocess.run([sys.executable, "-c", body], capture_output=True).returncode < 0

@@ -1,9 +1,10 @@
-"""Random programs, run in every way there is: plain, compiled, at other lengths, exported, mapped, one by one.
+"""Random programs, run in every way: plain, compiled, at other lengths, exported, mapped, one by one.
 
-    python -m tests.python.fuzz [--programs 10000] [--seed 0] [--first 0] [--jobs 1] [--only NUMBER] [--replay FILE]
+    python -m tests.python.fuzz [--programs 10000] [--seed 0] [--first 0] [--jobs 1]
+    python -m tests.python.fuzz --only NUMBER [--seed 0] | --replay FILE
 
-A program that fails is made smaller and printed with the text that --replay and kept.json take. Interrupted, it
-says with which --first to go on. Exit status: 0 without findings, 1 with some.
+A program that fails is made smaller and printed with the text that --replay and kept.json take.
+Interrupted, it says with which --first to go on. Exit status: 0 without findings, 1 with some.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ ROOT = Path(__file__).parents[3]
 def failing(program: Program, names: Sequence[str]) -> tuple[str, str] | None:
     """The check that fails and what differs. An error of the program itself is no finding of that check."""
     found = check(program, names)
-    return None if found is None else (found[0], f"{found[1].check}, output {found[1].output}: {found[1].message}")
+    return (
+        None
+        if found is None
+        else (found[0], f"{found[1].check}, output {found[1].output}: {found[1].message}")
+    )
 
 
 def still_fails(program: Program, name: str) -> bool:
@@ -60,7 +65,7 @@ def work(seed: int, first: int, end: int, step: int, most: int, names: Sequence[
         program = made(seed, number, most)
         found = tried(program, names)
         if found:
-            name, message = found
+            name = found[0]
             small = shrunk(program, lambda p, n=name: still_fails(p, n)) if name != "crash" else program
             say(finding=number, check=name, message=(tried(small, [name]) or found)[1], program=small.text())
         say(done=number, steps=len(program.steps), profile=program.profile)
@@ -86,7 +91,8 @@ class Run:
                 self.at[job] = said["begin"]
             elif "finding" in said:
                 self.findings += 1
-                print(f"\nprogram {said['finding']} of seed {self.options.seed} fails '{said['check']}': {said['message']}")
+                which = f"program {said['finding']} of seed {self.options.seed}"
+                print(f"\n{which} fails '{said['check']}': {said['message']}")
                 print(described(parsed(said["program"])))
                 print(said["program"], flush=True)
             else:
@@ -107,7 +113,16 @@ class Run:
         o = self.options
         first = o.first + job
         while first < o.first + o.programs and not self.stopping:
-            command = [sys.executable, "-m", PACKAGE, "--worker", "--seed", str(o.seed), "--first", str(first)]
+            command = [
+                sys.executable,
+                "-m",
+                PACKAGE,
+                "--worker",
+                "--seed",
+                str(o.seed),
+                "--first",
+                str(first),
+            ]
             command += ["--programs", str(o.first + o.programs - first), "--jobs", str(o.jobs)]
             command += ["--most", str(o.most), "--checks", o.checks]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -120,7 +135,8 @@ class Run:
             with self.lock:
                 self.crashed += 1
                 at = self.at.get(job, first)
-                print(f"\nprogram {at} of seed {o.seed} ended the process with {process.returncode}: --only {at}")
+                status = process.returncode
+                print(f"\nprogram {at} of seed {o.seed} ended the process with {status}: --only {at}")
             first = at + o.jobs
 
     def all(self) -> int:
@@ -148,7 +164,9 @@ def replay(program: Program, names: Sequence[str]) -> int:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog=f"python -m {PACKAGE}", description="Random programs, run in every way.")
+    options = argparse.ArgumentParser(
+        prog=f"python -m {PACKAGE}", description="Random programs, run in every way."
+    )
     options.add_argument("--programs", type=int, default=10000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--first", type=int, default=0, help="the number of the first program (default: 0)")

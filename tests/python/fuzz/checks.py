@@ -70,7 +70,8 @@ def first_difference(got: np.ndarray, want: np.ndarray, allowed: Any) -> str:
     if not off.any():
         return ""
     at = tuple(int(i[0]) for i in np.nonzero(off))
-    return f"{int(off.sum())} of {off.size} differ; at {at} wanted {want[at]!r}, got {got[at]!r}, allowed {allowed}"
+    values = f"wanted {want[at]!r}, got {got[at]!r}, allowed {allowed}"
+    return f"{int(off.sum())} of {off.size} differ; at {at} {values}"
 
 
 def differs(check: str, got: Result, want: Result, allowed: Sequence[Any] | None = None) -> Finding | None:
@@ -126,7 +127,7 @@ def compiled(p: Plain, shapeless: bool = False) -> Finding | None:
 
 
 def exported(p: Plain, shapeless: bool = False) -> Finding | None:
-    """Written to a file and read again; a file may refuse other lengths, but not those that it was made with."""
+    """Written to a file and read again; a file may refuse lengths other than it was made with."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "f.lamina")
         try:
@@ -240,7 +241,7 @@ def reference(p: Plain) -> Finding | None:
 
 
 def vmapped(p: Plain) -> Finding | None:
-    """A batch of examples against a loop over them; in profile a, which has no bound, shapes and errors only."""
+    """A batch of examples against a loop over them; in profile a, which has no bound, shapes and errors."""
     mapped = p.program.mapped
     examples = [arrays(p.program, 0, i) for i in range(EXAMPLES)]
     for k, axis in enumerate(mapped):

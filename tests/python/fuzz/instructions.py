@@ -1,15 +1,15 @@
-"""Kinds of instructions: how one is drawn, and what it computes. Elementwise, casts, views, reductions, scans.
+"""Kinds of instructions: how one is drawn and what it computes. Elementwise, views, reductions, scans.
 
-Numbers stay small: every float that a program holds is in [-4, 4] or NaN, so that hundreds of instructions still say
-something. Profiles, by letter, are what a kind may be part of:
+Numbers stay small: every float that a program holds is in [-4, 4] or NaN, so that hundreds of instructions
+still say something. Profiles, by letter, are what a kind may be part of:
 
 a  any instruction of any dtype; what is promised bit by bit (compiled, exported) is compared
-b  no 16-bit floats, and sums of multiples of 1/64 only, which are exact in every order: vmap, one instruction at a
-   time, and one output alone give the same bits too
-e  as b, and no instruction that backends may round differently: the reference backend gives the same bits
-s  floats under instructions that never spread their operands' errors, so that a bound follows from the number of
-   roundings; `cost` is how many roundings of a number up to 4 an instruction makes, `per_element` how many more for
-   each element of the axes that it sums over
+b  no 16-bit floats, and sums of multiples of 1/64 only, which are exact in every order: vmap, one
+   instruction at a time, and one output alone give the same bits too
+e  as b, without instructions that backends may round differently: the reference backend gives the same bits
+s  floats under instructions that never spread their operands' errors, so that a bound follows from the
+   number of roundings: `cost` is how many of a number up to 4 an instruction makes, `per_element` how many
+   more for each element of the axes that it sums over
 """
 
 from __future__ import annotations
@@ -110,13 +110,27 @@ def axes_of(d: Draw, v: Any) -> list[Any] | None:
 
 # ---- elementwise
 
-ROUNDED = """exp expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh erf
-    erfinv sigmoid rsqrt""".split()
-EXACT = """negative abs sign square sqrt reciprocal floor ceil trunc round logical_not bitwise_invert isnan isinf isfinite
-    isposinf isneginf conjugate real imag""".split()
-BINARY_ROUNDED = "floor_divide power logaddexp arctan2".split()
-BINARY_EXACT = """add subtract multiply divide remainder maximum minimum equal not_equal less less_equal greater
-    greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor left_shift right_shift""".split()
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+ROUNDED = words("""
+    exp expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh
+    arctanh erf erfinv sigmoid rsqrt
+""")
+EXACT = words("""
+    negative abs sign square sqrt reciprocal floor ceil trunc round logical_not bitwise_invert isnan
+    isinf isfinite isposinf isneginf conjugate real imag
+""")
+BINARY_ROUNDED = words("""
+    floor_divide power logaddexp arctan2
+""")
+BINARY_EXACT = words("""
+    add subtract multiply divide remainder maximum minimum equal not_equal less less_equal greater
+    greater_equal logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor left_shift
+    right_shift
+""")
 # Complex numbers: quotients, moduli and roots are rounded as each backend's formula has it.
 COMPLEX_ROUNDED = {"divide", "abs", "sign", "sqrt", "reciprocal", "square", "multiply"}
 
@@ -126,13 +140,23 @@ def plain(name: str) -> Callable[[Any], bool]:
 
 
 @kind("rounded", lambda d: one(d, None, lambda d, v: [d.of(ROUNDED)]), "ab", 2)
-@kind("unary", lambda d: d.then(d.of(EXACT), lambda n: one(d, plain(n) if d.profile == "e" else None, lambda *_: [n])), "abe", 2)
+@kind(
+    "unary",
+    lambda d: d.then(d.of(EXACT), lambda n: one(d, plain(n) if d.profile == "e" else None, lambda *_: [n])),
+    "abe",
+    2,
+)
 def unary(x: mx.array, name: str) -> mx.array:
     return tame(getattr(mx, name)(x))
 
 
 @kind("rounded2", lambda d: two(d, None, [d.of(BINARY_ROUNDED)]), "ab", 0.7)
-@kind("binary", lambda d: d.then(d.of(BINARY_EXACT), lambda n: two(d, plain(n) if d.profile == "e" else None, [n])), "abe", 5)
+@kind(
+    "binary",
+    lambda d: d.then(d.of(BINARY_EXACT), lambda n: two(d, plain(n) if d.profile == "e" else None, [n])),
+    "abe",
+    5,
+)
 def binary(x: mx.array, y: mx.array, name: str) -> mx.array:
     return tame(getattr(mx, name)(x, y))
 
@@ -142,7 +166,11 @@ SCALARS = [True, 2, 3, -1, 0.5, -2.5, 0, 1]
 
 @kind(
     "scalar",
-    lambda d: one(d, lambda v: v.dtype != "complex64", lambda d, v: [d.of(["add", "subtract", "multiply", "maximum", "less"]), d.of(SCALARS), d.chance(0.5)]),
+    lambda d: one(
+        d,
+        lambda v: v.dtype != "complex64",
+        lambda d, v: [d.of(["add", "subtract", "multiply", "maximum", "less"]), d.of(SCALARS), d.chance(0.5)],
+    ),
     "abe",
 )
 def scalar(x: mx.array, name: str, number: Any, first: bool) -> mx.array:
@@ -193,12 +221,21 @@ def slice_(x: mx.array, parts: tuple[tuple[int | None, ...], ...]) -> mx.array:
     return x[tuple(slice(*p) for p in parts)]
 
 
-@kind("transpose", lambda d: one(d, ranked(2), lambda d, v: [tuple(int(i) for i in d.rng.permutation(v.ndim))]), "abes", 1.5)
+@kind(
+    "transpose",
+    lambda d: one(d, ranked(2), lambda d, v: [tuple(int(i) for i in d.rng.permutation(v.ndim))]),
+    "abes",
+    1.5,
+)
 def transpose(x: mx.array, axes: tuple[int, ...]) -> mx.array:
     return mx.transpose(x, axes)
 
 
-@kind("expand_dims", lambda d: one(d, lambda v: v.ndim < 4, lambda d, v: [d.number(-v.ndim - 1, v.ndim)]), "abes")
+@kind(
+    "expand_dims",
+    lambda d: one(d, lambda v: v.ndim < 4, lambda d, v: [d.number(-v.ndim - 1, v.ndim)]),
+    "abes",
+)
 def expand_dims(x: mx.array, axis: int) -> mx.array:
     return mx.expand_dims(x, axis)
 
@@ -240,22 +277,38 @@ def flatten(x: mx.array) -> mx.array:
     return mx.flatten(x)
 
 
-@kind("roll", lambda d: one(d, ranked(1), lambda d, v: [d.number(-3, 3), *(axis_of(d, v) or [])]), "abes", 0.5)
+@kind(
+    "roll", lambda d: one(d, ranked(1), lambda d, v: [d.number(-3, 3), *(axis_of(d, v) or [])]), "abes", 0.5
+)
 def roll(x: mx.array, shift: int, axis: int) -> mx.array:
     return mx.roll(x, shift, axis)
 
 
-@kind("repeat", lambda d: one(d, ranked(1), lambda d, v: [d.number(1, 3), *(axis_of(d, v) or [])]), "abes", 0.4)
+@kind(
+    "repeat", lambda d: one(d, ranked(1), lambda d, v: [d.number(1, 3), *(axis_of(d, v) or [])]), "abes", 0.4
+)
 def repeat(x: mx.array, times: int, axis: int) -> mx.array:
     return mx.repeat(x, times, axis)
 
 
-@kind("tile", lambda d: one(d, ranked(1), lambda d, v: [tuple(d.number(1, 2) for _ in range(v.ndim))]), "abes", 0.3)
+@kind(
+    "tile",
+    lambda d: one(d, ranked(1), lambda d, v: [tuple(d.number(1, 2) for _ in range(v.ndim))]),
+    "abes",
+    0.3,
+)
 def tile(x: mx.array, times: tuple[int, ...]) -> mx.array:
     return mx.tile(x, times)
 
 
-@kind("pad", lambda d: one(d, ranked(1), lambda d, v: [tuple((d.number(0, 2), d.number(0, 2)) for _ in range(v.ndim))]), "abes", 0.5)
+@kind(
+    "pad",
+    lambda d: one(
+        d, ranked(1), lambda d, v: [tuple((d.number(0, 2), d.number(0, 2)) for _ in range(v.ndim))]
+    ),
+    "abes",
+    0.5,
+)
 def pad(x: mx.array, widths: tuple[tuple[int, int], ...]) -> mx.array:
     return mx.pad(x, [list(w) for w in widths])
 
@@ -265,7 +318,12 @@ def diagonal(x: mx.array, offset: int) -> mx.array:
     return mx.diagonal(x, offset, -2, -1)
 
 
-@kind("triangle", lambda d: one(d, ranked(2), lambda d, v: [d.of(["tril", "triu"]), d.number(-1, 1)]), "abes", 0.4)
+@kind(
+    "triangle",
+    lambda d: one(d, ranked(2), lambda d, v: [d.of(["tril", "triu"]), d.number(-1, 1)]),
+    "abes",
+    0.4,
+)
 def triangle(x: mx.array, name: str, offset: int) -> mx.array:
     return getattr(mx, name)(x, offset)
 
@@ -279,7 +337,8 @@ def joinable(d: Draw) -> Drawn:
 
     def fits(y: Any) -> bool:
         return y.ndim == x.ndim and all(
-            a[:axis] + a[axis + 1 :] == b[:axis] + b[axis + 1 :] for a, b in zip(x.shapes, y.shapes, strict=True)
+            a[:axis] + a[axis + 1 :] == b[:axis] + b[axis + 1 :]
+            for a, b in zip(x.shapes, y.shapes, strict=True)
         )
 
     return [i, *[d.pick(fits) or i for _ in range(d.number(1, 2))]], [axis]
@@ -295,7 +354,9 @@ def alike(d: Draw) -> Drawn:
     if i is None:
         return None
     x = d.values[i]
-    return [i, *[d.pick(lambda y: y.shapes == x.shapes) or i for _ in range(d.number(0, 2))]], [d.number(0, x.ndim)]
+    return [i, *[d.pick(lambda y: y.shapes == x.shapes) or i for _ in range(d.number(0, 2))]], [
+        d.number(0, x.ndim)
+    ]
 
 
 @kind("stack", alike, "abes", 0.5)
@@ -320,12 +381,33 @@ def reduce(x: mx.array, name: str, axes: Any, keepdims: bool) -> mx.array:
     return tame(getattr(mx, name)(gridded(x, 64), axis=axes, keepdims=keepdims))
 
 
-@kind("reduce_any", lambda d: one(d, None, lambda d, v: [d.of("sum prod mean var std logsumexp max min".split()), *(axes_of(d, v) or [])]), "a", 2)
+@kind(
+    "reduce_any",
+    lambda d: one(
+        d,
+        None,
+        lambda d, v: [
+            d.of(["sum", "prod", "mean", "var", "std", "logsumexp", "max", "min"]),
+            *(axes_of(d, v) or []),
+        ],
+    ),
+    "a",
+    2,
+)
 def reduce_any(x: mx.array, name: str, axes: Any, keepdims: bool) -> mx.array:
     return tame(getattr(mx, name)(x, axis=axes, keepdims=keepdims))
 
 
-@kind("arg_reduce", lambda d: one(d, lambda v: v.ndim > 0 and real(v), lambda d, v: [d.of(["argmax", "argmin"]), *(axis_of(d, v) or []), d.chance(0.5)]), "abe", 0.6)
+@kind(
+    "arg_reduce",
+    lambda d: one(
+        d,
+        lambda v: v.ndim > 0 and real(v),
+        lambda d, v: [d.of(["argmax", "argmin"]), *(axis_of(d, v) or []), d.chance(0.5)],
+    ),
+    "abe",
+    0.6,
+)
 def arg_reduce(x: mx.array, name: str, axis: int, keepdims: bool) -> mx.array:
     return getattr(mx, name)(x, axis=axis, keepdims=keepdims)
 

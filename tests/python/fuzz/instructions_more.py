@@ -1,4 +1,4 @@
-"""More kinds of instructions: indexing, products, random numbers, nested transforms, and those of profile s."""
+"""More kinds of instructions: indexing, products, random numbers, nested transforms, and profile s."""
 
 from __future__ import annotations
 
@@ -82,7 +82,12 @@ def write(x: mx.array, i: mx.array, value: mx.array, how: str) -> mx.array:
     return tame(getattr(gridded(x, 64).at[whole(i, x.shape[0])], how)(value))
 
 
-@kind("write_part", lambda d: two(d, ranked(1), [d.of(["add", "multiply", "maximum"]), d.of([1, 2, -1])]), "abe", 0.8)
+@kind(
+    "write_part",
+    lambda d: two(d, ranked(1), [d.of(["add", "multiply", "maximum"]), d.of([1, 2, -1])]),
+    "abe",
+    0.8,
+)
 def write_part(x: mx.array, y: mx.array, how: str, step: int) -> mx.array:
     x, y = mx.broadcast_arrays(x, y)
     return tame(getattr(x.at[::step], how)(y[::step].astype(x.dtype)))
@@ -158,7 +163,16 @@ def convolution(x: mx.array, stride: int, padding: int) -> mx.array:
     return tame(mx.conv1d(gridded(x, 8), weight, stride=stride, padding=padding + 1))
 
 
-@kind("fft", lambda d: one(d, lambda v: v.ndim > 0 and min(s[-1] for s in v.shapes) > 0, lambda d, v: [d.of(["fft", "ifft", "rfft"])]), "a", 0.4)
+@kind(
+    "fft",
+    lambda d: one(
+        d,
+        lambda v: v.ndim > 0 and min(s[-1] for s in v.shapes) > 0,
+        lambda d, v: [d.of(["fft", "ifft", "rfft"])],
+    ),
+    "a",
+    0.4,
+)
 def fft(x: mx.array, name: str) -> mx.array:
     x = mx.real(x) if name == "rfft" else x
     return tame(getattr(mx.fft, name)(x.astype(mx.complex64 if name != "rfft" else mx.float32)))
@@ -182,14 +196,27 @@ def random(x: mx.array, seed: int, name: str) -> mx.array:
     return tame(getattr(mx.random, name)(shape=x.shape, key=key))
 
 
-@kind("normalize", lambda d: one(d, lambda v: v.ndim > 0 and floating(v), lambda d, v: [d.of(["softmax", "rms_norm", "layer_norm", "log_softmax"])]), "a", 1.5)
+@kind(
+    "normalize",
+    lambda d: one(
+        d,
+        lambda v: v.ndim > 0 and floating(v),
+        lambda d, v: [d.of(["softmax", "rms_norm", "layer_norm", "log_softmax"])],
+    ),
+    "a",
+    1.5,
+)
 def normalize(x: mx.array, name: str) -> mx.array:
     if name == "softmax":
         return mx.softmax(x, axis=-1)
     if name == "log_softmax":
         return tame(x - mx.logsumexp(x, axis=-1, keepdims=True))
     weight = mx.ones((x.shape[-1],), x.dtype)
-    normed = mx.fast.rms_norm(x, weight, 1e-5) if name == "rms_norm" else mx.fast.layer_norm(x, weight, weight, 1e-5)
+    normed = (
+        mx.fast.rms_norm(x, weight, 1e-5)
+        if name == "rms_norm"
+        else mx.fast.layer_norm(x, weight, weight, 1e-5)
+    )
     return tame(normed)
 
 
@@ -200,10 +227,21 @@ def heads(v: Any) -> bool:
 @kind("attention", lambda d: one(d, heads, lambda d, v: [d.chance(0.5)]), "a", 1)
 def attention(x: mx.array, causal: bool) -> mx.array:
     q = x[None]
-    return mx.fast.scaled_dot_product_attention(q, mx.sin(q), q, scale=0.5, mask="causal" if causal else None)[0]
+    return mx.fast.scaled_dot_product_attention(
+        q, mx.sin(q), q, scale=0.5, mask="causal" if causal else None
+    )[0]
 
 
-@kind("rope", lambda d: one(d, lambda v: heads(v) and min(s[-1] for s in v.shapes) > 1, lambda d, v: [d.chance(0.5), d.number(0, 3)]), "a", 0.5)
+@kind(
+    "rope",
+    lambda d: one(
+        d,
+        lambda v: heads(v) and min(s[-1] for s in v.shapes) > 1,
+        lambda d, v: [d.chance(0.5), d.number(0, 3)],
+    ),
+    "a",
+    0.5,
+)
 def rope(x: mx.array, traditional: bool, offset: int) -> mx.array:
     dims = x.shape[-1] // 2 * 2
     return tame(mx.fast.rope(x, dims, traditional=traditional, base=100.0, scale=1.0, offset=offset))
@@ -217,7 +255,11 @@ def inner(x: mx.array) -> mx.array:
 
 def nest(d: Draw, v: Any) -> list[Any]:
     """Derivatives of a maximum jump, and so are no part of profile s."""
-    return [d.of(["compile", "checkpoint", "vmap", "stop", "depends", *["grad", "jvp", "vjp"] * (d.profile != "s")])]
+    return [
+        d.of(
+            ["compile", "checkpoint", "vmap", "stop", "depends", *["grad", "jvp", "vjp"] * (d.profile != "s")]
+        )
+    ]
 
 
 @kind("nested", lambda d: one(d, lambda v: v.dtype in ("float32", "float64"), nest), "abes", 1.5, 8)
@@ -265,7 +307,8 @@ SMOOTH_PAIR = {
 }
 
 
-# A rounding of a number up to 16 counts as four of one up to 4; functions are within 4 units of the last place.
+# A rounding of a number up to 16 counts as four of one up to 4; functions are within 4 units in the last
+# place.
 @kind("smooth", lambda d: one(d, None, lambda d, v: [d.of(list(SMOOTH))]), "s", 4, 16)
 def smooth(x: mx.array, name: str) -> mx.array:
     return SMOOTH[name](x)
@@ -281,13 +324,35 @@ def smooth_cast(x: mx.array, name: str) -> mx.array:
     return x.astype(getattr(mx, name))
 
 
-@kind("smooth_reduce", lambda d: one(d, lambda v: min(min(s, default=1) for s in v.shapes) > 0, lambda d, v: [d.of(["mean", "max", "min", "var"]), *(axes_of(d, v) or [])]), "s", 3, 8, 2)
+@kind(
+    "smooth_reduce",
+    lambda d: one(
+        d,
+        lambda v: min(min(s, default=1) for s in v.shapes) > 0,
+        lambda d, v: [d.of(["mean", "max", "min", "var"]), *(axes_of(d, v) or [])],
+    ),
+    "s",
+    3,
+    8,
+    2,
+)
 def smooth_reduce(x: mx.array, name: str, axes: Any, keepdims: bool) -> mx.array:
     y = getattr(mx, name)(x, axis=axes, keepdims=keepdims)
     return y * 0.125 if name == "var" else y
 
 
-@kind("smooth_row", lambda d: one(d, lambda v: v.ndim > 0 and min(s[-1] for s in v.shapes) > 0, lambda d, v: [d.of(["softmax", "rms_norm", "layer_norm", "cumsum"])]), "s", 2, 32, 4)
+@kind(
+    "smooth_row",
+    lambda d: one(
+        d,
+        lambda v: v.ndim > 0 and min(s[-1] for s in v.shapes) > 0,
+        lambda d, v: [d.of(["softmax", "rms_norm", "layer_norm", "cumsum"])],
+    ),
+    "s",
+    2,
+    32,
+    4,
+)
 def smooth_row(x: mx.array, name: str) -> mx.array:
     if name == "softmax":
         return mx.softmax(x, axis=-1)

@@ -96,9 +96,9 @@ def finished(d: Draw, sizes: Any, leaves: list[Leaf], steps: list[Step]) -> Prog
     first = len(leaves) if steps else 0
     ends = [i for i in range(first, count) if i not in read]
     outputs = sorted({*ends, *[d.number(first, count - 1) for _ in range(d.number(0, 2))]})
-    mapped: list[int | None] = [
-        None if d.chance(0.25) else d.number(0, len(leaf.axes)) for leaf in leaves
-    ]
+    mapped: list[int | None] = [None if d.chance(0.25) else d.number(0, len(leaf.axes)) for leaf in leaves]
     if all(m is None for m in mapped):
         mapped[0] = 0
-    return Program(d.profile, d.number(0, 2**31), sizes, tuple(leaves), tuple(steps), tuple(outputs), tuple(mapped))
+    return Program(
+        d.profile, d.number(0, 2**31), sizes, tuple(leaves), tuple(steps), tuple(outputs), tuple(mapped)
+    )

@@ -1,7 +1,7 @@
-"""Programs as plain data: leaves, instructions over a growing list of values, outputs, and three sets of lengths.
+"""Programs as plain data: leaves, instructions over a growing list of values, outputs, three sets of lengths.
 
-An axis of a leaf is named by a letter, or is of length 1. Each set of lengths says how long the letters are, so
-that one program runs at several sizes; instructions never look at a length except through the shape of a value.
+An axis of a leaf is named by a letter, or is of length 1. Each set of lengths says how long the letters are,
+so that one program runs at several sizes; instructions look at lengths through shapes only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5]
 
 @dataclass(frozen=True)
 class Leaf:
-    """An input: one character for each axis ('1' is of length 1), dtype, layout, and whether it holds NaN and such."""
+    """An input: a character for each axis ('1' is of length 1), dtype, layout, and whether it holds NaN."""
 
     axes: str
     dtype: str
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `profile` says which checks hold (checks.py); `mapped`: the axis of each leaf's examples."""
+    """What to run. `profile`: which checks hold (checks.py); `mapped`: the axis of each leaf's examples."""
 
     profile: str
     seed: int
@@ -98,7 +98,7 @@ def drawn_values(rng: np.random.Generator, leaf: Leaf, shape: tuple[int, ...]) -
 
 
 def laid_out(values: np.ndarray, dtype: str, layout: str) -> mx.array:
-    """The values as an array of a layout; `stepped` arrays have numbers in their gaps that would be noticed."""
+    """The values as an array of a layout; gaps of `stepped` ones hold numbers that would be noticed."""
     if not values.ndim or layout == "plain":
         return mx.array(values, getattr(mx, dtype))
     if layout == "transposed":
@@ -175,7 +175,9 @@ def described(program: Program) -> str:
         what = f"{str(value.dtype).rpartition('.')[2]}{list(value.shape)}"
         if i < len(program.leaves):
             leaf = program.leaves[i]
-            lines.append(f"v{i}: {what} = leaf '{leaf.axes}' {leaf.layout}{' special' if leaf.special else ''}")
+            lines.append(
+                f"v{i}: {what} = leaf '{leaf.axes}' {leaf.layout}{' special' if leaf.special else ''}"
+            )
         else:
             step = program.steps[i - len(program.leaves)]
             names = ", ".join([f"v{j}" for j in step.inputs] + [repr(p) for p in step.params])

@@ -75,7 +75,9 @@ def fewer_steps(program: Program) -> Iterator[Program]:
         for j in {same[0], same[-1]} if same else ():
             yield redirected(program, i, j)
     # The output alone, moved back: some operand of the last instruction is enough.
-    for i in {j for k in program.outputs if k >= count for j in program.steps[k - count].inputs if j >= count}:
+    for i in {
+        j for k in program.outputs if k >= count for j in program.steps[k - count].inputs if j >= count
+    }:
         yield live(replace(program, outputs=(i,)))
 
 

@@ -96,10 +96,7 @@ def test_differences_are_found_and_made_small(broken: None, check: str) -> None:
     assert len(smaller.leaves) == 1
 
 
-def test_a_reference_of_other_numbers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """sin is no part of profile e, for the backends round it differently; far off fails in profile s too."""
-    numbers = np.linspace(-4, 4, 12)
-    assert not np.array_equal(np.sin(numbers), numbers)
+def test_bounds_allow_what_they_say() -> None:
     wrong = Result((np.array([1.0, 2.0], np.float32),))
     right = Result((np.array([1.0, 2.0 + 2.0**-20], np.float32),))
     assert differs("c", wrong, right, [2.0**-19]) is None

@@ -21,8 +21,8 @@ GOLDEN: dict[str, Any] = json.loads(
 )
 SIZES: dict[str, int] = GOLDEN["sizes"]
 EPS = {"float32": 2.0**-24, "bfloat16": 2.0**-8}
-# What lies between an input and its gradient, forward and back: matrix products (8 and 8, the scores' and the
-# averages' among them), norms and softmax (3 and 3), products of gates, rotations, activations, residuals (10 and 10).
+# What lies between an input and its gradient, forth and as often back: 8 matrix products (those of attention
+# among them), 3 norms and softmaxes, 10 rotations, gates, activations and residuals.
 STAGES = 42
 
 
@@ -66,7 +66,9 @@ def gelu() -> tuple[nn.Module, Callable[[nn.Module, mx.array], mx.array]]:
 BLOCKS = {"llama": llama, "gelu": gelu}
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, mx.compile, mx.checkpoint], ids=["plain", "compile", "checkpoint"])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, mx.compile, mx.checkpoint], ids=["plain", "compile", "checkpoint"]
+)
 @pytest.mark.parametrize("dtype", EPS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_gradients_of_a_block(block: str, dtype: str, wrap: Callable[[Any], Any]) -> None:
@@ -91,7 +93,7 @@ def test_gradients_of_a_block(block: str, dtype: str, wrap: Callable[[Any], Any]
         assert got[name].dtype == kind
         ours = np.asarray(got[name], np.float64)
         theirs = np.array(want).reshape(ours.shape)
-        # Softmax does not see a shift of all scores: zero but for roundings, of the size of the weight's gradient.
+        # Softmax does not see a shift of all scores: zero but for roundings, as large as the weight's.
         size = golden["results"]["attention.key_proj.weight"] if name == "attention.key_proj.bias" else theirs
         off = np.linalg.norm(ours - theirs) / np.linalg.norm(size)
         assert off <= bound, (name, off, bound)
