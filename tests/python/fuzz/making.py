@@ -6,7 +6,6 @@ from typing import Any
 
 import lamina.core as mx
 
-from . import instructions_more  # noqa: F401 - adds its rows
 from .drawing import INTEGERS, MOST_ELEMENTS, Draw, known
 from .instructions import KINDS
 from .program import Leaf, Program, Step, apply, shape_of

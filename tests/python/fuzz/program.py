@@ -14,6 +14,7 @@ from typing import Any
 import lamina.core as mx
 import numpy as np
 
+from . import instructions_more  # noqa: F401 - adds its rows
 from .instructions import KINDS
 
 INTEGERS = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
