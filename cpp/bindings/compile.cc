@@ -72,22 +72,32 @@ class CompiledCall final : public TransformCall {
     if (!cache.contains(key)) cache[key] = py::list();
     py::list entries = py::reinterpret_borrow<py::list>(py::object(cache[key]));
     py::tuple entry;
-    for (size_t i = 0; i < entries.size(); ++i) {
-      const py::tuple one = py::reinterpret_borrow<py::tuple>(py::object(entries[i]));
-      if (entry.empty() && graph_of(one[0]).takes(inputs)) entry = one;
+    std::optional<Arrays> outs;
+    for (size_t i = 0; i < entries.size() && !outs; ++i) {
+      entry = py::reinterpret_borrow<py::tuple>(py::object(entries[i]));
+      if (graph_of(entry[0]).takes(inputs)) outs = replayed(graph_of(entry[0]), inputs);
     }
-    if (entry.empty()) {
+    if (!outs) {
       entry = record(fun, call, captured, changed, inputs);
       entries.append(entry);
+      outs = graph_of(entry[0]).replay(inputs);
     }
-    const std::vector<Array> outs = graph_of(entry[0]).replay(inputs);
     size_t next = 0;
-    const py::object result = replace_arrays(py::object(entry[1]).ptr(), outs, next);
-    write_back(changed.ptr(), py::object(entry[2]).ptr(), outs, next);
+    const py::object result = replace_arrays(py::object(entry[1]).ptr(), *outs, next);
+    write_back(changed.ptr(), py::object(entry[2]).ptr(), *outs, next);
     return result;
   }
 
  private:
+  // The results, or nothing where an op of a shapeless graph refuses lengths that its recording seemed to
+  // take.
+  static std::optional<Arrays> replayed(const Graph& graph, const std::vector<Array>& inputs) {
+    if (!graph.shapeless) return graph.replay(inputs);
+    try {
+      return graph.replay(inputs);
+    } catch (const Error&) { return std::nullopt; }
+  }
+
   // Captured state may hold anything; what is neither a container nor an array does not take part.
   static py::object structure_key_of_state(const py::object& state) {
     const py::object bare = map_leaves(
@@ -129,7 +139,7 @@ class CompiledCall final : public TransformCall {
       };
       graph.generic = generalize(traced, probe, inputs);
       // A trace keeps the gradients of custom functions, but holds for these lengths alone.
-      if (graph.generic.base.custom_rules) graph.generic.classes.clear();
+      if (graph.generic.base.custom_rules) graph.generic = {std::move(graph.generic.base), {}, {}, {}};
     }
     if (!shapeless_ || graph.generic.base.custom_rules) graph.trace.emplace(traced, inputs);
     py::capsule kept = keep_graph(std::move(graph));

@@ -287,7 +287,12 @@ struct TreeFunction {
     size_t next = 0;
     const py::object traced = replace_arrays(args.get(), arrays, next);
     const py::object out = call_python(fun.get(), py::reinterpret_borrow<py::tuple>(traced), py::dict());
-    *result = hold(out.ptr());
+    // Not the arrays: what is recomputed for a gradient would stay as long as the results live.
+    if (!*result) {
+      const std::vector<Array> none(arrays_of(out.ptr()).size(), Array(int64_t{0}, Dtype::kInt32));
+      size_t at = 0;
+      *result = hold(replace_arrays(out.ptr(), none, at).ptr());
+    }
     return arrays_of(out.ptr());
   }
 };

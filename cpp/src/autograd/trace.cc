@@ -1,10 +1,12 @@
 #include "autograd/trace.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <unordered_map>
 
 #include "autograd/rules.h"
+#include "ops/table.h"
 
 namespace lamina {
 
@@ -28,6 +30,15 @@ const Arrays& primals_of(const Node& n) {
   return n.op == OpId::CustomOutput ? autograd::custom_params(n).call->primals : none;
 }
 
+bool has_short_float(const Node* n) { return n->dtype == Dtype::kFloat16 || n->dtype == Dtype::kBFloat16; }
+
+// Whether a fused region may hold the value of a lazy node in more bits than memory would.
+bool may_fuse(const Node* n) {
+  const Family f = op_info(n->op).family;
+  return n->state.load(std::memory_order_acquire) == NodeState::kLazy &&
+         (is_elementwise(n->op) || f == Family::kReduce || f == Family::kCast);
+}
+
 Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.dtype(), like.shape(), {}); }
 
 }  // namespace
@@ -35,10 +46,10 @@ Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.
 Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique<Impl>()) {
   for (const Array& a : inputs) impl_->inputs.push_back(placeholder(a));
   const Arrays outs = fun(impl_->inputs);
-  // First pass: which nodes depend on a placeholder, producers first.
+  // First pass: all nodes, producers first.
   std::unordered_map<const Node*, bool> depends;
   for (const Array& p : impl_->inputs) depends[p.node()] = true;
-  std::vector<Node*> order;
+  std::vector<Node*> all, order;
   std::vector<std::pair<Node*, size_t>> stack;
   auto input_count = [](const Node* n) { return n->inputs.size() + primals_of(*n).size(); };
   auto input_at = [](const Node* n, size_t i) {
@@ -53,12 +64,18 @@ Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique
         if (depends.try_emplace(in, false).second) stack.emplace_back(in, 0);
         continue;
       }
-      bool any = false;
-      for (size_t i = 0; i < input_count(n); ++i) any |= depends[input_at(n, i)];
-      if (any) order.push_back(n);
-      depends[n] = any;
+      all.push_back(n);
       stack.pop_back();
     }
+  }
+  // Second pass: which depend on a placeholder, or must be fused as in the function itself, since 16-bit
+  // floats are rounded where regions end.
+  const bool rounds = std::any_of(all.begin(), all.end(), has_short_float);
+  for (Node* n : all) {
+    bool any = rounds && may_fuse(n);
+    for (size_t i = 0; i < input_count(n); ++i) any |= depends[input_at(n, i)];
+    if (any) order.push_back(n);
+    depends[n] = any;
   }
   std::unordered_map<const Node*, uint32_t> number;
   for (const Array& p : impl_->inputs) number.emplace(p.node(), static_cast<uint32_t>(number.size()));

@@ -6,6 +6,7 @@
 
 #include "backend/reference/elementwise.h"
 #include "backend/reference/layout.h"
+#include "backend/tile_copies.h"
 #include "core/fail.h"
 #include "core/thread_pool.h"
 #include "graph/eval.h"
@@ -23,8 +24,9 @@ namespace {
 constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
 constexpr int64_t kRowScratchBytes = 384 << 10;  // when whole rows are kept between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
-constexpr int64_t kFold = kMaxTile;       // longer rows are folded in pieces of this length, in order
-constexpr int64_t kPartial = 32768;       // elements of a row that one partial reduction folds
+constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
+constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or more that are folded apart
+constexpr int64_t kPartialItem = 8;  // bytes of a partial result, at most
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
 
@@ -49,43 +51,16 @@ char* thread_scratch(size_t bytes) {
   return memory.get() + ((64 - address % 64) % 64);
 }
 
-void fill(char* out, const void* value, int64_t n, int64_t item) {
-  switch (item) {
-    case 1: std::memset(out, *static_cast<const unsigned char*>(value), static_cast<size_t>(n)); return;
-    case 2: std::fill_n(reinterpret_cast<uint16_t*>(out), n, *static_cast<const uint16_t*>(value)); return;
-    case 4: std::fill_n(reinterpret_cast<uint32_t*>(out), n, *static_cast<const uint32_t*>(value)); return;
-    default: std::fill_n(reinterpret_cast<uint64_t*>(out), n, *static_cast<const uint64_t*>(value)); return;
-  }
-}
-
-template <class T>
-void gather_strided(const char* in, int64_t stride, char* out, int64_t n) {
-  const T* p = reinterpret_cast<const T*>(in);
-  T* q = reinterpret_cast<T*>(out);
-  for (int64_t i = 0; i < n; ++i) q[i] = p[i * stride];
-}
-
-// n elements from `in` with a step in elements, packed to `out`.
-void gather(const char* in, int64_t stride, char* out, int64_t n, int64_t item) {
-  if (stride == 1) {
-    std::memcpy(out, in, static_cast<size_t>(n * item));
-  } else if (stride == 0) {
-    fill(out, in, n, item);
-  } else if (item == 1) {
-    gather_strided<uint8_t>(in, stride, out, n);
-  } else if (item == 2) {
-    gather_strided<uint16_t>(in, stride, out, n);
-  } else if (item == 4) {
-    gather_strided<uint32_t>(in, stride, out, n);
-  } else {
-    gather_strided<uint64_t>(in, stride, out, n);
-  }
-}
-
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
-// Sizes that follow from the tape and the length of a row alone. Where the tape reduces, tiles divide a row
-// as folds do: the order of a sum follows from the row's length, except for rows that run_partials may take.
+// How many pieces of a row are folded apart and then combined, in order: of long rows several threads can
+// fold one. The row's length alone says so, and where tapes reduce tiles divide pieces as folds do: no sum
+// depends on what is fused with it.
+int64_t pieces_of(int64_t columns) {
+  return columns < 2 * kPartial ? 1 : (columns + kPartial - 1) / kPartial;
+}
+
+// Sizes that follow from the tape and the length of a row alone.
 struct Tiling {
   int64_t tile = 0;  // elements of a full slot
   int64_t rows = 1;  // rows worked on at once
@@ -100,7 +75,8 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   if (columns <= (reduces ? kFold : fitting)) {
     t.rows = std::max<int64_t>(1, fitting / std::max<int64_t>(1, columns));
     t.tile = round_up(std::max(t.rows, t.rows * columns), 16);
-  } else if (b.tape.phases > 1 && columns * slots * item <= kRowScratchBytes) {
+  } else if (b.tape.phases > 1 && columns * slots * item <= kRowScratchBytes &&
+             (!reduces || pieces_of(columns) == 1)) {
     t.tile = round_up(columns, 16);
   } else {
     t.whole_rows = false;
@@ -131,7 +107,8 @@ class Runner {
   }
 
   void run() {
-    if (rows_ == 0 || (columns_ == 0 && reductions_ == 0)) return;
+    // Empty rows may still have results of their own, of which reductions are only one kind.
+    if (rows_ == 0 || (columns_ == 0 && !has_row_code())) return;
     const int64_t per_row = std::max<int64_t>(1, columns_) * static_cast<int64_t>(code_.size());
     const bool serial = rows_ * per_row < kSerialWork;
     if (tiling_.whole_rows) {
@@ -147,7 +124,7 @@ class Runner {
       split(rows_ * tiles, group, serial, [this, tiles](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) plain_tile(s, i / tiles, i % tiles);
       });
-    } else if (!full_after_ && !late_reduce_ && !early_row_store_ && columns_ >= 2 * kPartial) {
+    } else if (!full_after_ && !late_reduce_ && !early_row_store_ && pieces_of(columns_) > 1) {
       run_partials();
     } else {
       const int64_t group = std::max<int64_t>(1, kChunkWork / per_row);
@@ -485,62 +462,84 @@ class Runner {
     }
   }
 
-  void phased_row(State& s, int64_t row) const {
-    seek(s, row);
-    for (int32_t p = 0; p < b_.tape.phases; ++p) {
-      run_row_code(s, p, row);
-      for (size_t i = 0; i < code_.size(); ++i) {
-        const Instr& c = code_[i];
-        if (c.kind == InstrKind::kReduce && c.phase == p)
-          reduce_identity(c.op, c.compute, result(s, i, row, 0));
-      }
-      for (int64_t column = 0; column < columns_; column += tiling_.tile) {
-        run_phase(s, static_cast<size_t>(p), row, column, std::min(tiling_.tile, columns_ - column));
-      }
+  // Where the partial results of one row lie: those of one reduction side by side, packed in its dtype.
+  struct Partials {
+    char* memory;
+    int64_t pieces;
+    char* of(int64_t reduction, int64_t piece, int64_t item) const {
+      return memory + reduction * pieces * kPartialItem + piece * item;
+    }
+  };
+
+  // Calls f(instruction, number among the reductions) for those of a phase.
+  template <class F>
+  void each_reduction(int32_t phase, F f) const {
+    int64_t number = 0;
+    for (size_t i = 0; i < code_.size(); ++i) {
+      if (code_[i].kind != InstrKind::kReduce) continue;
+      if (code_[i].phase == phase) f(i, number);
+      ++number;
     }
   }
 
-  // Long rows that nothing full-sized depends on: fixed pieces folded in parallel, then combined in order.
+  // Phase p over one piece of a row; what it reduces goes to the piece's places.
+  void run_piece(State& s, int32_t p, int64_t row, int64_t piece, const Partials& partials) const {
+    each_reduction(p, [&](size_t i, int64_t number) {
+      s.at[i] = partials.of(number, piece, static_cast<int64_t>(itemsize(code_[i].dtype)));
+      reduce_identity(code_[i].op, code_[i].compute, s.at[i]);
+    });
+    const int64_t end = partials.pieces == 1 ? columns_ : std::min(columns_, (piece + 1) * kPartial);
+    for (int64_t column = piece * kPartial; column < end; column += tiling_.tile) {
+      run_phase(s, static_cast<size_t>(p), row, column, std::min(tiling_.tile, end - column));
+    }
+  }
+
+  // The results of phase p's reductions of a row.
+  void combine_pieces(State& s, int32_t p, int64_t row, const Partials& partials) const {
+    each_reduction(p, [&](size_t i, int64_t number) {
+      const Instr& c = code_[i];
+      const auto item = static_cast<int64_t>(itemsize(c.dtype));
+      char* acc = result(s, i, row, 0);
+      if (partials.pieces == 1) {
+        std::memcpy(acc, partials.of(number, 0, item), static_cast<size_t>(item));
+        return;
+      }
+      reduce_identity(c.op, c.compute, acc);
+      b_.combine[i](partials.of(number, 0, item), static_cast<size_t>(partials.pieces), acc);
+    });
+  }
+
+  void phased_row(State& s, int64_t row) const {
+    seek(s, row);
+    const int64_t pieces = reductions_ > 0 ? pieces_of(columns_) : 1;
+    SmallVec<uint64_t, 16> memory(static_cast<size_t>(reductions_ * pieces), 0);
+    const Partials partials{reinterpret_cast<char*>(memory.data()), pieces};
+    const auto home = s.at;
+    for (int32_t p = 0; p < b_.tape.phases; ++p) {
+      run_row_code(s, p, row);
+      for (int64_t piece = 0; piece < pieces; ++piece) run_piece(s, p, row, piece, partials);
+      each_reduction(p, [&](size_t i, int64_t) { s.at[i] = home[i]; });
+      combine_pieces(s, p, row, partials);
+    }
+  }
+
+  // Long rows that nothing full-sized depends on: their pieces in parallel.
   void run_partials() {
-    const int64_t piece = round_up(kPartial, tiling_.tile);
-    const int64_t pieces = (columns_ + piece - 1) / piece;
-    constexpr int64_t kItem = 8;
-    BufferRef memory = allocate(static_cast<size_t>(rows_ * pieces * reductions_ * kItem));
+    const int64_t pieces = pieces_of(columns_), row_bytes = reductions_ * pieces * kPartialItem;
+    BufferRef memory = allocate(static_cast<size_t>(rows_ * row_bytes));
     auto* partial = static_cast<char*>(memory->data());
-    // Partials of one reduction of one row lie side by side, packed in its dtype.
-    auto place = [&](int64_t row, int64_t reduction, int64_t at, int64_t item) {
-      return partial + (row * reductions_ + reduction) * pieces * kItem + at * item;
-    };
     parallel_for(rows_ * pieces, [&](int64_t chunk) {
-      const int64_t row = chunk / pieces, at = chunk % pieces;
+      const int64_t row = chunk / pieces;
       State s = make_state();
       seek(s, row);
       run_row_code(s, 0, row);
-      int64_t reduction = 0;
-      for (size_t i = 0; i < code_.size(); ++i) {
-        const Instr& c = code_[i];
-        if (c.kind != InstrKind::kReduce) continue;
-        s.at[i] = place(row, reduction++, at, static_cast<int64_t>(itemsize(c.dtype)));
-        reduce_identity(c.op, c.compute, s.at[i]);
-      }
-      const int64_t end = std::min(columns_, (at + 1) * piece);
-      for (int64_t column = at * piece; column < end; column += tiling_.tile) {
-        run_phase(s, 0, row, column, std::min(tiling_.tile, end - column));
-      }
+      run_piece(s, 0, row, chunk % pieces, {partial + row * row_bytes, pieces});
     });
     State s = make_state();
     for (int64_t row = 0; row < rows_; ++row) {
       seek(s, row);
       run_row_code(s, 0, row);
-      int64_t reduction = 0;
-      for (size_t i = 0; i < code_.size(); ++i) {
-        const Instr& c = code_[i];
-        if (c.kind != InstrKind::kReduce) continue;
-        char* acc = result(s, i, row, 0);
-        reduce_identity(c.op, c.compute, acc);
-        b_.combine[i](place(row, reduction++, 0, static_cast<int64_t>(itemsize(c.dtype))),
-                      static_cast<size_t>(pieces), acc);
-      }
+      combine_pieces(s, 0, row, {partial + row * row_bytes, pieces});
       for (int32_t p = 1; p < b_.tape.phases; ++p) run_row_code(s, p, row);
     }
   }

@@ -191,6 +191,7 @@ TEST_F(Export, RefusesRulesThatDoNotFit) {
   const Damage cases[] = {
       {"\"classes\":[[[0,0]]", "\"classes\":[[[0,2]]", "wanted a number below 2, got 2"},
       {"\"classes\":[[[0,0]]", "\"classes\":[[]", "wanted an axis, got none"},
+      {"\"lengths\":[[", "\"lengths\":[[0,-1],[", "wanted lengths of each class, got 3"},
       {"\"rules\":[[1,0,0,0", "\"rules\":[[1,0,7,0", "wanted rules of sizes that there are, got others"},
       {"\"rules\":[[1,0,0,0", "\"rules\":[[1,0,0,9", "wanted a number below 4, got 9"},
       {"[1,[0,1]]", "[1,[0,2]]", "wanted a number below 2, got 2"},

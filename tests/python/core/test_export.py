@@ -277,6 +277,48 @@ def test_numbers_that_are_no_polynomials_keep_their_lengths(path: str) -> None:
         assert same([compiled(mx.ones((n, 5)))], [halves(mx.ones((n, 5)))])
 
 
+ENDS = [
+    # Function, recorded shapes, those that its graph takes, those that need another: a slice of all is none.
+    (lambda x: x[:5], ((8,),), [((6,),), ((900,),)], [((5,),), ((4,),), ((1,),)]),
+    (lambda x: x[:100], ((8,),), [((7,),), ((100,),)], [((101,),), ((900,),)]),
+    (lambda x: x[-1:5], ((6,),), [((9,),), ((6,),)], [((5,),), ((1,),)]),
+    (lambda x: x[-3:], ((6,),), [((4,),), ((30,),)], [((3,),), ((1,),)]),
+    (lambda x: x[1:, -1:-1], ((4, 6),), [((2, 1),)], []),
+    (lambda x: mx.diagonal(x, 1), ((3, 9),), [((3, 12),), ((3, 4),)], [((3, 3),), ((3, 2),)]),
+    (lambda x: mx.roll(x, 3), ((8,),), [((4,),), ((9,),)], [((3,),), ((2,),)]),
+    (lambda x, y: mx.concatenate([x, y])[:9], ((8,), (7,)), [((9,), (30,))], [((2,), (2,))]),
+    (lambda x: x * (1.0 if x.shape[0] > 20 else 2.0), ((8,),), [((20,),), ((1,),)], [((21,),)]),
+]
+
+
+@pytest.mark.parametrize(("f", "shapes", "inside", "outside"), ENDS, ids=[str(i) for i in range(len(ENDS))])
+def test_lengths_at_which_a_graph_ends(path: str, f: Any, shapes: Any, inside: Any, outside: Any) -> None:
+    """Compiled functions are recorded again there, files refuse; neither gives another result."""
+    calls = 0
+
+    def counted(*args: mx.array) -> mx.array:
+        nonlocal calls
+        calls += 1
+        return f(*args)
+
+    mx.export_function(path, f, *lengths(*shapes), shapeless=True)
+    imported = mx.import_function(path)
+    compiled = mx.compile(counted, shapeless=True)
+    compiled(*lengths(*shapes))
+    calls = 0
+    for trial in inside:
+        xs = lengths(*trial)
+        assert same(imported(*xs), [f(*xs)]), trial
+        assert same([compiled(*xs)], [f(*xs)]), trial
+        assert calls == 0, trial
+    for trial in outside:
+        xs = lengths(*trial)
+        with pytest.raises(ValueError, match=r"no function of .*; wanted .* (from|up to) \d+|wants a box"):
+            imported(*xs)
+        for _ in range(2):
+            assert same([compiled(*xs)], [f(*xs)]), trial
+
+
 def test_shapeless_state_and_custom_gradients() -> None:
     state = {"n": mx.array(0.0)}
 

@@ -240,16 +240,18 @@ def test_fused_cubes_equal_one_op_at_a_time_bit_by_bit(program):
         assert np.array_equal(np.asarray(alone), np.asarray(stepwise), equal_nan=True)
 
 
-@pytest.mark.parametrize("columns", [500, 1024, 1025, 5000, 60_000])
+@pytest.mark.parametrize("columns", [500, 1024, 1025, 5000, 60_000, 65_535, 65_536, 65_537, 98_304, 200_001])
 def test_sums_do_not_depend_on_what_is_fused_with_them(columns):
     """Beside few values and many, of 4 bytes and of 8, before a reduction and after one."""
     rng = np.random.default_rng(columns)
     x = mx.array(rng.standard_normal((3, columns)).astype(np.float32))
-    alone = [np.asarray(f(x, axis=-1, keepdims=True)) for f in (mx.sum, mx.mean, mx.prod)]
+    functions = (mx.sum, mx.mean, mx.var, lambda a, **how: mx.prod(a * 0.015625 + 1.0, **how))
+    alone = [np.asarray(f(x, axis=-1, keepdims=True)) for f in functions]
+    assert all(np.all(v != 0) for v in alone)
     crowd = [mx.sin(x * k) for k in range(1, 15)]
     wide = mx.exp(x.astype(mx.float64))
-    total, mean, product = (f(x, axis=-1, keepdims=True) for f in (mx.sum, mx.mean, mx.prod))
+    total, mean, spread, product = (f(x, axis=-1, keepdims=True) for f in functions)
     centred = (x - mean) / (1 + mx.abs(total)) * wide + sum(crowd)
-    mx.eval(total, mean, product, centred, *crowd[::3])
-    for got, want in zip((total, mean, product), alone, strict=True):
+    mx.eval(total, mean, spread, product, centred, *crowd[::3])
+    for got, want in zip((total, mean, spread, product), alone, strict=True):
         assert np.asarray(got).tobytes() == want.tobytes()
