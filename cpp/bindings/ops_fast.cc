@@ -143,8 +143,7 @@ void add_fast(const Scope& fast) {
          const std::optional<Array>& freqs) {
         std::optional<Array> offset = as_array(offset_any.object);
         if (!offset) offset_any.wrong();
-        const std::optional<float> b = base ? std::optional(static_cast<float>(*base)) : std::nullopt;
-        return fast::rope(a, dims, traditional, b, static_cast<float>(scale), *offset, freqs);
+        return fast::rope(a, dims, traditional, base, scale, *offset, freqs);
       });
   def(fast,
       "scaled_dot_product_attention(q: array, k: array, v: array, *, scale: float, mask: None | str | array "
@@ -162,8 +161,7 @@ void add_fast(const Scope& fast) {
       [](const Array& q, const Array& k, const Array& v, double scale, Any mask_any,
          const std::optional<Array>& sinks, bool) {
         const Mask mask = mask_argument(mask_any);
-        return fast::scaled_dot_product_attention(q, k, v, static_cast<float>(scale), mask.array, mask.causal,
-                                                  sinks);
+        return fast::scaled_dot_product_attention(q, k, v, scale, mask.array, mask.causal, sinks);
       });
   def(fast, "cross_entropy(logits: array, targets: array, *, stream: StreamOrDevice = None) -> array",
       "-log(softmax(logits))[target] for each row of logits, in float32 or wider.\n@logits Shape (..., "

@@ -202,11 +202,11 @@ Array rms_norm(const Array& x, const std::optional<Array>& weight, float eps);
 Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::optional<Array>& bias,
                  float eps);
 // x (B, ..., T, D); offset 0-d or (B,); freqs (dims / 2,) replaces base.
-Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale,
+Array rope(const Array& x, int dims, bool traditional, std::optional<double> base, double scale,
            const Array& offset, const std::optional<Array>& freqs = std::nullopt);
 // q (B, Hq, L, D), k (B, Hkv, S, D), v (B, Hkv, S, Dv). A mask is bool or additive, broadcastable to (B, Hq,
 // L, S).
-Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, float scale,
+Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, double scale,
                                    const std::optional<Array>& mask = std::nullopt, bool causal = false,
                                    const std::optional<Array>& sinks = std::nullopt);
 }  // namespace fast

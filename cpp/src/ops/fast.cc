@@ -1,4 +1,4 @@
-#include "ops/common.h"
+#include "ops/fast_double.h"
 
 namespace lamina::fast {
 namespace {
@@ -53,13 +53,11 @@ Array layer_norm(const Array& x, const std::optional<Array>& weight, const std::
   return astype(y, out);
 }
 
-Array rope(const Array& x, int dims, bool traditional, std::optional<float> base, float scale,
+Array rope(const Array& x, int dims, bool traditional, std::optional<double> base, double scale,
            const Array& offset, const std::optional<Array>& freqs) {
   check_input(x, "rope");
   if (x.ndim() < 3)
     fail<ShapeError>("rope", "x wants at least 3 axes (B, ..., T, D), got shape {}", x.shape());
-  if (x.dtype() == Dtype::kFloat64)
-    fail<DtypeError>("rope", "wants float32, float16 or bfloat16, got float64");
   if (dims <= 0 || dims % 2 != 0 || dims > x.shape(-1)) {
     fail<ValueError>("rope", "dims must be even, positive and at most the last axis {}, got {}", x.shape(-1),
                      dims);
@@ -75,18 +73,25 @@ Array rope(const Array& x, int dims, bool traditional, std::optional<float> base
     fail<ShapeError>("rope", "offset must be an integer or one for each of {} batches, got {} of shape {}",
                      x.shape(0), offset.dtype(), offset.shape());
   }
+  if (x.dtype() == Dtype::kFloat64) {
+    const Array pairs = arange(int64_t{0}, dims / 2, int64_t{1}, Dtype::kFloat64);
+    const Array from_base =
+        power(Array(base.value_or(1), Dtype::kFloat64), multiply(pairs, Array(-2.0 / dims, Dtype::kFloat64)));
+    const Array frequencies = freqs ? reciprocal(astype(*freqs, Dtype::kFloat64)) : from_base;
+    return rope_of_doubles(x, dims, traditional, frequencies, scale, offset);
+  }
   std::vector<Array> inputs{x, offset};
   if (freqs) inputs.push_back(astype(*freqs, Dtype::kFloat32));
   RopeParams p;
   p.dims = dims;
   p.traditional = traditional;
   p.has_freqs = freqs.has_value();
-  p.base = base.value_or(0);
-  p.scale = scale;
+  p.base = static_cast<float>(base.value_or(0));
+  p.scale = static_cast<float>(scale);
   return make_node(OpId::Rope, x.dtype(), x.shape(), inputs, make_params(p));
 }
 
-Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, float scale,
+Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& v, double scale,
                                    const std::optional<Array>& mask, bool causal,
                                    const std::optional<Array>& sinks) {
   const char* op = "scaled_dot_product_attention";
@@ -105,15 +110,14 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
         q.shape(), k.shape(), v.shape());
   }
   const Dtype t = promote(promote(q.dtype(), k.dtype()), v.dtype());
-  if (!is_floating(t) || t == Dtype::kFloat64) {
-    fail<DtypeError>(op, "wants float32, float16 or bfloat16, got {}", t);
-  }
+  if (!is_floating(t)) fail<DtypeError>(op, "wants a floating dtype, got {}", t);
   std::vector<Array> inputs{astype(q, t), astype(k, t), astype(v, t)};
   if (mask) {
     if (mask->dtype() != Dtype::kBool && !is_floating(mask->dtype())) {
       fail<DtypeError>(op, "mask must be bool or floating, got {}", mask->dtype());
     }
-    const Array m = mask->dtype() == Dtype::kFloat64 ? astype(*mask, Dtype::kFloat32) : *mask;
+    const bool narrow = mask->dtype() == Dtype::kFloat64 && t != Dtype::kFloat64;
+    const Array m = narrow ? astype(*mask, Dtype::kFloat32) : *mask;
     const Shape scores{q.shape(0), q.shape(1), q.shape(2), k.shape(2)};
     try {
       inputs.push_back(broadcast_to(m, scores));
@@ -125,13 +129,17 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
     if (sinks->ndim() != 1 || sinks->shape(0) != q.shape(1)) {
       fail<ShapeError>(op, "sinks must have shape ({},), got {}", q.shape(1), sinks->shape());
     }
-    inputs.push_back(astype(*sinks, Dtype::kFloat32));
+    if (t != Dtype::kFloat64) inputs.push_back(astype(*sinks, Dtype::kFloat32));
+  }
+  if (t == Dtype::kFloat64) {
+    const std::optional<Array> m = mask ? std::optional(inputs[3]) : std::nullopt;
+    return attention_of_doubles(inputs[0], inputs[1], inputs[2], scale, m, causal, sinks);
   }
   const Shape shapes[] = {{q.shape(0), q.shape(1), q.shape(2), v.shape(3)},
                           {q.shape(0), q.shape(1), q.shape(2)}};
   const Dtype dtypes[] = {t, Dtype::kFloat32};
   AttentionParams p;
-  p.scale = scale;
+  p.scale = static_cast<float>(scale);
   p.causal = causal;
   p.has_mask = mask.has_value();
   p.has_sinks = sinks.has_value();

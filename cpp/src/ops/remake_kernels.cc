@@ -285,7 +285,9 @@ Types rope_results(const Case& c) {
   c.operands(p.has_freqs ? 3 : 2, p.has_freqs ? 3 : 2);
   const std::optional<Array> freqs = p.has_freqs ? std::optional(c.in[2]) : std::nullopt;
   c.want(!freqs || freqs->dtype() == Dtype::kFloat32, "float32 frequencies");
-  fast::rope(c.in[0], p.dims, p.traditional, freqs ? std::nullopt : std::optional(p.base), p.scale, c.in[1],
+  c.want(c.in[0].dtype() != Dtype::kFloat64, "float32, float16 or bfloat16");
+  fast::rope(c.in[0], p.dims, p.traditional, freqs ? std::nullopt : std::optional<double>(p.base), p.scale,
+             c.in[1],
              freqs);  // throws where they do not fit
   return {c.like(0)};
 }
@@ -296,7 +298,8 @@ Types attention_results(const Case& c) {
   const bool backward = c.recipe.op == OpId::AttentionBackward;
   c.operands(backward ? own + 3 : own, backward ? own + 3 : own);
   const Dtype t = c.in[0].dtype();
-  c.want(c.in[1].dtype() == t && c.in[2].dtype() == t, "queries, keys and values of one dtype");
+  c.want(t != Dtype::kFloat64 && c.in[1].dtype() == t && c.in[2].dtype() == t,
+         "queries, keys and values of one dtype but float64");
   const std::optional<Array> mask = p.has_mask ? std::optional(c.in[3]) : std::nullopt;
   const std::optional<Array> sinks = p.has_sinks ? std::optional(c.in[own - 1]) : std::nullopt;
   const Array out = fast::scaled_dot_product_attention(c.in[0], c.in[1], c.in[2], p.scale, mask, p.causal,

@@ -189,7 +189,7 @@ GRADIENTS: dict[str, list[Smooth]] = {
     ],
     "AffineDequantize": [Smooth("dequantize", from_quantized, ((2, 2), (2, 2)), dtype=F32)],
     "QuantizedMatmul": [Smooth("quantized", over_quantized, ((2, 64), (2, 2), (2, 2)), dtype=F32)],
-    "Rope": [Smooth("rope", rotated, ((1, 2, 3, 4),), dtype=F32)],
+    "Rope": [Smooth("rope", rotated, ((1, 2, 3, 4),), dtype=t) for t in (F32, F64)],
     "Attention": [
         Smooth("plain", attend(), (Q, KV, KV), dtype=F32),
         Smooth("causal", attend("causal"), (Q, KV, KV), dtype=F32),

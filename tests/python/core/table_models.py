@@ -6,8 +6,8 @@ from typing import Any
 
 import lamina.core as mx
 import numpy as np
-from core.core_cases import NUMPY_DTYPES
-from core.table_cases import HALVES, Kernel, Wanted, normal, rounding
+from core.core_cases import FLOATS, NUMPY_DTYPES
+from core.table_cases import HALVES, Kernel, Wanted, accumulator_eps, normal, rounding
 from core.table_quant import QUANT_KERNELS
 from core.table_rows import EPS
 
@@ -159,12 +159,12 @@ def rotate(dims: int, traditional: bool, scale: float, offset: Any, freqs: bool)
         turned = (a * np.cos(angle) - b * np.sin(angle), a * np.sin(angle) + b * np.cos(angle))
         size = np.zeros_like(out)
         # The angle is a few roundings of float32 off, its cosine and sine as much more.
-        size[..., low] = size[..., high] = (8 + 4 * np.abs(angle)) * F32 * np.hypot(a, b)
+        size[..., low] = size[..., high] = (8 + 4 * np.abs(angle)) * accumulator_eps(dtype) * np.hypot(a, b)
         out[..., low], out[..., high] = turned
         return [(out, size + rounding(dtype) * np.abs(out))]
 
     label = f"{dims} dims{', pairs' * traditional}, scale {scale}, offset {offset}{', freqs' * freqs}"
-    return Kernel(label, make, ours, theirs, HALVES)
+    return Kernel(label, make, ours, theirs, FLOATS)
 
 
 ROPE = [
@@ -207,7 +207,9 @@ def weights(
 def score_error(dtype: str, q: np.ndarray, k: np.ndarray, scale: float) -> float:
     """How far a weight may be off, relatively: its score's error twice, and the sum's."""
     size = scale * np.matmul(np.abs(q.astype(np.float64)), np.abs(repeated(k, q.shape[1])).swapaxes(-1, -2))
-    return (2 * q.shape[-1] * size.max(initial=0) + k.shape[2] + 16) * F32 + 2 * rounding(dtype)
+    return (2 * q.shape[-1] * size.max(initial=0) + k.shape[2] + 16) * accumulator_eps(dtype) + 2 * rounding(
+        dtype
+    )
 
 
 def attend(
@@ -245,7 +247,7 @@ def attend(
         want, size = np.matmul(p, v), np.matmul(p, np.abs(v))
         return [(want, score_error(dtype, qs, ks, scale) * size + rounding(dtype) * np.abs(want))]
 
-    return Kernel(label, make, ours, theirs, HALVES)
+    return Kernel(label, make, ours, theirs, FLOATS)
 
 
 ATTENTION = [
@@ -288,10 +290,12 @@ def differentiate(label: str, q: tuple[int, ...], kv: tuple[int, ...], causal: b
         want = gradients(p, out, k, v, x, 1)
         # The same sums of magnitudes bound how errors of the weights and of the sums spread.
         sizes = gradients(p, np.abs(out), np.abs(k), np.abs(v), np.abs(x), -1)
-        error = score_error(dtype, qs, ks, scale) + (kv[2] + q[2]) * F32 + 2 * rounding(dtype)
+        error = (
+            score_error(dtype, qs, ks, scale) + (kv[2] + q[2]) * accumulator_eps(dtype) + 2 * rounding(dtype)
+        )
         return [(w, error * s + rounding(dtype) * np.abs(w)) for w, s in zip(want, sizes, strict=True)]
 
-    return Kernel(label, normal(q, kv, kv, q), ours, theirs, HALVES, lambda dtype: [dtype] * 3)
+    return Kernel(label, normal(q, kv, kv, q), ours, theirs, FLOATS, lambda dtype: [dtype] * 3)
 
 
 def one_output() -> Kernel:

@@ -64,7 +64,7 @@ def test_reductions(row: Row) -> None:
 X, AT, HALF = mx.zeros((2, 3)), mx.array([0, 1]), mx.array([0.5])
 Q = mx.zeros((1, 2, 3, 4))
 W, S, B = mx.quantize(mx.ones((2, 64)), 64, 4)
-WHOLE, DOUBLE = Q.astype(mx.int32), Q.astype(mx.float64)
+WHOLE = Q.astype(mx.int32)
 
 
 def rope(x: mx.array, dims: int = 2, base: float | None = 1.0, offset: Any = 0) -> mx.array:
@@ -237,15 +237,13 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
         (lambda: rope(X), ValueError, r"at least 3 axes .* got shape \(2, 3\)"),
         (lambda: rope(Q, dims=3), ValueError, "even, positive and at most the last axis 4, got 3"),
         (lambda: rope(WHOLE), ValueError, "wants a floating dtype, got int32"),
-        (lambda: rope(DOUBLE), ValueError, f"wants {HALVES}, got float64"),
         (lambda: rope(Q, base=None), ValueError, "wants base or freqs, neither came"),
         (lambda: rope(Q, offset=AT), ValueError, r"one for each of 1 batches, got int32 of shape \(2,\)"),
     ],
     "Attention": [
         (lambda: attend(Q, Q, Q[:, :, :1]), ValueError, SDPA + r" .* values \(1, 2, 1, 4\) do not fit"),
         (lambda: attend(X, X, X), ValueError, SDPA + r" wants 4 axes .*, got \(2, 3\), "),
-        (lambda: attend(WHOLE, WHOLE, WHOLE), ValueError, f"{SDPA} wants {HALVES}, got int32"),
-        (lambda: attend(DOUBLE, DOUBLE, DOUBLE), ValueError, f"{SDPA} wants {HALVES}, got float64"),
+        (lambda: attend(WHOLE, WHOLE, WHOLE), ValueError, f"{SDPA} wants a floating dtype, got int32"),
         (lambda: attend(Q, Q, Q, mask=mx.zeros((7, 7))), ValueError,
          SDPA + r" a mask of \(7, 7\) does not broadcast to the scores' \(1, 2, 3, 3\)"),
         (lambda: attend(Q, Q, Q, mask=WHOLE), ValueError, SDPA + " mask must be bool or .*, got int32"),
