@@ -23,9 +23,13 @@ void add_fast(const Scope& fast);
 void add_distributed(const Scope& distributed);
 void add_evaluation(const Scope& core);
 void add_transforms(const Scope& core);
+void add_custom_functions(const Scope& core);
 void add_compile(const Scope& core);
 void add_convolutions(const Scope& core);
 void add_export(const Scope& core);
 void add_io(const Scope& core);
+
+// Makes the library's implicit sequence of random keys go on from `random.state`.
+void follow_random_state();
 
 }  // namespace lamina::bind

@@ -113,7 +113,7 @@ Arrays Trace::replay(const Arrays& inputs) const {
         Arrays primals;
         for (uint32_t o : item.primals) primals.push_back(value(o));
         call = std::make_shared<const autograd::CustomCall>(
-            autograd::CustomCall{old.call->fun, old.call->rule, std::move(primals), old.call->outputs});
+            autograd::CustomCall{old.call->function, std::move(primals), old.call->outputs});
       }
       params = Ref<Params>(new autograd::CustomParams(call, old.index));
     }

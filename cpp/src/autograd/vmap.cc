@@ -1,5 +1,7 @@
 #include "autograd/vmap.h"
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <unordered_map>
 
@@ -34,8 +36,8 @@ struct Examples {
   }
 };
 
-Function over_examples(const Function& fun, const std::vector<bool>& flags, const Examples& around);
-CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags, const Examples& around);
+CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                             const Examples& around);
 
 // Builds the part of a graph that depends on placeholders again, over all examples at once.
 class Batcher {
@@ -159,8 +161,7 @@ class Batcher {
         flags.push_back(depends(a.node()));
         primals.push_back(flags.back() ? value(a.node()) : a);
       }
-      it->second = call_custom(over_examples(p.call->fun, flags, examples_),
-                               over_examples(p.call->rule, flags, examples_), primals);
+      it->second = call_custom(over_examples(p.call, flags, examples_), primals);
     }
     return it->second[p.index];
   }
@@ -186,16 +187,32 @@ Arrays all_mapped(const Examples& examples, const Arrays& outs) {
 
 // A custom call's function over all examples. It may have captured placeholders of `around`, which then are
 // mapped too.
-Function over_examples(const Function& fun, const std::vector<bool>& flags, const Examples& around) {
+Function function_over(const Function& fun, const std::vector<bool>& flags, const Examples& around) {
   return [fun, flags, around](const Arrays& primals) {
     Examples inside = around;
     return all_mapped(inside, fun(inside.add_all(primals, flags)));
   };
 }
 
-// A custom call's rule over all examples; the gradient of an unmapped primal is the sum over them.
-CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags, const Examples& around) {
-  return [rule, flags, around](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+// The same by the call's own rule, which sees nothing but the primals.
+Function function_by_rule(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                          const Examples& around) {
+  return [call, flags, around](const Arrays& primals) {
+    Arrays outs = custom_mapped(*call, primals, flags, around.size);
+    for (const Array& captured : Batcher(around).run(outs)) {
+      if (captured.valid()) {
+        fail<ValueError>("custom_function",
+                         "the rule for vmap uses a mapped array that is not among its primals");
+      }
+    }
+    return outs;
+  };
+}
+
+// A custom call's vjp rule over all examples; the gradient of an unmapped primal is the sum over them.
+auto vjp_over(const CustomRules& rules, const std::vector<bool>& flags, const Examples& around) {
+  return [rule = rules.vjp, flags, around](const Arrays& primals, const Arrays& cotangents,
+                                           const Arrays& outputs) {
     Examples inside = around;
     const Arrays p = inside.add_all(primals, flags);
     const Arrays c = inside.add_all(cotangents, std::vector<bool>(cotangents.size(), true));
@@ -208,6 +225,26 @@ CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags,
     }
     return mapped;
   };
+}
+
+auto jvp_over(const CustomRules& rules, const std::vector<bool>& flags, const Examples& around) {
+  return [rule = rules.jvp, flags, around](const Arrays& primals, const Arrays& tangents) {
+    Examples inside = around;
+    const Arrays p = inside.add_all(primals, flags), t = inside.add_all(tangents, flags);
+    return all_mapped(inside, rule(p, t));
+  };
+}
+
+CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                             const Examples& around) {
+  const CustomFunction& one = call->function;
+  const bool any = std::find(flags.begin(), flags.end(), true) != flags.end();
+  CustomFunction all;
+  all.closed = one.closed;
+  all.fun = any && one.rules.vmap ? function_by_rule(call, flags, around) : function_over(one.fun, flags, around);
+  if (one.rules.vjp) all.rules.vjp = vjp_over(one.rules, flags, around);
+  if (one.rules.jvp) all.rules.jvp = jvp_over(one.rules, flags, around);
+  return all;
 }
 
 // The function's arguments for one example.

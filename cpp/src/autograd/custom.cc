@@ -1,0 +1,194 @@
+#include <algorithm>
+#include <atomic>
+#include <memory>
+
+#include "autograd/rules.h"
+#include "ops/random.h"
+
+// Functions with rules of their own, and checkpoints, which are closed functions without rules.
+namespace lamina {
+namespace autograd {
+
+const CustomParams& custom_params(const Node& n) { return static_cast<const CustomParams&>(*n.params); }
+
+bool is_open(const CustomCall& call, Flow flow) {
+  return !call.function.closed && !(flow == Flow::kForward && call.function.rules.jvp);
+}
+
+Arrays call_custom(const CustomFunction& function, const Arrays& primals) {
+  Arrays inside;
+  for (const Array& p : primals) inside.push_back(function.closed ? stop_gradient(p) : p);
+  const Arrays results = function.fun(inside);
+  auto call = std::make_shared<CustomCall>(CustomCall{function, primals, {}});
+  Arrays outs;
+  for (size_t i = 0; i < results.size(); ++i) {
+    call->outputs.emplace_back(results[i].shape(), results[i].dtype());
+    outs.push_back(make_node(OpId::CustomOutput, results[i].dtype(), results[i].shape(), {results[i]},
+                             Ref<Params>(new CustomParams(call, i))));
+  }
+  return outs;
+}
+
+namespace {
+
+constexpr const char* kName = "custom_function";
+
+// A gradient or tangent of an array of that shape and dtype; other floating dtypes are converted.
+void check_derivative(const char* rule, const char* what, size_t i, const Array& got, const Shape& shape,
+                      Dtype dtype) {
+  if (!got.valid() || !is_inexact(dtype)) return;
+  if (got.shape() != shape) {
+    fail<ShapeError>(kName, "the rule for {} must give {} {} the shape {}, gave {}", rule, what, i, shape,
+                     got.shape());
+  }
+  if (!is_inexact(got.dtype()) || (is_complex(got.dtype()) && !is_complex(dtype))) {
+    fail<DtypeError>(kName, "the rule for {} must give {} {} a dtype that converts to {}, gave {}", rule, what,
+                     i, dtype, got.dtype());
+  }
+}
+
+void check_count(const char* rule, const char* what, size_t wanted, size_t got) {
+  if (wanted == got) return;
+  fail<ValueError>(kName, "the rule for {} must give one {} for each of {} arrays, gave {}", rule, what, wanted,
+                   got);
+}
+
+// Output i of a rule for vmap with the mapped axis in front.
+Array placed_in_front(const CustomCall& call, size_t i, const Array& got, int axis, int64_t size) {
+  const auto& [shape, dtype] = call.outputs[i];
+  if (!got.valid()) fail<ValueError>(kName, "the rule for vmap gave an empty handle as output {}", i);
+  if (axis < -1 || axis >= got.ndim()) {
+    fail<ValueError>(kName, "the rule for vmap gave axis {} for output {} of shape {}", axis, i, got.shape());
+  }
+  if (got.dtype() != dtype) {
+    fail<DtypeError>(kName, "the rule for vmap must give output {} the dtype {}, gave {}", i, dtype,
+                     got.dtype());
+  }
+  Shape wanted = shape;
+  if (axis >= 0) wanted.insert(wanted.begin() + std::min(axis, static_cast<int>(shape.size())), size);
+  if (got.shape() != wanted) {
+    fail<ShapeError>(kName, "the rule for vmap must give output {} the shape {} (mapped axis {}), gave {}", i,
+                     wanted, axis, got.shape());
+  }
+  if (axis >= 0) return moveaxis(got, axis, 0);
+  wanted.insert(wanted.begin(), size);
+  return broadcast_to(got, wanted);
+}
+
+}  // namespace
+
+Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs) {
+  const CustomFunction& f = call.function;
+  if (!f.rules.vjp) return vjp(f.fun, call.primals, cotangents).second;
+  Arrays c = cotangents, o = outputs, again;
+  for (size_t i = 0; i < o.size(); ++i) {
+    if (!o[i].valid()) {
+      // Outputs that nothing uses have no node any more: their values come from running the function again.
+      if (again.empty()) again = f.fun(call.primals);
+      check_count("the outputs", "array", call.outputs.size(), again.size());
+      o[i] = again[i];
+    }
+    if (!c[i].valid()) c[i] = zeros_like(o[i]);
+  }
+  Arrays grads = f.rules.vjp(call.primals, c, o);
+  check_count("vjp", "gradient", call.primals.size(), grads.size());
+  for (size_t i = 0; i < grads.size(); ++i) {
+    check_derivative("vjp", "gradient", i, grads[i], call.primals[i].shape(), call.primals[i].dtype());
+  }
+  return grads;
+}
+
+Arrays custom_tangents(const CustomCall& call, const Arrays& tangents) {
+  const CustomFunction& f = call.function;
+  if (!f.rules.jvp) {
+    Arrays all = tangents;
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (!all[i].valid()) all[i] = zeros_like(call.primals[i]);
+    }
+    return jvp(f.fun, call.primals, all).second;
+  }
+  Arrays outs = f.rules.jvp(call.primals, tangents);
+  check_count("jvp", "tangent", call.outputs.size(), outs.size());
+  for (size_t i = 0; i < outs.size(); ++i) {
+    const auto& [shape, dtype] = call.outputs[i];
+    check_derivative("jvp", "tangent", i, outs[i], shape, dtype);
+    if (outs[i].valid() && is_inexact(dtype)) outs[i] = astype(outs[i], dtype);
+  }
+  return outs;
+}
+
+Arrays custom_mapped(const CustomCall& call, const Arrays& primals, const std::vector<bool>& mapped,
+                     int64_t size) {
+  std::vector<int> in_axes;
+  for (bool m : mapped) in_axes.push_back(m ? 0 : -1);
+  const auto [outs, axes] = call.function.rules.vmap(primals, in_axes);
+  check_count("vmap", "output", call.outputs.size(), outs.size());
+  check_count("vmap", "axis", outs.size(), axes.size());
+  Arrays all;
+  for (size_t i = 0; i < outs.size(); ++i) all.push_back(placed_in_front(call, i, outs[i], axes[i], size));
+  return all;
+}
+
+namespace {
+
+// fun over one more argument, a key: its first run draws from the sequence of the process, which that key is
+// the state of; every later one draws the same numbers from the key.
+Function drawing_again(const Function& fun) {
+  auto ran = std::make_shared<std::atomic<bool>>(false);
+  return [fun, ran](const Arrays& with_key) {
+    const Arrays primals(with_key.begin(), with_key.end() - 1);
+    if (!ran->exchange(true)) return fun(primals);
+    const random::KeyScope scope(with_key.back());
+    return fun(primals);
+  };
+}
+
+Arrays without_key(const Arrays& a) { return Arrays(a.begin(), a.end() - 1); }
+
+// Rules over one more primal, which has no derivative.
+CustomRules beside_key(const CustomRules& rules) {
+  CustomRules out;
+  if (rules.vjp) {
+    out.vjp = [rule = rules.vjp](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+      Arrays grads = rule(without_key(primals), cotangents, outputs);
+      check_count("vjp", "gradient", primals.size() - 1, grads.size());
+      grads.emplace_back();
+      return grads;
+    };
+  }
+  if (rules.jvp) {
+    out.jvp = [rule = rules.jvp](const Arrays& primals, const Arrays& tangents) {
+      return rule(without_key(primals), without_key(tangents));
+    };
+  }
+  if (rules.vmap) {
+    out.vmap = [rule = rules.vmap](const Arrays& primals, const std::vector<int>& axes) {
+      return rule(without_key(primals), std::vector<int>(axes.begin(), axes.end() - 1));
+    };
+  }
+  return out;
+}
+
+Function with_rules(const Function& fun, const CustomRules& rules, bool closed) {
+  return [fun, rules, closed](const Arrays& primals) {
+    Arrays all = primals;
+    all.push_back(random::state());
+    return call_custom({drawing_again(fun), beside_key(rules), closed}, all);
+  };
+}
+
+}  // namespace
+}  // namespace autograd
+
+Function checkpoint(const Function& fun) { return autograd::with_rules(fun, {}, true); }
+
+Function custom_function(const Function& fun, const CustomRules& rules) {
+  return autograd::with_rules(fun, rules, rules.vjp != nullptr);
+}
+
+Function custom_vjp(const Function& fun,
+                    const std::function<Arrays(const Arrays&, const Arrays&, const Arrays&)>& rule) {
+  return custom_function(fun, {rule, nullptr, nullptr});
+}
+
+}  // namespace lamina
