@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -96,6 +97,13 @@ struct CustomParams final : Params {
   std::string describe() const override { return "index=" + std::to_string(index); }
 };
 const CustomParams& custom_params(const Node& n);
+// Of the StopGradient nodes that close a call: where the rules are dropped, so are these.
+struct ClosedParams final : Params {
+  bool equals(const Params& o) const override { return typeid(o) == typeid(*this); }
+  void append_structure(std::vector<uint32_t>&) const override {}
+  std::string describe() const override { return ""; }
+};
+inline bool closes_call(const Node& n) { return n.op == OpId::StopGradient && n.params; }
 Arrays call_custom(const CustomFunction& function, const Arrays& primals);
 
 // What the rules of a call give, checked: gradients of the primals, tangents of the outputs (empty handles on

@@ -26,9 +26,10 @@ class Recorder {
       out_.constants.emplace_back(n);
     }
     for (Node* n : order) {
-      if (n->op == OpId::CustomOutput) {
+      const bool output = n->op == OpId::CustomOutput;
+      if (output || autograd::closes_call(*n)) {
         numbers_.emplace(n, numbers_.at(n->inputs[0]));
-        out_.custom_rules = true;
+        out_.custom_rules |= output;
         continue;
       }
       Recording::Item item{recipe_of(*n), {}};
