@@ -117,9 +117,8 @@ struct TreeRule {
   // The arguments' tree with leaf(i) in place of array i and None in place of what is no array.
   py::object beside(const std::function<py::object(size_t)>& leaf) const {
     size_t next = 0;
-    return argument(map_leaves(f.args.get(), [&](PyObject* old) {
-      return is_array(old) ? leaf(next++) : py::object(py::none());
-    }));
+    return argument(map_leaves(
+        f.args.get(), [&](PyObject* old) { return is_array(old) ? leaf(next++) : py::object(py::none()); }));
   }
   template <class... Args>
   py::object run(const Args&... args) const {
@@ -141,9 +140,8 @@ struct VjpRule : TreeRule {
 struct JvpRule : TreeRule {
   Arrays operator()(const Arrays& arrays, const Arrays& tangents) const {
     const WithGil gil;
-    const py::object t = beside([&](size_t i) {
-      return tangents[i].valid() ? wrapped(tangents[i]) : py::object(py::none());
-    });
+    const py::object t =
+        beside([&](size_t i) { return tangents[i].valid() ? wrapped(tangents[i]) : py::object(py::none()); });
     return arrays_like(f.result->get(), run(primals(arrays), t).ptr());
   }
 };
@@ -151,9 +149,10 @@ struct JvpRule : TreeRule {
 struct VmapRule : TreeRule {
   std::pair<Arrays, std::vector<int>> operator()(const Arrays& arrays, const std::vector<int>& axes) const {
     const WithGil gil;
-    const py::object given = run(primals(arrays), beside([&](size_t i) {
-      return axes[i] < 0 ? py::object(py::none()) : py::object(py::int_(axes[i]));
-    }));
+    const py::object given =
+        run(primals(arrays), beside([&](size_t i) {
+              return axes[i] < 0 ? py::object(py::none()) : py::object(py::int_(axes[i]));
+            }));
     const auto pair = is_array(given.ptr()) ? std::nullopt : as_items(given.ptr());
     if (!pair || pair->size() != 2) {
       throw ValueError("[custom_function] the rule for vmap must return a pair (outputs, axes), returned " +
@@ -176,9 +175,8 @@ struct VmapRule : TreeRule {
     if (!match(f.result->get(), filled(outputs, marks).ptr(), order)) return {given, resolved};
     std::pair<Arrays, std::vector<int>> out;
     for (const Array& mark : order) {
-      const auto at = std::find_if(marks.begin(), marks.end(), [&](const Array& m) {
-        return mark.valid() && m.node() == mark.node();
-      });
+      const auto at = std::find_if(marks.begin(), marks.end(),
+                                   [&](const Array& m) { return mark.valid() && m.node() == mark.node(); });
       const auto i = static_cast<size_t>(at - marks.begin());
       out.first.push_back(i < given.size() ? given[i] : Array());
       out.second.push_back(i < given.size() ? resolved[i] : -1);

@@ -25,8 +25,8 @@ std::function<Arrays(const Arrays&)> grad(const Function& fun, const std::vector
 Function vmap(const Function& fun, const std::vector<int>& in_axes, const std::vector<int>& out_axes);
 // fun with its intermediates recomputed in the backward pass, with the same random numbers.
 Function checkpoint(const Function& fun);
-// What stands for a function in each transform, with empty handles for zero. Without a rule the function itself
-// is transformed. Gradients flow to the arguments only where there is a rule for vjp.
+// What stands for a function in each transform, with empty handles for zero. Without a rule the function
+// itself is transformed. Gradients flow to the arguments only where there is a rule for vjp.
 struct CustomRules {
   // (primals, cotangents, outputs) -> gradients of the primals.
   std::function<Arrays(const Arrays&, const Arrays&, const Arrays&)> vjp;

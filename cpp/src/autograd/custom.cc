@@ -46,15 +46,15 @@ void check_derivative(const char* rule, const char* what, size_t i, const Array&
                      got.shape());
   }
   if (!is_inexact(got.dtype()) || (is_complex(got.dtype()) && !is_complex(dtype))) {
-    fail<DtypeError>(kName, "the rule for {} must give {} {} a dtype that converts to {}, gave {}", rule, what,
-                     i, dtype, got.dtype());
+    fail<DtypeError>(kName, "the rule for {} must give {} {} a dtype that converts to {}, gave {}", rule,
+                     what, i, dtype, got.dtype());
   }
 }
 
 void check_count(const char* rule, const char* what, size_t wanted, size_t got) {
   if (wanted == got) return;
-  fail<ValueError>(kName, "the rule for {} must give one {} for each of {} arrays, gave {}", rule, what, wanted,
-                   got);
+  fail<ValueError>(kName, "the rule for {} must give one {} for each of {} arrays, gave {}", rule, what,
+                   wanted, got);
 }
 
 // Output i of a rule for vmap with the mapped axis in front.

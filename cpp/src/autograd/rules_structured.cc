@@ -119,12 +119,13 @@ struct Place {
   Array ids;  // a number for each update, in the updates' shape
 };
 
-// For each update of a multiplying scatter, the product of all else that its element is made of; zeros allowed.
+// For each update of a multiplying scatter, the product of all else that its element is made of; zeros
+// allowed.
 Array other_factors(const Place& at, const Array& a, const Array& updates) {
   const Array is_zero = equal(updates, zero(updates)), one(int64_t{1}, updates.dtype());
   const Array safe = where(is_zero, one, updates);
-  const Array zeros_there = at.read(
-      at.write(zeros(a.shape(), Dtype::kInt32), astype(is_zero, Dtype::kInt32), ScatterMode::kAdd));
+  const Array zeros_there =
+      at.read(at.write(zeros(a.shape(), Dtype::kInt32), astype(is_zero, Dtype::kInt32), ScatterMode::kAdd));
   const Array no_other = equal(zeros_there, astype(is_zero, Dtype::kInt32));
   const Array product = at.read(at.write(a, safe, ScatterMode::kMultiply));
   return where(no_other, divide(product, safe), zero(product));
@@ -150,8 +151,7 @@ std::pair<Array, Array> scatter_gradients(const Place& at, ScatterMode mode, con
     default: {
       // Whatever equals the extremum shares its gradient, as in a reduction.
       const Array kept = equal(a, out), won = equal(at.read(out), updates);
-      const Array count =
-          at.write(astype(kept, g.dtype()), astype(won, g.dtype()), ScatterMode::kAdd);
+      const Array count = at.write(astype(kept, g.dtype()), astype(won, g.dtype()), ScatterMode::kAdd);
       const Array share = divide(g, where(equal(count, zero(count)), ones_like(count), count));
       return {where(kept, share, zero(g)), where(won, at.read(share), zero(g))};
     }

@@ -241,7 +241,8 @@ CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, cons
   const bool any = std::find(flags.begin(), flags.end(), true) != flags.end();
   CustomFunction all;
   all.closed = one.closed;
-  all.fun = any && one.rules.vmap ? function_by_rule(call, flags, around) : function_over(one.fun, flags, around);
+  all.fun =
+      any && one.rules.vmap ? function_by_rule(call, flags, around) : function_over(one.fun, flags, around);
   if (one.rules.vjp) all.rules.vjp = vjp_over(one.rules, flags, around);
   if (one.rules.jvp) all.rules.jvp = jvp_over(one.rules, flags, around);
   return all;

@@ -136,11 +136,18 @@ CONVOLUTIONS = [
         for o in ((1, 0, 1, 0, 1), (2, 1, 1, 1, 1), (2, 0, 2, 0, 2), (1, 1, 1, 0, 2))
     ],
     Smooth("conv2d", lambda x, w: mx.conv2d(x, w, (2, 1), (1, 0), (1, 2), 2), ((1, 4, 5, 4), (2, 2, 2, 2))),
-    Smooth("conv_transpose2d", lambda x, w: mx.conv_transpose2d(x, w, (2, 1), (1, 0)), ((1, 3, 2, 2), (2, 2, 2, 2))),
+    Smooth(
+        "conv_transpose2d",
+        lambda x, w: mx.conv_transpose2d(x, w, (2, 1), (1, 0)),
+        ((1, 3, 2, 2), (2, 2, 2, 2)),
+    ),
     Smooth("conv3d", lambda x, w: mx.conv3d(x, w, 1, 1), ((1, 2, 3, 2, 1), (1, 2, 2, 2, 1))),
     Smooth("conv_transpose3d", mx.conv_transpose3d, ((1, 2, 2, 2, 1), (1, 2, 2, 2, 1))),
     Smooth("conv_general", conv(1, ([1], [2]), 1, 2, 1, True), ((1, 4, 2), (2, 2, 2))),
-    *[Smooth(f"convolve {m}", lambda a, b, m=m: mx.convolve(a, b, m), ((7,), (3,))) for m in ("full", "same", "valid")],
+    *[
+        Smooth(f"convolve {m}", lambda a, b, m=m: mx.convolve(a, b, m), ((7,), (3,)))
+        for m in ("full", "same", "valid")
+    ],
 ]
 
 # ---- linear algebra
@@ -149,10 +156,17 @@ SQUARE = ((3, 3),)
 linalg = mx.linalg
 LINEAR = [
     *[
-        Smooth(f"cholesky_inv {u}", definite(lambda a, u=u: linalg.cholesky_inv(linalg.cholesky(a, upper=u), upper=u)), SQUARE)
+        Smooth(
+            f"cholesky_inv {u}",
+            definite(lambda a, u=u: linalg.cholesky_inv(linalg.cholesky(a, upper=u), upper=u)),
+            SQUARE,
+        )
         for u in (False, True)
     ],
-    *[Smooth(f"tri_inv {u}", matrix(lambda a, u=u: linalg.tri_inv(a, upper=u)), SQUARE) for u in (False, True)],
+    *[
+        Smooth(f"tri_inv {u}", matrix(lambda a, u=u: linalg.tri_inv(a, upper=u)), SQUARE)
+        for u in (False, True)
+    ],
     Smooth("solve for a vector", matrix(linalg.solve), ((3, 3), (3,))),
     Smooth("inv", matrix(linalg.inv), SQUARE),
     Smooth("inv of a batch", lambda x: linalg.inv(x + 4 * mx.eye(3, dtype=mx.float64)), ((2, 3, 3),)),
@@ -207,7 +221,9 @@ def quantized(bits: int, group: int, transpose: bool) -> Smooth:
         return y / 2**bits
 
     parts = (8, 64 // group)
-    return Smooth(f"{bits} bits by {group}, {transpose}", f, ((2, 64 if transpose else 8), parts, parts), dtype=F32)
+    return Smooth(
+        f"{bits} bits by {group}, {transpose}", f, ((2, 64 if transpose else 8), parts, parts), dtype=F32
+    )
 
 
 def gathered(transpose: bool, **indices: mx.array) -> Smooth:
@@ -275,7 +291,10 @@ FAST = [
     Smooth("attention", attend(), QKV, dtype=F32),
     Smooth("attention, causal", attend("causal"), QKV, dtype=F32),
     Smooth("attention, rows that see nothing", attend(SEEN), QKV, dtype=F32),
-    *[Smooth(f"attention, mask {m}", attend(given=True), (*QKV, m), dtype=F32) for m in ((L, S), (H, 1, S), (B, H, L, S))],
+    *[
+        Smooth(f"attention, mask {m}", attend(given=True), (*QKV, m), dtype=F32)
+        for m in ((L, S), (H, 1, S), (B, H, L, S))
+    ],
     Smooth("attention, sinks", attend(sinks=True), (*QKV, (H,)), dtype=F32),
     Smooth("attention, sinks, rows that see nothing", attend(SEEN, sinks=True), (*QKV, (H,)), dtype=F32),
     Smooth("attention, sinks and causal", attend("causal", sinks=True), (*QKV, (H,)), dtype=F32),
@@ -300,7 +319,13 @@ FAST = [
             ("layer_norm", (False, False)),
         )
     ],
-    Smooth("gated_delta_update", delta, ((1, 2, 1, 3), (1, 2, 1, 3), (1, 2, 2, 2), (1, 2, 2), (1, 2, 2), (1, 2, 2, 3)), 0.2, 0.9),
+    Smooth(
+        "gated_delta_update",
+        delta,
+        ((1, 2, 1, 3), (1, 2, 1, 3), (1, 2, 2, 2), (1, 2, 2), (1, 2, 2), (1, 2, 2, 3)),
+        0.2,
+        0.9,
+    ),
 ]
 
 NAMED = {

@@ -111,7 +111,10 @@ def structured() -> dict[str, Case]:
         "matmul with real": (lambda a, b: a @ b, [complex_of(2, 3), real_of(3, 2)]),
         "index": (lambda a: a[PICK] ** 2, [complex_of(3, 2)]),
         "take_along_axis": (lambda a: mx.take_along_axis(a, PICK, 0) ** 2, [complex_of(3)]),
-        "put_along_axis": (lambda a, b: mx.put_along_axis(a, PICK[:2], b, 0) ** 2, [complex_of(3), complex_of(2)]),
+        "put_along_axis": (
+            lambda a, b: mx.put_along_axis(a, PICK[:2], b, 0) ** 2,
+            [complex_of(3), complex_of(2)],
+        ),
         "as_strided": (lambda a: mx.as_strided(a, (3, 2), (1, 2)) ** 2, [complex_of(6)]),
         "cumsum": (lambda a: mx.cumsum(a, 0) ** 2, [complex_of(4)]),
         "prod": (lambda a: mx.prod(a, axis=0), [complex_of(4, 2)]),
@@ -125,7 +128,10 @@ def structured() -> dict[str, Case]:
             lambda a, b: mx.gather_mm(a, b, mx.array([0, 1, 1]), mx.array([1, 0, 1])),
             [complex_of(2, 2, 3), complex_of(2, 3, 2)],
         ),
-        "segmented_mm": (lambda a, b: mx.segmented_mm(a, b, mx.array([[0, 2], [1, 3]])), [pair[0].T.copy(), pair[1]]),
+        "segmented_mm": (
+            lambda a, b: mx.segmented_mm(a, b, mx.array([[0, 2], [1, 3]])),
+            [pair[0].T.copy(), pair[1]],
+        ),
         "real to a complex power": (lambda a, b: a**b, [real_of(4), complex_of(4)]),
         "real and complex": (lambda a, b: a * b + b / a, [real_of(4), complex_of(4)]),
         "astype": (lambda a: a.astype(mx.complex64) ** 2, [real_of(4)]),
@@ -141,7 +147,10 @@ def structured() -> dict[str, Case]:
         options = {"reverse": reverse, "inclusive": inclusive}
         cases[f"cumprod {options}"] = (lambda a, o=options: mx.cumprod(a, 0, **o)), [complex_of(4)]
     for reverse in (False, True):
-        cases[f"logcumsumexp {reverse}"] = (lambda a, r=reverse: mx.logcumsumexp(a, 0, reverse=r)), [complex_of(5)]
+        cases[f"logcumsumexp {reverse}"] = (
+            (lambda a, r=reverse: mx.logcumsumexp(a, 0, reverse=r)),
+            [complex_of(5)],
+        )
     return cases
 
 

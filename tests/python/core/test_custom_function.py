@@ -137,7 +137,9 @@ def test_trees_in_rules() -> None:
     def slope(f: Any) -> Any:
         return mx.vjp(on_tree(f), [x, y, s], [mx.ones(2), mx.zeros(2)])
 
-    (p, c, o), _ = seen_by("vjp", slope, tree, lambda p, c, o: ({"b": [c["sum"], None], "a": None}, None, p[2]))
+    (p, c, o), _ = seen_by(
+        "vjp", slope, tree, lambda p, c, o: ({"b": [c["sum"], None], "a": None}, None, p[2])
+    )
     assert p[0]["b"][1] == "text"
     assert p[1] == 2
     assert list(c) == list(o) == ["sum", "list"]
@@ -154,9 +156,9 @@ def test_trees_in_rules() -> None:
     assert_same(t[0]["a"], X)
     (p, axes), _ = seen_by(
         "vmap",
-        lambda f: mx.vmap(f, in_axes=({"a": 1, "b": [None, None]}, None, None), out_axes={"sum": 0, "list": 1})(
-            {"a": mx.zeros((2, 3)), "b": [y, "text"]}, 2, s
-        ),
+        lambda f: mx.vmap(
+            f, in_axes=({"a": 1, "b": [None, None]}, None, None), out_axes={"sum": 0, "list": 1}
+        )({"a": mx.zeros((2, 3)), "b": [y, "text"]}, 2, s),
         tree,
         lambda p, axes: ({"list": [p[0]["a"].T], "sum": p[0]["a"]}, {"list": 1, "sum": 0}),
     )
@@ -300,7 +302,9 @@ NESTED: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "jvp of grad of jvp": lambda f: along(mx.grad(along(f))),
     "compile of grad": lambda f: mx.compile(mx.grad(f, argnums=(0, 1))),
     "grad of compile": lambda f: mx.grad(mx.compile(f), argnums=(0, 1)),
-    "grad of compile twice": lambda f: lambda x, s, g=mx.compile(f): mx.grad(lambda a: g(a, s) + g(a * 2, s))(x),
+    "grad of compile twice": lambda f: (
+        lambda x, s, g=mx.compile(f): mx.grad(lambda a: g(a, s) + g(a * 2, s))(x)
+    ),
     "grad of grad of compile": lambda f: mx.grad(total(mx.grad(mx.compile(f)))),
     "jvp of compile": lambda f: along(mx.compile(f)),
     "grad of checkpoint": lambda f: mx.grad(mx.checkpoint(f), argnums=(0, 1)),
@@ -321,7 +325,9 @@ MAPPED: dict[str, Callable[[Any, Any], Callable[..., Any]]] = {
     "vmap of jvp of grad": lambda f, axes: mx.vmap(along(mx.grad(f)), in_axes=axes),
     "jvp of vmap of grad": lambda f, axes: along(mx.vmap(mx.grad(f), in_axes=axes)),
     "vmap of checkpoint": lambda f, axes: mx.vmap(mx.grad(mx.checkpoint(f)), in_axes=axes),
-    "checkpoint of vmap": lambda f, axes: mx.grad(mx.checkpoint(total(mx.vmap(f, in_axes=axes))), argnums=(0, 1)),
+    "checkpoint of vmap": lambda f, axes: mx.grad(
+        mx.checkpoint(total(mx.vmap(f, in_axes=axes))), argnums=(0, 1)
+    ),
 }
 
 
@@ -410,7 +416,11 @@ def test_functions_that_run_again_draw_the_same_numbers() -> None:
         return x * mx.random.uniform(shape=(4,)) + mx.random.normal((4,))
 
     x = mx.ones(4)
-    for f in (mx.checkpoint(noisy), mx.checkpoint(mx.checkpoint(noisy)), custom(noisy, vmap=lambda p, a: (p, a))):
+    for f in (
+        mx.checkpoint(noisy),
+        mx.checkpoint(mx.checkpoint(noisy)),
+        custom(noisy, vmap=lambda p, a: (p, a)),
+    ):
         mx.random.seed(5)
         value, slope = mx.vjp(f, [x], [x])
         after = mx.random.uniform()

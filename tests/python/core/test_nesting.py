@@ -66,9 +66,12 @@ FUNCTIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "orders": lambda xp, x, s: xp.sum(xp.cumsum(xp.sort(x * x * s)) ** 3) * xp.max(x),
     "branches": lambda xp, x, s: xp.sum(xp.where(x > 0.3, x**3 * s, xp.sin(s * x))),
     "indices": lambda xp, x, s: xp.sum(xp.added(x * s, [1, 0, 1], xp.take(x, xp.array([0, 1, 1])) ** 2) ** 2),
-    "stopped": lambda xp, x, s: xp.sum(x * x * s * xp.stopped(xp.exp, x)) + xp.stopped(xp.sin, s) * xp.sum(x**3),
+    "stopped": lambda xp, x, s: (
+        xp.sum(x * x * s * xp.stopped(xp.exp, x)) + xp.stopped(xp.sin, s) * xp.sum(x**3)
+    ),
     "closed": closed,
 }
+
 
 def theirs(nest: str, f: Any, h: float) -> Any:
     """The nest of transforms, outermost first, by loops and five-point differences with steps of h."""
@@ -224,7 +227,9 @@ def test_gradients_of_gradients_of_trees() -> None:
         assert np.abs(np.asarray(f) - slope).max() <= 10 * h * h + 64 * EPS["float64"] / h
 
 
-@pytest.mark.parametrize("axes", [(0, 1), ((0,), 1), ([0], 1), ({"a": 0}, 1), ({"a": 0, "b": None}, 1)], ids=str)
+@pytest.mark.parametrize(
+    "axes", [(0, 1), ((0,), 1), ([0], 1), ({"a": 0}, 1), ({"a": 0, "b": None}, 1)], ids=str
+)
 def test_in_axes_that_fit_or_not(axes: Any) -> None:
     a, b = of(np.arange(6.0).reshape(2, 3)), of(np.arange(6.0).reshape(3, 2))
     first: Any = a

@@ -141,7 +141,9 @@ def test_second_derivatives_of_structured(op: str, case: Smooth) -> None:
     check_gradient(gradient_of(case.f), case.operands(), case.dtype)
 
 
-@pytest.mark.parametrize("op", ["Matmul", "Scan", "Solve", "Cholesky", "Sort", "Scatter", "Convolution", "Eigh"])
+@pytest.mark.parametrize(
+    "op", ["Matmul", "Scan", "Solve", "Cholesky", "Sort", "Scatter", "Convolution", "Eigh"]
+)
 def test_third_derivatives(op: str) -> None:
     for case in GRADIENTS[op]:
         assert case.dtype == F64

@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 from core.core_cases import NUMPY_DTYPES
 from core.table_cases import Kernel, normal
-from core.table_gradients import GRADIENTS, Smooth
-from core.table_kernels import KERNELS
-from core.table_moves import MOVES, Move
-from core.table_rows import BINARY, EPS, LINALG, REDUCE, STRUCTURED, TERNARY, UNARY, Row, by_name, of, rng_of
-from core.test_linalg import MAPPED as LINALG_CASES
-from core.test_table_vmap import GRADIENT_CASES, GRADIENT_IDS, KERNEL_CASES, MOVE_CASES, close, gradients_of, outputs
+from core.table_gradients import Smooth
+from core.table_moves import Move
+from core.table_rows import BINARY, EPS, REDUCE, TERNARY, UNARY, Row, by_name, of, rng_of
+from core.test_table_vmap import (
+    GRADIENT_CASES,
+    GRADIENT_IDS,
+    KERNEL_CASES,
+    MOVE_CASES,
+    close,
+    gradients_of,
+    outputs,
+)
 
 OUTER, INNER, TRIALS = 2, 3, 6
 Bounds = Callable[[list[np.ndarray]], list[Any]]
@@ -29,7 +35,9 @@ def some_axes(rng: np.random.Generator, ndims: Sequence[int]) -> list[int | None
             return axes
 
 
-def check_nested(label: str, f: Callable[..., Any], draw: Callable[[int], list[np.ndarray]], bounds: Bounds) -> None:
+def check_nested(
+    label: str, f: Callable[..., Any], draw: Callable[[int], list[np.ndarray]], bounds: Bounds
+) -> None:
     """Random choices of axes for both levels and all operands, and of the places of both axes in the results."""
     rng = rng_of("nested", label)
     grid = [[draw(i * INNER + j) for j in range(INNER)] for i in range(OUTER)]
@@ -119,7 +127,10 @@ def test_moves(op: str, move: Move) -> None:
     for shapes in move.trials[:2]:
         make = normal(*shapes)
         check_nested(
-            op + move.label, move.ours, lambda i, m=make: m(rng_of(op, move.label, i), "float32"), exact(move.ours)
+            op + move.label,
+            move.ours,
+            lambda i, m=make: m(rng_of(op, move.label, i), "float32"),
+            exact(move.ours),
         )
 
 
@@ -130,7 +141,9 @@ def test_kernels(op: str, kernel: Kernel) -> None:
     def bounds(xs: list[np.ndarray]) -> list[Any]:
         return [2 * np.nan_to_num(np.asarray(bound)) for _, bound in kernel.theirs(dtype, *xs)]
 
-    check_nested(op + kernel.label, kernel.ours, lambda i: kernel.make(rng_of(op, kernel.label, i), dtype), bounds)
+    check_nested(
+        op + kernel.label, kernel.ours, lambda i: kernel.make(rng_of(op, kernel.label, i), dtype), bounds
+    )
 
 
 @pytest.mark.parametrize(("op", "case"), GRADIENT_CASES, ids=GRADIENT_IDS)
