@@ -30,7 +30,7 @@ py::object hollow(PyObject* tree) {
   return filled(tree, Arrays(arrays_of(tree).size(), Array(int64_t{0}, Dtype::kInt32)));
 }
 
-// A Python function over trees as one over arrays; remembers the tree of its first result.
+// A Python function over trees as one over arrays; remembers the tree of its result.
 struct TreeFunction {
   Held fun;
   Held args;    // hollow
@@ -48,7 +48,7 @@ struct TreeFunction {
   Arrays operator()(const Arrays& arrays) const {
     const WithGil gil;
     const py::object out = call(fun.get(), filled(args.get(), arrays));
-    if (!*result) *result = hold(hollow(out.ptr()).ptr());
+    *result = hold(hollow(out.ptr()).ptr());
     return arrays_of(out.ptr());
   }
   py::object outputs(const Arrays& arrays) const { return filled(result->get(), arrays); }
@@ -58,7 +58,6 @@ class CheckpointCall final : public TransformCall {
  public:
   py::object call(PyTransform* self, PyObject* args, PyObject* kwargs) override {
     const TreeFunction f(self->function, args, kwargs);
-    follow_random_state();
     return f.outputs(lamina::checkpoint(f)(arrays_of(args)));
   }
 };
@@ -200,7 +199,6 @@ class CustomCall final : public TransformCall {
     if (given.contains("vjp")) rules.vjp = VjpRule{rule("vjp")};
     if (given.contains("jvp")) rules.jvp = JvpRule{rule("jvp")};
     if (given.contains("vmap")) rules.vmap = VmapRule{rule("vmap")};
-    follow_random_state();
     return f.outputs(lamina::custom_function(f, rules)(arrays_of(args)));
   }
 };
@@ -297,8 +295,8 @@ class custom_function:
 void add_custom_functions(const Scope& core) {
   def(core, "checkpoint(fun: Callable[P, R]) -> Callable[P, R]",
       "A function like `fun` whose intermediate results are computed again for the gradient instead of "
-      "kept, with the same random numbers.\n"
-      "@fun Gradients flow to the arrays among its positional arguments.\n"
+      "kept. Python runs once, and what is random stays the same.\n"
+      "@fun Gradients flow to its arguments and to arrays that it captured.\n"
       ">>> f = mx.checkpoint(lambda x: mx.sin(mx.sin(x)))\n>>> mx.grad(f)(mx.array(0.0)).item()\n1.0\n",
       [](PyObject* fun) {
         return make_transform("checkpoint", fun, py::object(), std::make_unique<CheckpointCall>());

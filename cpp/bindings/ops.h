@@ -29,7 +29,4 @@ void add_convolutions(const Scope& core);
 void add_export(const Scope& core);
 void add_io(const Scope& core);
 
-// Makes the library's implicit sequence of random keys go on from `random.state`.
-void follow_random_state();
-
 }  // namespace lamina::bind

@@ -2,7 +2,6 @@
 
 #include "bindings/ops.h"
 #include "lamina/linalg.h"
-#include "ops/random.h"
 
 namespace lamina::bind {
 namespace {
@@ -14,14 +13,15 @@ using Key = std::optional<Array>;
 PyObject* state_list = nullptr;
 
 void store_state() {
-  if (random::in_key_scope()) return;
   if (PyList_SetItem(state_list, 0, wrap(random::state())) < 0) throw py::error_already_set();
 }
 
 // The given key, or the next one of the implicit sequence.
 Key key_or_next(const Key& key) {
   if (key) return key;
-  follow_random_state();
+  PyObject* held = PyList_GET_SIZE(state_list) == 1 ? PyList_GET_ITEM(state_list, 0) : nullptr;
+  if (!held || !is_array(held)) throw ValueError("[random] random.state must be a list of one key");
+  random::set_state(value_of(held));
   const Array next = random::next_key();
   store_state();
   return next;
@@ -174,13 +174,6 @@ void add_choices(const Scope& random) {
 }
 
 }  // namespace
-
-void follow_random_state() {
-  if (random::in_key_scope()) return;
-  PyObject* held = PyList_GET_SIZE(state_list) == 1 ? PyList_GET_ITEM(state_list, 0) : nullptr;
-  if (!held || !is_array(held)) throw ValueError("[random] random.state must be a list of one key");
-  random::set_state(value_of(held));
-}
 
 void add_random(const Scope& random) {
   state_list = checked(PyList_New(1));

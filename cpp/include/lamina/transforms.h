@@ -23,7 +23,7 @@ std::function<Arrays(const Arrays&)> grad(const Function& fun, const std::vector
 // Maps fun over in_axes of its arguments (-1: not mapped) and stacks its outputs at out_axes (-1: not
 // mapped). Axis numbers are non-negative.
 Function vmap(const Function& fun, const std::vector<int>& in_axes, const std::vector<int>& out_axes);
-// fun with its intermediates recomputed in the backward pass, with the same random numbers.
+// fun with its intermediates recomputed in the backward pass, from the graph that its one run made.
 Function checkpoint(const Function& fun);
 // What stands for a function in each transform, with empty handles for zero. Without a rule the function
 // itself is transformed. Gradients flow to the arguments only where there is a rule for vjp.

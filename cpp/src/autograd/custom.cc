@@ -1,9 +1,8 @@
 #include <algorithm>
-#include <atomic>
 #include <memory>
 
 #include "autograd/rules.h"
-#include "ops/random.h"
+#include "autograd/trace.h"
 
 // Functions with rules of their own, and checkpoints, which are closed functions without rules.
 namespace lamina {
@@ -15,14 +14,19 @@ bool is_open(const CustomCall& call, Flow flow) {
   return !call.function.closed && !(flow == Flow::kForward && call.function.rules.jvp);
 }
 
-Arrays call_custom(const CustomFunction& function, const Arrays& primals) {
+namespace {
+
+// What a function runs on: of a closed call nothing but the call itself leads back to the primals.
+Arrays inside_of(const Arrays& primals, bool closed) {
   Arrays inside = primals;
-  if (function.closed) {
-    for (Array& p : inside) {
-      p = make_node(OpId::StopGradient, p.dtype(), p.shape(), {p}, Ref<Params>(new ClosedParams));
-    }
+  if (!closed) return inside;
+  for (Array& p : inside) {
+    p = make_node(OpId::StopGradient, p.dtype(), p.shape(), {p}, Ref<Params>(new ClosedParams));
   }
-  const Arrays results = function.fun(inside);
+  return inside;
+}
+
+Arrays outputs_of(const CustomFunction& function, const Arrays& primals, const Arrays& results) {
   auto call = std::make_shared<CustomCall>(CustomCall{function, primals, {}});
   Arrays outs;
   for (size_t i = 0; i < results.size(); ++i) {
@@ -31,6 +35,12 @@ Arrays call_custom(const CustomFunction& function, const Arrays& primals) {
                              Ref<Params>(new CustomParams(call, i))));
   }
   return outs;
+}
+
+}  // namespace
+
+Arrays call_custom(const CustomFunction& function, const Arrays& primals) {
+  return outputs_of(function, primals, function.fun(inside_of(primals, function.closed)));
 }
 
 namespace {
@@ -87,7 +97,7 @@ Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const 
   Arrays c = cotangents, o = outputs, again;
   for (size_t i = 0; i < o.size(); ++i) {
     if (!o[i].valid()) {
-      // Outputs that nothing uses have no node any more: their values come from running the function again.
+      // Outputs that nothing uses have no node any more: their values come from the function's graph.
       if (again.empty()) again = f.fun(call.primals);
       check_count("the outputs", "array", call.outputs.size(), again.size());
       o[i] = again[i];
@@ -135,49 +145,56 @@ Arrays custom_mapped(const CustomCall& call, const Arrays& primals, const std::v
 
 namespace {
 
-// fun over one more argument, a key: its first run draws from the sequence of the process, which that key is
-// the state of; every later one draws the same numbers from the key.
-Function drawing_again(const Function& fun) {
-  auto ran = std::make_shared<std::atomic<bool>>(false);
-  return [fun, ran](const Arrays& with_key) {
-    const Arrays primals(with_key.begin(), with_key.end() - 1);
-    if (!ran->exchange(true)) return fun(primals);
-    const random::KeyScope scope(with_key.back());
-    return fun(primals);
-  };
+Arrays first(const Arrays& a, size_t n) {
+  return Arrays(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n));
 }
 
-Arrays without_key(const Arrays& a) { return Arrays(a.begin(), a.end() - 1); }
-
-// Rules over one more primal, which has no derivative.
-CustomRules beside_key(const CustomRules& rules) {
+// Rules of a function of n arrays, over more primals, to which they give no derivative.
+CustomRules beside_captured(const CustomRules& rules, size_t n) {
   CustomRules out;
   if (rules.vjp) {
-    out.vjp = [rule = rules.vjp](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
-      Arrays grads = rule(without_key(primals), cotangents, outputs);
-      check_count("vjp", "gradient", primals.size() - 1, grads.size());
-      grads.emplace_back();
+    out.vjp = [rule = rules.vjp, n](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+      Arrays grads = rule(first(primals, n), cotangents, outputs);
+      check_count("vjp", "gradient", n, grads.size());
+      grads.resize(primals.size());
       return grads;
     };
   }
   if (rules.jvp) {
-    out.jvp = [rule = rules.jvp](const Arrays& primals, const Arrays& tangents) {
-      return rule(without_key(primals), without_key(tangents));
+    out.jvp = [rule = rules.jvp, n](const Arrays& primals, const Arrays& tangents) {
+      return rule(first(primals, n), first(tangents, n));
     };
   }
   if (rules.vmap) {
-    out.vmap = [rule = rules.vmap](const Arrays& primals, const std::vector<int>& axes) {
-      return rule(without_key(primals), std::vector<int>(axes.begin(), axes.end() - 1));
+    out.vmap = [rule = rules.vmap, n](const Arrays& primals, const std::vector<int>& axes) {
+      return rule(first(primals, n),
+                  std::vector<int>(axes.begin(), axes.begin() + static_cast<std::ptrdiff_t>(n)));
     };
   }
   return out;
 }
 
+// The function runs here and never again: its graph does, with what it captured as primals too, so that
+// transforms find them.
 Function with_rules(const Function& fun, const CustomRules& rules, bool closed) {
   return [fun, rules, closed](const Arrays& primals) {
+    const Arrays inside = inside_of(primals, closed);
+    const Arrays results = fun(inside);
+    auto trace = std::make_shared<const Trace>(inside, results);
+    const size_t n = primals.size();
     Arrays all = primals;
-    all.push_back(random::state());
-    return call_custom({drawing_again(fun), beside_key(rules), closed}, all);
+    std::vector<size_t> captured;
+    for (size_t i = 0; i < trace->constants().size(); ++i) {
+      if (trace->constants()[i].node()->op == OpId::Scalar) continue;
+      captured.push_back(i);
+      all.push_back(trace->constants()[i]);
+    }
+    auto again = [trace, captured, n](const Arrays& given) {
+      Arrays constants = trace->constants();
+      for (size_t i = 0; i < captured.size(); ++i) constants[captured[i]] = given[n + i];
+      return trace->replay(first(given, n), constants);
+    };
+    return outputs_of({again, beside_captured(rules, n), closed, captured.size()}, all, results);
   };
 }
 

@@ -80,6 +80,7 @@ struct CustomFunction {
   Function fun;
   CustomRules rules;
   bool closed = false;
+  size_t captured = 0;  // how many primals, the last ones, are none of the function's arguments
 };
 
 // Shared by the CustomOutput nodes of one call.

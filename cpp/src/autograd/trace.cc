@@ -28,13 +28,21 @@ const Arrays& primals_of(const Node& n) {
   return n.op == OpId::CustomOutput ? autograd::custom_params(n).call->primals : none;
 }
 
-Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.dtype(), like.shape(), {}); }
+Arrays placeholders(const Arrays& like) {
+  Arrays out;
+  for (const Array& a : like) out.push_back(make_node(OpId::Placeholder, a.dtype(), a.shape(), {}));
+  return out;
+}
 
 }  // namespace
 
-Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique<Impl>()) {
-  for (const Array& a : inputs) impl_->inputs.push_back(placeholder(a));
-  const Arrays outs = fun(impl_->inputs);
+Trace::Trace(const Function& fun, const Arrays& inputs) {
+  const Arrays tracers = placeholders(inputs);
+  *this = Trace(tracers, fun(tracers));
+}
+
+Trace::Trace(const Arrays& inputs, const Arrays& outs) : impl_(std::make_unique<Impl>()) {
+  impl_->inputs = inputs;
   // First pass: which nodes depend on a placeholder, producers first.
   std::unordered_map<const Node*, bool> depends;
   for (const Array& p : impl_->inputs) depends[p.node()] = true;
@@ -61,9 +69,11 @@ Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique
     }
   }
   std::unordered_map<const Node*, uint32_t> number;
-  for (const Array& p : impl_->inputs) number.emplace(p.node(), static_cast<uint32_t>(number.size()));
-  for (Node* n : order) number.emplace(n, static_cast<uint32_t>(number.size()));
-  const auto first_constant = static_cast<uint32_t>(number.size());
+  // By position: of an input that is given twice the first one counts.
+  auto next = static_cast<uint32_t>(0);
+  for (const Array& p : impl_->inputs) number.emplace(p.node(), next++);
+  for (Node* n : order) number.emplace(n, next++);
+  const uint32_t first_constant = next;
   auto operand = [&](Node* n) {
     auto [it, fresh] = number.try_emplace(n, first_constant + static_cast<uint32_t>(impl_->constants.size()));
     if (fresh) impl_->constants.emplace_back(n);
@@ -80,16 +90,21 @@ Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique
 
 Trace::~Trace() = default;
 Trace::Trace(Trace&&) noexcept = default;
+Trace& Trace::operator=(Trace&&) noexcept = default;
 
 size_t Trace::nodes() const { return impl_->items.size(); }
 
-Arrays Trace::replay(const Arrays& inputs) const {
+const Arrays& Trace::constants() const { return impl_->constants; }
+
+Arrays Trace::replay(const Arrays& inputs) const { return replay(inputs, impl_->constants); }
+
+Arrays Trace::replay(const Arrays& inputs, const Arrays& constants) const {
   const Impl& t = *impl_;
   if (inputs.size() != t.inputs.size()) {
     fail<ValueError>("compile", "the trace has {} inputs, got {}", t.inputs.size(), inputs.size());
   }
   Arrays values;
-  values.reserve(t.inputs.size() + t.items.size() + t.constants.size());
+  values.reserve(t.inputs.size() + t.items.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].shape() != t.inputs[i].shape() || inputs[i].dtype() != t.inputs[i].dtype()) {
       fail<ValueError>("compile", "input {} was traced as {} of shape {}, got {} of shape {}", i,
@@ -100,7 +115,7 @@ Arrays Trace::replay(const Arrays& inputs) const {
   const size_t first_constant = t.inputs.size() + t.items.size();
   Arrays in;
   std::unordered_map<const autograd::CustomCall*, std::shared_ptr<const autograd::CustomCall>> calls;
-  auto value = [&](uint32_t o) { return o < first_constant ? values[o] : t.constants[o - first_constant]; };
+  auto value = [&](uint32_t o) { return o < first_constant ? values[o] : constants[o - first_constant]; };
   for (const Impl::Item& item : t.items) {
     in.clear();
     for (uint32_t o : item.operands) in.push_back(value(o));

@@ -85,7 +85,7 @@ class Batcher {
   }
   bool depends(const Node* n) const { return position(n) != kFree; }
 
-  // Inputs, then the primals of a custom call: its function and rule may use what is not among the primals.
+  // Inputs, then the primals of a custom call.
   static size_t num_operands(const Node& n) {
     return n.inputs.size() + (n.op == OpId::CustomOutput ? custom_params(n).call->primals.size() : 0);
   }
@@ -185,11 +185,11 @@ Arrays all_mapped(const Examples& examples, const Arrays& outs) {
   return mapped;
 }
 
-// A custom call's function over all examples. It may have captured placeholders of `around`, which then are
-// mapped too.
-Function function_over(const Function& fun, const std::vector<bool>& flags, const Examples& around) {
-  return [fun, flags, around](const Arrays& primals) {
-    Examples inside = around;
+// A custom call's function over all examples.
+Function function_over(const Function& fun, const std::vector<bool>& flags, int64_t size) {
+  return [fun, flags, size](const Arrays& primals) {
+    Examples inside;
+    inside.size = size;
     return all_mapped(inside, fun(inside.add_all(primals, flags)));
   };
 }
@@ -199,11 +199,14 @@ Function function_by_rule(const std::shared_ptr<const CustomCall>& call, const s
                           const Examples& around) {
   return [call, flags, around](const Arrays& primals) {
     Arrays outs = custom_mapped(*call, primals, flags, around.size);
-    for (const Array& captured : Batcher(around).run(outs)) {
-      if (captured.valid()) {
-        fail<ValueError>("custom_function",
-                         "the rule for vmap uses a mapped array that is not among its primals");
-      }
+    const Arrays captured = Batcher(around).run(outs);
+    const auto last = flags.end() - static_cast<std::ptrdiff_t>(call->function.captured);
+    if (std::find(last, flags.end(), true) != flags.end() ||
+        std::any_of(captured.begin(), captured.end(), [](const Array& a) { return a.valid(); })) {
+      fail<ValueError>(
+          "custom_function",
+          "with a rule for vmap a mapped array must be an argument, not captured by the function or "
+          "by the rule");
     }
     return outs;
   };
@@ -238,11 +241,13 @@ auto jvp_over(const CustomRules& rules, const std::vector<bool>& flags, const Ex
 CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
                              const Examples& around) {
   const CustomFunction& one = call->function;
-  const bool any = std::find(flags.begin(), flags.end(), true) != flags.end();
+  const auto captured = flags.end() - static_cast<std::ptrdiff_t>(one.captured);
+  const bool any = std::find(flags.begin(), captured, true) != captured;
   CustomFunction all;
   all.closed = one.closed;
-  all.fun =
-      any && one.rules.vmap ? function_by_rule(call, flags, around) : function_over(one.fun, flags, around);
+  all.captured = one.captured;
+  all.fun = any && one.rules.vmap ? function_by_rule(call, flags, around)
+                                  : function_over(one.fun, flags, around.size);
   if (one.rules.vjp) all.rules.vjp = vjp_over(one.rules, flags, around);
   if (one.rules.jvp) all.rules.jvp = jvp_over(one.rules, flags, around);
   return all;

@@ -1,11 +1,9 @@
 #include <cmath>
 #include <limits>
 #include <mutex>
-#include <utility>
 
 #include "core/fork_locks.h"
 #include "ops/common.h"
-#include "ops/random.h"
 
 // docs/random.md states every formula; the numbers are those of MLX for the same key.
 namespace lamina::random {
@@ -23,8 +21,6 @@ void lock_state() { key_state().mutex.lock(); }
 void unlock_state() { key_state().mutex.unlock(); }
 [[maybe_unused]] const int at_fork_random =
     at_fork(ForkRank::kRandom, {lock_state, unlock_state, unlock_state});
-
-thread_local Array scoped_key;
 
 Array key_or_next(const std::optional<Array>& key, const char* op) {
   if (!key) return next_key();
@@ -67,12 +63,7 @@ Array key(uint64_t seed) {
 
 void seed(uint64_t value) { set_state(key(value)); }
 
-KeyScope::KeyScope(const Array& key) : outer_(std::exchange(scoped_key, key)) {}
-KeyScope::~KeyScope() { scoped_key = std::move(outer_); }
-bool in_key_scope() { return scoped_key.valid(); }
-
 Array state() {
-  if (scoped_key.valid()) return scoped_key;
   KeyState& s = key_state();
   std::lock_guard lock(s.mutex);
   if (!s.key.valid()) s.key = key(0);
@@ -84,30 +75,18 @@ void set_state(const Array& k) {
     fail<ValueError>("random", "a state must be uint32 of shape (2,), got {} of shape {}", k.dtype(),
                      k.shape());
   }
-  if (scoped_key.valid()) {
-    scoped_key = k;
-    return;
-  }
   KeyState& s = key_state();
   std::lock_guard lock(s.mutex);
   s.key = k;
 }
 
-namespace {
-// The next key of the sequence that `state` is at.
-Array drawn_from(Array& state) {
-  const Array pair = split_keys(state, 2);
-  state = take(pair, Array(0), 0);
-  return take(pair, Array(1), 0);
-}
-}  // namespace
-
 Array next_key() {
-  if (scoped_key.valid()) return drawn_from(scoped_key);
   KeyState& s = key_state();
   std::lock_guard lock(s.mutex);
   if (!s.key.valid()) s.key = key(0);
-  return drawn_from(s.key);
+  const Array pair = split_keys(s.key, 2);
+  s.key = take(pair, Array(0), 0);
+  return take(pair, Array(1), 0);
 }
 
 Array bits(const Shape& shape, int width, const std::optional<Array>& key) {
