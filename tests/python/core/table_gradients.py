@@ -147,7 +147,7 @@ def attention_gradient(q: mx.array, k: mx.array, v: mx.array, g: mx.array) -> mx
 
 
 def matrix(f: Callable[..., Any], pick: Any = None) -> Callable[..., mx.array]:
-    """f of a regular matrix with distinct singular values and eigenvalues; one of its results or their sizes."""
+    """f of a regular matrix with distinct singular values: its result, or the sizes of several."""
 
     def g(x: mx.array, *more: mx.array) -> mx.array:
         out = f(x / 4 + mx.diag(mx.array([1.0, 3.0, 7.0], mx.float64))[: x.shape[-2], : x.shape[-1]], *more)

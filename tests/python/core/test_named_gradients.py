@@ -1,4 +1,4 @@
-"""First and second derivatives of what people differentiate: indexing, scans, convolutions, linear algebra, ..."""
+"""First and second derivatives of what people differentiate: indexing, scans, convolutions, matrices, ..."""
 
 from __future__ import annotations
 

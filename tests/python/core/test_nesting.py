@@ -1,4 +1,4 @@
-"""grad, jvp and vmap inside one another, any three deep: against loops and differences in extended precision."""
+"""grad, jvp and vmap inside one another, any three deep: against loops and differences."""
 
 from __future__ import annotations
 

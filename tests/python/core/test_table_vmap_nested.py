@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from core.core_cases import NUMPY_DTYPES
 from core.table_cases import Kernel, normal
-from core.table_gradients import Smooth
-from core.table_moves import Move
-from core.table_rows import BINARY, EPS, REDUCE, TERNARY, UNARY, Row, by_name, of, rng_of
+from core.table_gradients import GRADIENTS, Smooth
+from core.table_kernels import KERNELS
+from core.table_moves import MOVES, Move
+from core.table_rows import BINARY, EPS, REDUCE, STRUCTURED, TERNARY, UNARY, Row, by_name, of, rng_of
+from core.test_linalg import MAPPED as LINALG_CASES
 from core.test_table_vmap import (
     GRADIENT_CASES,
     GRADIENT_IDS,
@@ -38,7 +40,7 @@ def some_axes(rng: np.random.Generator, ndims: Sequence[int]) -> list[int | None
 def check_nested(
     label: str, f: Callable[..., Any], draw: Callable[[int], list[np.ndarray]], bounds: Bounds
 ) -> None:
-    """Random choices of axes for both levels and all operands, and of the places of both axes in the results."""
+    """Random axes for both levels and all operands, and for both in the results."""
     rng = rng_of("nested", label)
     grid = [[draw(i * INNER + j) for j in range(INNER)] for i in range(OUTER)]
     ndims = [x.ndim for x in grid[0][0]]
@@ -157,3 +159,35 @@ def test_gradients(op: str, case: Smooth) -> None:
         return [64 * EPS[case.dtype] * (1 + np.abs(np.asarray(g)).max(initial=0)) for g in f(*map(of, xs))]
 
     check_nested(op + case.label, f, draw, bounds)
+
+
+SIX = rng_of("six").standard_normal((OUTER * INNER, 6, 3, 3)) / 4 + np.diag([1.0, 3.0, 7.0])
+DECOMPOSED: dict[str, Callable[..., Any]] = {
+    **LINALG_CASES,
+    "svd of all parts": lambda a: mx.linalg.svd(a),
+    "eigh of all parts": lambda a: mx.linalg.eigh(a),
+    "qr of all parts": lambda a: mx.linalg.qr(a),
+    "solve both": lambda a: mx.linalg.solve(a, a.T),
+}
+
+
+@pytest.mark.parametrize("name", DECOMPOSED)
+def test_linear_algebra(name: str) -> None:
+    """One matrix after another either way: the same bits."""
+    f = DECOMPOSED[name]
+    check_nested(name, f, lambda i: [SIX[i, 0]], exact(f))
+
+
+@pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
+def test_fourier_transforms(name: str) -> None:
+    dtype = "float32" if name == "rfft" else "complex64"
+    for axis in (0, 1):
+        f = lambda a, x=axis: getattr(mx.fft, name)(a, axis=x)  # noqa: E731
+        check_nested(name, f, normal_draw(dtype, (4, 5)), exact(f))
+
+
+def test_every_row_is_mapped() -> None:
+    """Leaves alone are never mapped: they have no operand."""
+    tested = {*MOVES, *KERNELS, *GRADIENTS, "Eig"}
+    leaves = {r.op for r in STRUCTURED if r.family == "kLeaf"} | {"Arange"}
+    assert {r.op for r in STRUCTURED} - leaves <= tested
