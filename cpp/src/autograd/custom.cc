@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "autograd/rules.h"
 #include "autograd/trace.h"
@@ -180,17 +181,17 @@ Function with_rules(const Function& fun, const CustomRules& rules, bool closed) 
   return [fun, rules, closed](const Arrays& primals) {
     const Arrays inside = inside_of(primals, closed);
     const Arrays results = fun(inside);
-    auto trace = std::make_shared<const Trace>(inside, results);
+    auto trace = std::make_shared<Trace>(inside, results, true);
     const size_t n = primals.size();
-    Arrays all = primals;
+    Arrays all = primals, scalars = trace->take_constants();
     std::vector<size_t> captured;
-    for (size_t i = 0; i < trace->constants().size(); ++i) {
-      if (trace->constants()[i].node()->op == OpId::Scalar) continue;
+    for (size_t i = 0; i < scalars.size(); ++i) {
+      if (scalars[i].node()->op == OpId::Scalar) continue;
       captured.push_back(i);
-      all.push_back(trace->constants()[i]);
+      all.push_back(std::exchange(scalars[i], Array()));
     }
-    auto again = [trace, captured, n](const Arrays& given) {
-      Arrays constants = trace->constants();
+    auto again = [trace = std::shared_ptr<const Trace>(trace), captured, scalars, n](const Arrays& given) {
+      Arrays constants = scalars;
       for (size_t i = 0; i < captured.size(); ++i) constants[captured[i]] = given[n + i];
       return trace->replay(first(given, n), constants);
     };

@@ -1,8 +1,11 @@
 #include "autograd/trace.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "autograd/rules.h"
 
@@ -34,19 +37,60 @@ Arrays placeholders(const Arrays& like) {
   return out;
 }
 
+// Adds to the recorded nodes those that nobody but recorded nodes holds: what a function made of arrays that
+// it captured. `order`: producers first.
+void claim_private(const std::vector<Node*>& order, std::unordered_map<const Node*, bool>& recorded) {
+  std::unordered_map<const Node*, uint32_t> uses;  // by recorded nodes
+  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+    Node* n = *it;
+    const bool lazy = n->state.load(std::memory_order_acquire) == NodeState::kLazy;
+    auto& mine = recorded[n];
+    mine |= lazy && !n->inputs.empty() && uses[n] == n->refs.load(std::memory_order_relaxed);
+    for (Node* in : n->inputs) uses[in] += mine ? 1 : 0;
+  }
+}
+
+// What replays need of nodes, without what these refer to: a trace of nodes that will be evaluated must not
+// keep their memory.
+class Shells {
+ public:
+  Array of(const Node& n) {
+    Ref<Params> params = n.params;
+    if (n.op == OpId::CustomOutput) {
+      const autograd::CustomParams& old = autograd::custom_params(n);
+      auto& call = calls_[old.call.get()];
+      if (!call) {
+        call = std::make_shared<const autograd::CustomCall>(
+            autograd::CustomCall{old.call->function, {}, old.call->outputs});
+      }
+      params = Ref<Params>(new autograd::CustomParams(call, old.index));
+    }
+    Array shell = make_node(n.op, n.dtype, n.shape, {}, std::move(params));
+    if (n.results) {
+      Ref<Results> results(new Results);
+      for (const auto& one : n.results->items) results->items.push_back({one.shape, one.dtype, nullptr});
+      shell.node()->results = std::move(results);
+    }
+    return shell;
+  }
+
+ private:
+  std::unordered_map<const autograd::CustomCall*, std::shared_ptr<const autograd::CustomCall>> calls_;
+};
+
 }  // namespace
 
 Trace::Trace(const Function& fun, const Arrays& inputs) {
   const Arrays tracers = placeholders(inputs);
-  *this = Trace(tracers, fun(tracers));
+  *this = Trace(tracers, fun(tracers), false);
 }
 
-Trace::Trace(const Arrays& inputs, const Arrays& outs) : impl_(std::make_unique<Impl>()) {
+Trace::Trace(const Arrays& inputs, const Arrays& outs, bool detached) : impl_(std::make_unique<Impl>()) {
   impl_->inputs = inputs;
   // First pass: which nodes depend on a placeholder, producers first.
   std::unordered_map<const Node*, bool> depends;
   for (const Array& p : impl_->inputs) depends[p.node()] = true;
-  std::vector<Node*> order;
+  std::vector<Node*> visited;
   std::vector<std::pair<Node*, size_t>> stack;
   auto input_count = [](const Node* n) { return n->inputs.size() + primals_of(*n).size(); };
   auto input_at = [](const Node* n, size_t i) {
@@ -63,11 +107,15 @@ Trace::Trace(const Arrays& inputs, const Arrays& outs) : impl_(std::make_unique<
       }
       bool any = false;
       for (size_t i = 0; i < input_count(n); ++i) any |= depends[input_at(n, i)];
-      if (any) order.push_back(n);
+      visited.push_back(n);
       depends[n] = any;
       stack.pop_back();
     }
   }
+  if (detached) claim_private(visited, depends);
+  std::vector<Node*> order;
+  std::copy_if(visited.begin(), visited.end(), std::back_inserter(order),
+               [&](Node* n) { return depends[n]; });
   std::unordered_map<const Node*, uint32_t> number;
   // By position: of an input that is given twice the first one counts.
   auto next = static_cast<uint32_t>(0);
@@ -79,13 +127,15 @@ Trace::Trace(const Arrays& inputs, const Arrays& outs) : impl_(std::make_unique<
     if (fresh) impl_->constants.emplace_back(n);
     return it->second;
   };
+  Shells shells;
   for (Node* n : order) {
-    Impl::Item item{Array(n), {}, {}};
+    Impl::Item item{detached ? shells.of(*n) : Array(n), {}, {}};
     for (Node* in : n->inputs) item.operands.push_back(operand(in));
     for (const Array& p : primals_of(*n)) item.primals.push_back(operand(p.node()));
     impl_->items.push_back(std::move(item));
   }
   for (const Array& out : outs) impl_->outputs.push_back(operand(out.node()));
+  if (detached) impl_->inputs = placeholders(inputs);
 }
 
 Trace::~Trace() = default;
@@ -94,7 +144,7 @@ Trace& Trace::operator=(Trace&&) noexcept = default;
 
 size_t Trace::nodes() const { return impl_->items.size(); }
 
-const Arrays& Trace::constants() const { return impl_->constants; }
+Arrays Trace::take_constants() { return std::exchange(impl_->constants, {}); }
 
 Arrays Trace::replay(const Arrays& inputs) const { return replay(inputs, impl_->constants); }
 
