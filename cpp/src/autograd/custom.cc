@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -94,7 +95,13 @@ Array placed_in_front(const CustomCall& call, size_t i, const Array& got, int ax
 
 Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs) {
   const CustomFunction& f = call.function;
-  if (!f.rules.vjp) return vjp(f.fun, call.primals, cotangents).second;
+  if (!f.rules.vjp) {
+    // What runs again waits for the cotangents: run any earlier, its results would be kept until then.
+    Arrays wait;
+    std::copy_if(cotangents.begin(), cotangents.end(), std::back_inserter(wait),
+                 [](const Array& c) { return c.valid(); });
+    return vjp(f.fun, depends(call.primals, wait), cotangents).second;
+  }
   Arrays c = cotangents, o = outputs, again;
   for (size_t i = 0; i < o.size(); ++i) {
     if (!o[i].valid()) {
