@@ -61,10 +61,10 @@ CONVERSIONS = {"bool": "bool", "int": "int", "float": "float", "index": "int", "
 
 OTHER_SLOTS = {
     "custom_function": [
-        "def __call__(self, *args: Any) -> Any: ...",
-        "def vjp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
-        "def jvp(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
-        "def vmap(self, f: Callable[..., Any], /) -> Callable[..., Any]: ...",
+        "def __call__(self, *args: Any, **kwargs: Any) -> Any: ...",
+        "def vjp(self, f: Callable[..., Any], /) -> custom_function: ...",
+        "def jvp(self, f: Callable[..., Any], /) -> custom_function: ...",
+        "def vmap(self, f: Callable[..., Any], /) -> custom_function: ...",
     ],
     "array": [
         "def __getitem__(self, index: Any, /) -> array: ...",

@@ -23,6 +23,7 @@ void add_fast(const Scope& fast);
 void add_distributed(const Scope& distributed);
 void add_evaluation(const Scope& core);
 void add_transforms(const Scope& core);
+void add_custom_functions(const Scope& core);
 void add_compile(const Scope& core);
 void add_convolutions(const Scope& core);
 void add_export(const Scope& core);

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include <pybind11/eval.h>
-
 #include "autograd/vmap.h"
+#include "bindings/axes.h"
 #include "bindings/callable.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
@@ -184,59 +183,6 @@ lamina::Function list_function(PyObject* fun, const char* name) {
 
 // ---- vmap ----
 
-// One axis for each array of `tree`: the prefix tree `axes` holds ints or None.
-void spread_axes(PyObject* tree, PyObject* axes, std::vector<int64_t>& out, const char* what) {
-  auto fail_at = [&](PyObject* got) {
-    throw ValueError(std::string("[vmap] ") + what +
-                     " must be an int, None, or a tree that fits the values, got " + type_name(got));
-  };
-  if (is_array(tree)) {
-    if (axes == Py_None) {
-      out.push_back(INT64_MIN);
-    } else if (const auto axis = as_integer(axes)) {
-      out.push_back(*axis);
-    } else {
-      fail_at(axes);
-    }
-    return;
-  }
-  const bool prefix = axes == Py_None || as_integer(axes).has_value();
-  if (PyDict_Check(tree)) {
-    PyObject *key, *value;
-    Py_ssize_t at = 0;
-    while (PyDict_Next(tree, &at, &key, &value)) {
-      PyObject* part = prefix ? axes : PyDict_Check(axes) ? PyDict_GetItem(axes, key) : nullptr;
-      if (!part) fail_at(axes);
-      spread_axes(value, part, out, what);
-    }
-  } else if (PyList_Check(tree) || PyTuple_Check(tree)) {
-    const auto items = as_items(tree);
-    const auto parts = prefix ? std::nullopt : as_items(axes);
-    if (!prefix && (!parts || parts->size() != items->size())) fail_at(axes);
-    for (size_t i = 0; i < items->size(); ++i) {
-      spread_axes((*items)[i].ptr(), prefix ? axes : (*parts)[i].ptr(), out, what);
-    }
-  }
-}
-
-// Negative axes count from the end of an array with `ndim` axes; INT64_MIN says not mapped.
-std::vector<int> resolve_axes(const std::vector<int64_t>& axes, const std::vector<int64_t>& ndims,
-                              const char* what) {
-  std::vector<int> out;
-  for (size_t i = 0; i < axes.size(); ++i) {
-    if (axes[i] == INT64_MIN) {
-      out.push_back(-1);
-      continue;
-    }
-    if (axes[i] < -ndims[i] || axes[i] >= ndims[i]) {
-      throw ValueError(std::string("[vmap] ") + what + " " + std::to_string(axes[i]) +
-                       " is out of bounds for an array with " + std::to_string(ndims[i]) + " axes");
-    }
-    out.push_back(static_cast<int>(axes[i] < 0 ? axes[i] + ndims[i] : axes[i]));
-  }
-  return out;
-}
-
 class VmapCall final : public TransformCall {
  public:
   // extra: (in_axes, out_axes)
@@ -248,9 +194,9 @@ class VmapCall final : public TransformCall {
     const py::dict kwargs = kwargs_of(kwargs_in);
     const std::vector<Array> inputs = arrays_of(args.ptr());
     std::vector<int64_t> axes, ndims;
-    spread_axes(args.ptr(), in_axes.ptr(), axes, "in_axes");
+    spread_axes(args.ptr(), in_axes.ptr(), axes, "vmap", "in_axes");
     for (const Array& a : inputs) ndims.push_back(a.ndim());
-    const std::vector<int> in = resolve_axes(axes, ndims, "in_axes");
+    const std::vector<int> in = resolve_axes(axes, ndims, "vmap", "in_axes");
     py::object result;
     auto body = [&](const std::vector<Array>& x) {
       size_t next = 0;
@@ -260,144 +206,15 @@ class VmapCall final : public TransformCall {
     };
     auto late = [&](const std::vector<Array>& outs) {
       std::vector<int64_t> spread, ranks;
-      spread_axes(result.ptr(), out_axes.ptr(), spread, "out_axes");
+      spread_axes(result.ptr(), out_axes.ptr(), spread, "vmap", "out_axes");
       for (const Array& a : outs) ranks.push_back(a.ndim() + 1);
-      return resolve_axes(spread, ranks, "out_axes");
+      return resolve_axes(spread, ranks, "vmap", "out_axes");
     };
     const std::vector<Array> mapped = vmap_with(body, in, late)(inputs);
     size_t next = 0;
     return replace_arrays(result.ptr(), mapped, next);
   }
 };
-
-// ---- checkpoint and custom functions ----
-
-// A Python function over trees as one over arrays; remembers the tree of its last result.
-struct TreeFunction {
-  Held fun;
-  Held args;
-  std::shared_ptr<Held> result = std::make_shared<Held>();
-
-  std::vector<Array> operator()(const std::vector<Array>& arrays) const {
-    const PyGILState_STATE gil = PyGILState_Ensure();
-    struct Release {
-      PyGILState_STATE state;
-      ~Release() { PyGILState_Release(state); }
-    } release{gil};
-    size_t next = 0;
-    const py::object traced = replace_arrays(args.get(), arrays, next);
-    const py::object out = call_python(fun.get(), py::reinterpret_borrow<py::tuple>(traced), py::dict());
-    // Not the arrays: what is recomputed for a gradient would stay as long as the results live.
-    if (!*result) {
-      const std::vector<Array> none(arrays_of(out.ptr()).size(), Array(int64_t{0}, Dtype::kInt32));
-      size_t at = 0;
-      *result = hold(replace_arrays(out.ptr(), none, at).ptr());
-    }
-    return arrays_of(out.ptr());
-  }
-};
-
-class CheckpointCall final : public TransformCall {
- public:
-  py::object call(PyTransform* self, PyObject* args, PyObject* kwargs_in) override {
-    py::object fun = self->wrapped_function();
-    if (kwargs_in && PyDict_Size(kwargs_in) > 0) {
-      fun = py::module_::import("functools").attr("partial")(fun, **kwargs_of(kwargs_in));
-    }
-    const TreeFunction f{hold(fun.ptr()), hold(args)};
-    const std::vector<Array> outs = lamina::checkpoint(f)(arrays_of(args));
-    size_t next = 0;
-    return replace_arrays(f.result->get(), outs, next);
-  }
-};
-
-// What a custom rule gets and gives: one array stays bare.
-py::object bare_or_tuple(const std::vector<Array>& arrays) {
-  if (arrays.size() == 1) return wrapped(arrays[0]);
-  return owned(wrap_tuple(arrays));
-}
-
-class CustomCall final : public TransformCall {
- public:
-  // extra: a dict with "vjp" and "jvp" where they were given.
-  py::object call(PyTransform* self, PyObject* args, PyObject* kwargs) override {
-    const py::object fun = self->wrapped_function();
-    if (kwargs && PyDict_Size(kwargs) > 0) {
-      throw TypeError("a custom_function takes positional arguments only");
-    }
-    const py::dict rules = py::reinterpret_borrow<py::dict>(self->extra);
-    if (!rules.contains("vjp")) return call_python(fun.ptr(), args_of(args), py::dict());
-    const TreeFunction f{hold(fun.ptr()), hold(args)};
-    const Held rule = hold(py::object(rules["vjp"]).ptr());
-    auto vjp_rule = [rule, f](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
-      size_t next = 0;
-      const py::object tree = replace_arrays(f.args.get(), primals, next);
-      const py::tuple all = py::reinterpret_borrow<py::tuple>(tree);
-      const py::object arg = all.size() == 1 ? py::object(all[0]) : py::object(all);
-      const py::object given = call_python(
-          rule.get(), py::make_tuple(arg, bare_or_tuple(cotangents), bare_or_tuple(outputs)), py::dict());
-      std::vector<Array> grads = arrays_of(given.ptr());
-      if (grads.size() != primals.size()) {
-        throw ValueError("[custom_function] the vjp must return one gradient for each of " +
-                         std::to_string(primals.size()) + " arrays, returned " +
-                         std::to_string(grads.size()));
-      }
-      return grads;
-    };
-    const std::vector<Array> outs = lamina::custom_vjp(f, vjp_rule)(arrays_of(args));
-    size_t next = 0;
-    return replace_arrays(f.result->get(), outs, next);
-  }
-};
-
-// A class in Python: its decorators return themselves, and it holds Python functions only.
-constexpr const char* kCustomFunction = R"(
-class custom_function:
-    """A function with a gradient of its own.
-
-    Parameters
-    ----------
-    f : Callable
-        Takes arrays (or trees of them) as positional arguments and returns an array or a tree of arrays.
-
-    Raises
-    ------
-    NotImplementedError
-        A rule for ``jvp`` or ``vmap`` is set: the function itself is differentiated and mapped in those.
-
-    Examples
-    --------
-    >>> @mx.custom_function
-    ... def f(x):
-    ...     return mx.sin(x)
-    >>> @f.vjp
-    ... def f_vjp(primals, cotangents, outputs):
-    ...     return cotangents * 7
-    >>> mx.grad(f)(mx.array(0.0)).item()
-    7.0
-    """
-
-    def __init__(self, f):
-        self._rules = {}
-        self._call = _make_custom_function(f, self._rules)
-
-    def __call__(self, *args, **kwargs):
-        """Call the function; gradients of the result go through its rule."""
-        return self._call(*args, **kwargs)
-
-    def vjp(self, f):
-        """Set ``f(primals, cotangents, outputs)``, which returns one gradient for each primal."""
-        self._rules["vjp"] = f
-        return f
-
-    def jvp(self, f):
-        """Not available: forward derivatives are those of the function itself."""
-        raise NotImplementedError("[custom_function] a rule for jvp is not supported; the function is differentiated")
-
-    def vmap(self, f):
-        """Not available: the function itself is mapped."""
-        raise NotImplementedError("[custom_function] a rule for vmap is not supported; the function is mapped")
-)";
 
 std::vector<Array> list_argument(const Any& a) {
   const auto items = as_items(a.object);
@@ -486,23 +303,6 @@ void add_transforms(const Scope& core) {
         return make_transform("vmap", fun, py::make_tuple(borrowed(in_axes), borrowed(out_axes)),
                               std::make_unique<VmapCall>());
       });
-  def(core, "checkpoint(fun: Callable[P, R]) -> Callable[P, R]",
-      "A function like `fun` whose intermediate results are computed again for the gradient instead of "
-      "kept.\n"
-      "@fun Gradients flow to the arrays among its positional arguments.\n"
-      ">>> f = mx.checkpoint(lambda x: mx.sin(mx.sin(x)))\n>>> mx.grad(f)(mx.array(0.0)).item()\n1.0\n",
-      [](PyObject* fun) {
-        return make_transform("checkpoint", fun, py::object(), std::make_unique<CheckpointCall>());
-      });
-  def(core, "_make_custom_function(fun: Callable, rules: dict) -> Callable",
-      "What `custom_function` objects call.", [](PyObject* fun, PyObject* rules) {
-        return make_transform("custom_function", fun, borrowed(rules), std::make_unique<CustomCall>());
-      });
-  py::dict scope;
-  scope["__name__"] = "lamina.core";
-  scope["_make_custom_function"] = m.attr("_make_custom_function");
-  py::exec(kCustomFunction, scope);
-  m.attr("custom_function") = scope["custom_function"];
 }
 
 }  // namespace lamina::bind

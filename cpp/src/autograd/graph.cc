@@ -4,15 +4,18 @@
 
 namespace lamina::autograd {
 
-Arrays dependencies(const Node& n) {
+Arrays dependencies(const Node& n, Flow flow) {
   if (n.op == OpId::StopGradient) return {};
-  if (n.op == OpId::CustomOutput) return custom_params(n).call->primals;
+  if (n.op == OpId::CustomOutput) {
+    const CustomCall& call = *custom_params(n).call;
+    if (!is_open(call, flow)) return call.primals;
+  }
   Arrays out;
   for (Node* in : n.inputs) out.emplace_back(in);
   return out;
 }
 
-std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to) {
+std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to, Flow flow) {
   std::unordered_map<const Node*, bool> member;  // of every node that has been left
   for (const Array& a : from) member[a.node()] = true;
   struct Frame {
@@ -26,7 +29,7 @@ std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to) {
   auto enter = [&](Node* n) {
     if (!n->tracer || member.count(n)) return;
     member[n] = false;
-    stack.push_back({n, dependencies(*n)});
+    stack.push_back({n, dependencies(*n, flow)});
   };
   for (const Array& a : to) {
     enter(a.node());
@@ -77,7 +80,7 @@ Arrays rebuild(const OpCall& call, const Arrays& in) {
   const Node& n = call.node;
   if (n.op == OpId::CustomOutput) {
     const CustomParams& p = custom_params(n);
-    return {call_custom(p.call->fun, p.call->rule, in)[p.index]};
+    return {call_custom(p.call->function, in)[p.index]};
   }
   if (!n.results) return {make_node(n.op, n.dtype, n.shape, in, n.params)};
   std::vector<Shape> shapes;
@@ -100,35 +103,4 @@ Array sum_to(const Array& g, const Shape& shape) {
   return squeeze(reduce_keepdims(OpId::Sum, g, reduced), extra);
 }
 
-const CustomParams& custom_params(const Node& n) { return static_cast<const CustomParams&>(*n.params); }
-
-Arrays call_custom(const Function& fun, const CustomRule& rule, const Arrays& primals) {
-  Arrays inside;
-  for (const Array& p : primals) inside.push_back(stop_gradient(p));
-  const Arrays results = fun(inside);
-  auto call = std::make_shared<CustomCall>(CustomCall{fun, rule, primals, results.size()});
-  Arrays outs;
-  for (size_t i = 0; i < results.size(); ++i) {
-    outs.push_back(make_node(OpId::CustomOutput, results[i].dtype(), results[i].shape(), {results[i]},
-                             Ref<Params>(new CustomParams(call, i))));
-  }
-  return outs;
-}
-
 }  // namespace lamina::autograd
-
-namespace lamina {
-
-Function checkpoint(const Function& fun) {
-  auto rule = [fun](const Arrays& primals, const Arrays& cotangents, const Arrays&) {
-    return vjp(fun, primals, cotangents).second;
-  };
-  return [fun, rule](const Arrays& primals) { return autograd::call_custom(fun, rule, primals); };
-}
-
-Function custom_vjp(const Function& fun,
-                    const std::function<Arrays(const Arrays&, const Arrays&, const Arrays&)>& rule) {
-  return [fun, rule](const Arrays& primals) { return autograd::call_custom(fun, rule, primals); };
-}
-
-}  // namespace lamina

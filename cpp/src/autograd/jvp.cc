@@ -26,7 +26,7 @@ class Forward {
   }
 
   Arrays run(const Arrays& from, const Arrays& to) {
-    for (Node* n : nodes_between(from, to)) step(n);
+    for (Node* n : nodes_between(from, to, Flow::kForward)) step(n);
     Arrays out;
     for (const Array& a : to) out.push_back(of(a.node()));
     return out;
@@ -132,16 +132,17 @@ class Forward {
 
   void custom(Node* n) {
     const CustomParams& p = custom_params(*n);
+    if (is_open(*p.call, Flow::kForward)) {
+      tangent_[n] = of(n->inputs[0]);
+      return;
+    }
     auto [it, fresh] = custom_.try_emplace(p.call.get());
     if (fresh) {
       Arrays tangents;
-      for (const Array& a : p.call->primals) {
-        const Array t = of(a.node());
-        tangents.push_back(t.valid() ? t : zeros_like(a));
-      }
-      it->second = jvp(p.call->fun, p.call->primals, tangents).second;
+      for (const Array& a : p.call->primals) tangents.push_back(of(a.node()));
+      it->second = custom_tangents(*p.call, tangents);
     }
-    tangent_[n] = it->second[p.index];
+    if (is_inexact(n->dtype)) tangent_[n] = it->second[p.index];
   }
 
   std::unordered_map<const Node*, Array> tangent_;

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <functional>
+#include <typeinfo>
+#include <utility>
 #include <vector>
 
 #include "lamina/transforms.h"
@@ -72,15 +74,20 @@ Arrays batch(const BatchCall& b);
 
 // ---- functions with rules of their own ----
 
-using CustomRule =
-    std::function<Arrays(const Arrays& primals, const Arrays& cotangents, const Arrays& outputs)>;
+// A function with its rules, and whether it is closed: derivatives then do not follow the graph of a call but
+// run the rule or, where there is none, the function again.
+struct CustomFunction {
+  Function fun;
+  CustomRules rules;
+  bool closed = false;
+  size_t captured = 0;  // how many primals, the last ones, are none of the function's arguments
+};
 
 // Shared by the CustomOutput nodes of one call.
 struct CustomCall {
-  Function fun;
-  CustomRule rule;
+  CustomFunction function;
   Arrays primals;
-  size_t outputs = 0;
+  std::vector<std::pair<Shape, Dtype>> outputs;
 };
 struct CustomParams final : Params {
   std::shared_ptr<const CustomCall> call;
@@ -91,16 +98,36 @@ struct CustomParams final : Params {
   std::string describe() const override { return "index=" + std::to_string(index); }
 };
 const CustomParams& custom_params(const Node& n);
-Arrays call_custom(const Function& fun, const CustomRule& rule, const Arrays& primals);
+// Of the StopGradient nodes that close a call: where the rules are dropped, so are these.
+struct ClosedParams final : Params {
+  bool equals(const Params& o) const override { return typeid(o) == typeid(*this); }
+  void append_structure(std::vector<uint32_t>&) const override {}
+  std::string describe() const override { return ""; }
+};
+inline bool closes_call(const Node& n) { return n.op == OpId::StopGradient && n.params; }
+Arrays call_custom(const CustomFunction& function, const Arrays& primals);
+
+// What the rules of a call give, checked: gradients of the primals, tangents of the outputs (empty handles on
+// both sides say zero), outputs over `size` examples with the mapped axis in front.
+Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs);
+Arrays custom_tangents(const CustomCall& call, const Arrays& tangents);
+Arrays custom_mapped(const CustomCall& call, const Arrays& primals, const std::vector<bool>& mapped,
+                     int64_t size);
 
 // ---- graph walks ----
 
-// What a node's value depends on for a transform: its inputs, or a custom call's primals.
-Arrays dependencies(const Node& n);
+// Which derivatives a walk is for: of a custom call each has its own rule.
+enum class Flow { kForward, kBackward };
+
+// Whether derivatives of that kind follow the graph of a custom call's function.
+bool is_open(const CustomCall& call, Flow flow);
+
+// What a node's derivatives depend on: its inputs, or a custom call's primals.
+Arrays dependencies(const Node& n, Flow flow);
 
 // Nodes between `from` and `to`: those that depend on a node of `from`, producers first, without `from`
 // itself.
-std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to);
+std::vector<Node*> nodes_between(const Arrays& from, const Arrays& to, Flow flow);
 
 // The op call of a node; Output nodes' producers give all outputs that are in use.
 OpCall call_of(Node* n);

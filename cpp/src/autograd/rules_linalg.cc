@@ -132,7 +132,6 @@ Arrays thin_svd(const Array& a) {
 // Of square matrices of vectors only the first min(m, n) count: the others are any basis of what is left.
 Arrays svd_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const Array& a = c.in[0];
-  if (is_complex(a.dtype())) fail<Unsupported>("linalg::svd", "has no gradient for complex matrices");
   const int64_t m = a.shape(-2), n = a.shape(-1), k = std::min(m, n);
   const bool values_only = c.node.as<SvdParams>().mode == SvdMode::kValues;
   const Arrays parts = values_only ? thin_svd(a) : c.outs;
@@ -140,6 +139,9 @@ Arrays svd_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const Array u = block(parts[0], 0, m, 0, k), v = swapped(block(parts[2], 0, k, 0, n));
   const Array ds = values_only ? g[0] : g[1];
   if (values_only || (!g[0].valid() && !g[2].valid())) { return {matmul(multiply(u, row(ds)), swapped(v))}; }
+  if (is_complex(a.dtype())) {
+    fail<Unsupported>("linalg::svd", "has no gradient of singular vectors of complex matrices");
+  }
   Array core, out;
   const Array gaps = inverse_gaps(square(s));
   auto turned = [&](const Array& basis, const Array& d) {

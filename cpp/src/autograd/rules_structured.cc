@@ -119,6 +119,18 @@ struct Place {
   Array ids;  // a number for each update, in the updates' shape
 };
 
+// For each update of a multiplying scatter, the product of all else that its element is made of; zeros
+// allowed.
+Array other_factors(const Place& at, const Array& a, const Array& updates) {
+  const Array is_zero = equal(updates, zero(updates)), one(int64_t{1}, updates.dtype());
+  const Array safe = where(is_zero, one, updates);
+  const Array zeros_there =
+      at.read(at.write(zeros(a.shape(), Dtype::kInt32), astype(is_zero, Dtype::kInt32), ScatterMode::kAdd));
+  const Array no_other = equal(zeros_there, astype(is_zero, Dtype::kInt32));
+  const Array product = at.read(at.write(a, safe, ScatterMode::kMultiply));
+  return where(no_other, divide(product, safe), zero(product));
+}
+
 // Gradients of scatter: the array's and the updates'.
 std::pair<Array, Array> scatter_gradients(const Place& at, ScatterMode mode, const Array& g, const Array& a,
                                           const Array& updates, const Array& out) {
@@ -134,11 +146,14 @@ std::pair<Array, Array> scatter_gradients(const Place& at, ScatterMode mode, con
     }
     case ScatterMode::kMultiply: {
       const Array factor = at.write(ones_like(a), updates, ScatterMode::kMultiply);
-      return {multiply(g, factor), multiply(at.read(g), divide(at.read(out), updates))};
+      return {multiply(g, conj_if(factor)), multiply(at.read(g), conj_if(other_factors(at, a, updates)))};
     }
     default: {
-      const Array kept = equal(a, out);
-      return {where(kept, g, zero(g)), where(equal(at.read(out), updates), at.read(g), zero(g))};
+      // Whatever equals the extremum shares its gradient, as in a reduction.
+      const Array kept = equal(a, out), won = equal(at.read(out), updates);
+      const Array count = at.write(astype(kept, g.dtype()), astype(won, g.dtype()), ScatterMode::kAdd);
+      const Array share = divide(g, where(equal(count, zero(count)), ones_like(count), count));
+      return {where(kept, share, zero(g)), where(won, at.read(share), zero(g))};
     }
   }
 }
@@ -273,17 +288,18 @@ Arrays sort_rule(const OpCall& c, const Arrays& g, const Wants&) {
   return {put_along_axis(zeros_like(c.in[0], g[0].dtype()), argsort(c.in[0], axis), g[0], axis)};
 }
 
-Array shifted(const Array& a, int64_t axis, bool reverse) {
-  // a exclusive scan's cotangent of element i belongs to the inclusive scan's element before it.
+// Element i is what stood `by` places behind it in the direction of the scan, and zero where there is none.
+Array shifted(const Array& a, int64_t axis, bool reverse, int64_t by) {
   const auto at = static_cast<size_t>(axis);
   Shape start(a.shape().size(), 0), stop = a.shape();
   std::vector<std::pair<int64_t, int64_t>> widths(a.shape().size(), {0, 0});
+  by = std::min(by, stop[at]);
   if (reverse) {
-    stop[at] -= 1;
-    widths[at] = {1, 0};
+    stop[at] -= by;
+    widths[at] = {by, 0};
   } else {
-    start[at] = 1;
-    widths[at] = {0, 1};
+    start[at] = by;
+    widths[at] = {0, by};
   }
   return pad(slice(a, start, stop), widths, zero(a));
 }
@@ -296,8 +312,8 @@ Array cumprod_gradient(const Array& x, const Array& out, const Array& g, int64_t
   const Array first = logical_and(is_zero, equal(zeros_so_far, Array(1)));
   const Array one(int64_t{1}, x.dtype());
   const Array without_first = scan(where(first, one, x), ScanKind::kProd, axis, reverse, true);
-  const Array plain = divide(total(multiply(g, out)), where(is_zero, one, x));
-  const Array at_first = total(multiply(g, without_first));
+  const Array plain = divide(total(multiply(g, conj_if(out))), conj_if(where(is_zero, one, x)));
+  const Array at_first = total(multiply(g, conj_if(without_first)));
   return where(first, at_first, where(greater(zeros_so_far, Array(0)), zero(g), plain));
 }
 
@@ -313,20 +329,45 @@ Array cumextremum_gradient(const Array& x, const Array& out, const Array& g, int
   return put_along_axis(zeros_like(g), from, g, axis, ScatterMode::kAdd);
 }
 
+// exp(x - y), 1 where both are the same infinity.
+Array exp_of_difference(const Array& x, const Array& y) {
+  return exp(where(equal(x, y), zero(x), subtract(x, y)));
+}
+
+// sum_j g_j exp(x_i - out_j) over the j from i on, as exp(x_i - out_i) t_i with t_i = g_i + r_i t_(i+1) and
+// r_i = exp(out_i - out_(i+1)): no exponent is positive. The recurrence is solved by doubling.
+Array logcumsumexp_gradient(const Array& x, const Array& out, const Array& g, int64_t axis, bool reverse) {
+  const auto at = static_cast<size_t>(axis);
+  const int64_t n = x.shape()[at];
+  Array total = g, ratio;
+  if (n > 1) {
+    // The last ratio has nothing to multiply but must be finite.
+    Shape start(x.shape().size(), 0), stop = x.shape(), end = start;
+    (reverse ? stop[at] : start[at]) += reverse ? -1 : 1;
+    end[at] = reverse ? 0 : n - 1;
+    Shape after_end = x.shape();
+    after_end[at] = end[at] + 1;
+    Array parts[] = {slice(out, start, stop), slice(out, end, after_end)};
+    if (reverse) std::swap(parts[0], parts[1]);
+    ratio = conj_if(exp_of_difference(out, concatenate(parts, axis)));
+  }
+  for (int64_t by = 1; by < n; by *= 2) {
+    total = add(total, multiply(ratio, shifted(total, axis, reverse, by)));
+    if (2 * by < n) ratio = multiply(ratio, shifted(ratio, axis, reverse, by));
+  }
+  return multiply(conj_if(exp_of_difference(x, out)), total);
+}
+
 Arrays scan_rule(const OpCall& c, const Arrays& g, const Wants&) {
   const auto& p = c.node.as<ScanParams>();
   const Array& x = c.in[0];
   if (p.kind == ScanKind::kSum) return {scan(g[0], ScanKind::kSum, p.axis, !p.reverse, p.inclusive)};
-  const Array cotangent = p.inclusive ? g[0] : shifted(g[0], p.axis, p.reverse);
+  // The cotangent of an element of an exclusive scan belongs to the inclusive scan's element before it.
+  const Array cotangent = p.inclusive ? g[0] : shifted(g[0], p.axis, p.reverse, 1);
   const Array out = p.inclusive ? c.outs[0] : scan(x, p.kind, p.axis, p.reverse, true);
   switch (p.kind) {
     case ScanKind::kProd: return {cumprod_gradient(x, out, cotangent, p.axis, p.reverse)};
-    case ScanKind::kLogAddExp: {
-      // sum_j g_j exp(x_i - out_j) as one scan; where x_i is -inf the weight is 0.
-      const Array weight = exp(negative(out));
-      const Array total = scan(multiply(cotangent, weight), ScanKind::kSum, p.axis, !p.reverse, true);
-      return {multiply(exp(x), total)};
-    }
+    case ScanKind::kLogAddExp: return {logcumsumexp_gradient(x, out, cotangent, p.axis, p.reverse)};
     default: return {cumextremum_gradient(x, out, cotangent, p.axis, p.reverse)};
   }
 }
@@ -351,26 +392,30 @@ Arrays plain_attention(const AttentionParams& p, const Arrays& in) {
   const int64_t b = q.shape(0), heads = q.shape(1), kv = k.shape(1), l = q.shape(2), s = k.shape(2);
   auto grouped = [&](const Array& x) { return reshape(x, {b, kv, heads / kv, l, x.shape(-1)}); };
   Array scores = matmul(grouped(q), expand_dims(last_two_swapped(k), {2})) * static_cast<double>(p.scale);
-  const double low = -std::numeric_limits<double>::infinity();
+  // As in the kernels: a row of hidden keys averages all values, one of -inf is NaN, and no key gives zeros.
+  const Array hidden(-std::numeric_limits<float>::max());
   if (p.has_mask) {
     const Array m = reshape(in[3], {b, kv, heads / kv, l, s});
-    scores = in[3].dtype() == Dtype::kBool ? where(m, scores, Array(low))
-                                           : add(scores, astype(m, Dtype::kFloat32));
+    scores =
+        in[3].dtype() == Dtype::kBool ? where(m, scores, hidden) : add(scores, astype(m, Dtype::kFloat32));
   }
   if (p.causal) {
     const Array row = expand_dims(arange(s - l, s, 1, Dtype::kInt64), {1}),
                 column = arange(0, s, 1, Dtype::kInt64);
-    scores = where(greater_equal(row, column), scores, Array(low));
+    scores = where(greater_equal(row, column), scores, hidden);
   }
-  Array lse = logsumexp(scores, Axes{-1}, true);
   if (p.has_sinks) {
-    lse = logaddexp(lse, reshape(astype(in[p.has_mask ? 4 : 3], Dtype::kFloat32), {1, kv, heads / kv, 1, 1}));
+    const Array sinks = reshape(astype(in[p.has_mask ? 4 : 3], Dtype::kFloat32), {1, kv, heads / kv, 1, 1});
+    const Array parts[] = {scores, broadcast_to(sinks, {b, kv, heads / kv, l, 1})};
+    scores = concatenate(parts, -1);
   }
-  // A row with nothing to attend to gives zeros.
-  const Array none = equal(lse, Array(low));
-  const Array weights = where(none, Array(0.0), exp(subtract(scores, where(none, Array(0.0), lse))));
+  if (scores.shape(-1) == 0) {
+    const Array none(-std::numeric_limits<double>::infinity());
+    return {zeros({b, heads, l, v.shape(-1)}, in[0].dtype()), full({b, heads, l}, none)};
+  }
+  const Array weights = slice(softmax(scores, Axes{-1}), Shape(5, 0), {b, kv, heads / kv, l, s});
   const Array out = reshape(matmul(weights, expand_dims(v, {2})), {b, heads, l, v.shape(-1)});
-  return {astype(out, in[0].dtype()), reshape(lse, {b, heads, l})};
+  return {astype(out, in[0].dtype()), reshape(logsumexp(scores, Axes{-1}, true), {b, heads, l})};
 }
 
 Arrays attention_rule(const OpCall& c, const Arrays& g, const Wants& wants) {

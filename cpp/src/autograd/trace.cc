@@ -1,9 +1,11 @@
 #include "autograd/trace.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "autograd/rules.h"
 #include "ops/table.h"
@@ -39,17 +41,66 @@ bool may_fuse(const Node* n) {
          (is_elementwise(n->op) || f == Family::kReduce || f == Family::kCast);
 }
 
-Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.dtype(), like.shape(), {}); }
+Arrays placeholders(const Arrays& like) {
+  Arrays out;
+  for (const Array& a : like) out.push_back(make_node(OpId::Placeholder, a.dtype(), a.shape(), {}));
+  return out;
+}
+
+// Adds to the recorded nodes those that nobody but recorded nodes holds: what a function made of arrays that
+// it captured. `order`: producers first.
+void claim_private(const std::vector<Node*>& order, std::unordered_map<const Node*, bool>& recorded) {
+  std::unordered_map<const Node*, uint32_t> uses;  // by recorded nodes
+  for (auto it = order.rbegin(); it != order.rend(); ++it) {
+    Node* n = *it;
+    const bool lazy = n->state.load(std::memory_order_acquire) == NodeState::kLazy;
+    auto& mine = recorded[n];
+    mine |= lazy && !n->inputs.empty() && uses[n] == n->refs.load(std::memory_order_relaxed);
+    for (Node* in : n->inputs) uses[in] += mine ? 1 : 0;
+  }
+}
+
+// What replays need of nodes, without what these refer to: a trace of nodes that will be evaluated must not
+// keep their memory.
+class Shells {
+ public:
+  Array of(const Node& n) {
+    Ref<Params> params = n.params;
+    if (n.op == OpId::CustomOutput) {
+      const autograd::CustomParams& old = autograd::custom_params(n);
+      auto& call = calls_[old.call.get()];
+      if (!call) {
+        call = std::make_shared<const autograd::CustomCall>(
+            autograd::CustomCall{old.call->function, {}, old.call->outputs});
+      }
+      params = Ref<Params>(new autograd::CustomParams(call, old.index));
+    }
+    Array shell = make_node(n.op, n.dtype, n.shape, {}, std::move(params));
+    if (n.results) {
+      Ref<Results> results(new Results);
+      for (const auto& one : n.results->items) results->items.push_back({one.shape, one.dtype, nullptr});
+      shell.node()->results = std::move(results);
+    }
+    return shell;
+  }
+
+ private:
+  std::unordered_map<const autograd::CustomCall*, std::shared_ptr<const autograd::CustomCall>> calls_;
+};
 
 }  // namespace
 
-Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique<Impl>()) {
-  for (const Array& a : inputs) impl_->inputs.push_back(placeholder(a));
-  const Arrays outs = fun(impl_->inputs);
+Trace::Trace(const Function& fun, const Arrays& inputs) {
+  const Arrays tracers = placeholders(inputs);
+  *this = Trace(tracers, fun(tracers), false);
+}
+
+Trace::Trace(const Arrays& inputs, const Arrays& outs, bool detached) : impl_(std::make_unique<Impl>()) {
+  impl_->inputs = inputs;
   // First pass: all nodes, producers first.
   std::unordered_map<const Node*, bool> depends;
   for (const Array& p : impl_->inputs) depends[p.node()] = true;
-  std::vector<Node*> all, order;
+  std::vector<Node*> visited;
   std::vector<std::pair<Node*, size_t>> stack;
   auto input_count = [](const Node* n) { return n->inputs.size() + primals_of(*n).size(); };
   auto input_at = [](const Node* n, size_t i) {
@@ -64,49 +115,61 @@ Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique
         if (depends.try_emplace(in, false).second) stack.emplace_back(in, 0);
         continue;
       }
-      all.push_back(n);
+      visited.push_back(n);
       stack.pop_back();
     }
   }
   // Second pass: which depend on a placeholder, or must be fused as in the function itself, since 16-bit
-  // floats are rounded where regions end.
-  const bool rounds = std::any_of(all.begin(), all.end(), has_short_float);
-  for (Node* n : all) {
+  // floats are rounded where regions end. What a detached trace captured are inputs of its own.
+  const bool rounds = !detached && std::any_of(visited.begin(), visited.end(), has_short_float);
+  for (Node* n : visited) {
     bool any = rounds && may_fuse(n);
     for (size_t i = 0; i < input_count(n); ++i) any |= depends[input_at(n, i)];
-    if (any) order.push_back(n);
     depends[n] = any;
   }
+  if (detached) claim_private(visited, depends);
+  std::vector<Node*> order;
+  std::copy_if(visited.begin(), visited.end(), std::back_inserter(order),
+               [&](Node* n) { return depends[n]; });
   std::unordered_map<const Node*, uint32_t> number;
-  for (const Array& p : impl_->inputs) number.emplace(p.node(), static_cast<uint32_t>(number.size()));
-  for (Node* n : order) number.emplace(n, static_cast<uint32_t>(number.size()));
-  const auto first_constant = static_cast<uint32_t>(number.size());
+  // By position: of an input that is given twice the first one counts.
+  auto next = static_cast<uint32_t>(0);
+  for (const Array& p : impl_->inputs) number.emplace(p.node(), next++);
+  for (Node* n : order) number.emplace(n, next++);
+  const uint32_t first_constant = next;
   auto operand = [&](Node* n) {
     auto [it, fresh] = number.try_emplace(n, first_constant + static_cast<uint32_t>(impl_->constants.size()));
     if (fresh) impl_->constants.emplace_back(n);
     return it->second;
   };
+  Shells shells;
   for (Node* n : order) {
-    Impl::Item item{Array(n), {}, {}};
+    Impl::Item item{detached ? shells.of(*n) : Array(n), {}, {}};
     for (Node* in : n->inputs) item.operands.push_back(operand(in));
     for (const Array& p : primals_of(*n)) item.primals.push_back(operand(p.node()));
     impl_->items.push_back(std::move(item));
   }
   for (const Array& out : outs) impl_->outputs.push_back(operand(out.node()));
+  if (detached) impl_->inputs = placeholders(inputs);
 }
 
 Trace::~Trace() = default;
 Trace::Trace(Trace&&) noexcept = default;
+Trace& Trace::operator=(Trace&&) noexcept = default;
 
 size_t Trace::nodes() const { return impl_->items.size(); }
 
-Arrays Trace::replay(const Arrays& inputs) const {
+Arrays Trace::take_constants() { return std::exchange(impl_->constants, {}); }
+
+Arrays Trace::replay(const Arrays& inputs) const { return replay(inputs, impl_->constants); }
+
+Arrays Trace::replay(const Arrays& inputs, const Arrays& constants) const {
   const Impl& t = *impl_;
   if (inputs.size() != t.inputs.size()) {
     fail<ValueError>("compile", "the trace has {} inputs, got {}", t.inputs.size(), inputs.size());
   }
   Arrays values;
-  values.reserve(t.inputs.size() + t.items.size() + t.constants.size());
+  values.reserve(t.inputs.size() + t.items.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].shape() != t.inputs[i].shape() || inputs[i].dtype() != t.inputs[i].dtype()) {
       fail<ValueError>("compile", "input {} was traced as {} of shape {}, got {} of shape {}", i,
@@ -117,7 +180,7 @@ Arrays Trace::replay(const Arrays& inputs) const {
   const size_t first_constant = t.inputs.size() + t.items.size();
   Arrays in;
   std::unordered_map<const autograd::CustomCall*, std::shared_ptr<const autograd::CustomCall>> calls;
-  auto value = [&](uint32_t o) { return o < first_constant ? values[o] : t.constants[o - first_constant]; };
+  auto value = [&](uint32_t o) { return o < first_constant ? values[o] : constants[o - first_constant]; };
   for (const Impl::Item& item : t.items) {
     in.clear();
     for (uint32_t o : item.operands) in.push_back(value(o));
@@ -130,7 +193,7 @@ Arrays Trace::replay(const Arrays& inputs) const {
         Arrays primals;
         for (uint32_t o : item.primals) primals.push_back(value(o));
         call = std::make_shared<const autograd::CustomCall>(
-            autograd::CustomCall{old.call->fun, old.call->rule, std::move(primals), old.call->outputs});
+            autograd::CustomCall{old.call->function, std::move(primals), old.call->outputs});
       }
       params = Ref<Params>(new autograd::CustomParams(call, old.index));
     }

@@ -13,11 +13,19 @@ class Trace {
   // Runs fun on placeholders with the shapes and dtypes of `inputs`. Evaluating one inside fun throws
   // ValueError.
   Trace(const Function& fun, const Arrays& inputs);
+  // The graph that is there between inputs and outputs. Detached: it refers to none of its nodes, so that
+  // they can be evaluated as if nobody held them, and includes what nobody else holds.
+  Trace(const Arrays& inputs, const Arrays& outputs, bool detached);
   ~Trace();
   Trace(Trace&&) noexcept;
+  Trace& operator=(Trace&&) noexcept;
   // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no
   // input are shared by all replays: they are constants.
   Arrays replay(const Arrays& inputs) const;
+  // The same for other constants of the same shapes and dtypes.
+  Arrays replay(const Arrays& inputs, const Arrays& constants) const;
+  // What recorded nodes read and that is not recorded; taken away for good.
+  Arrays take_constants();
   // Nodes that a replay builds.
   size_t nodes() const;
 

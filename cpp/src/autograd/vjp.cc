@@ -27,7 +27,7 @@ Array complex_vjp(OpId op, ElementwiseRule rule, Grad g) {
 class Backward {
  public:
   Backward(const Arrays& from, const Arrays& to, const Arrays& cotangents) : from_(from) {
-    order_ = nodes_between(from, to);
+    order_ = nodes_between(from, to, Flow::kBackward);
     for (Node* n : order_) inside_[n] = true;
     for (const Array& a : from) inside_[a.node()] = true;
     for (Node* n : order_) {
@@ -124,9 +124,13 @@ class Backward {
   void custom(Node* n) {
     const CustomParams& p = custom_params(*n);
     const CustomCall* call = p.call.get();
+    if (is_open(*call, Flow::kBackward)) {
+      if (const Array g = take(n); g.valid()) give(Array(n->inputs[0]), g);
+      return;
+    }
     CustomState& s = custom_[call];
-    s.cotangents.resize(call->outputs);
-    s.outputs.resize(call->outputs);
+    s.cotangents.resize(call->outputs.size());
+    s.outputs.resize(call->outputs.size());
     s.outputs[p.index] = Array(n);
     if (const Array g = take(n); g.valid()) s.cotangents[p.index] = g;
     s.shared = p.call;
@@ -143,27 +147,9 @@ class Backward {
     bool any = false;
     for (const Array& c : s.cotangents) any |= c.valid();
     if (!any) return;
-    // Outputs that nothing uses have no node any more: their values come from running the function again.
-    Arrays again;
-    for (size_t i = 0; i < s.outputs.size(); ++i) {
-      if (!s.outputs[i].valid()) {
-        if (again.empty()) again = call.fun(call.primals);
-        s.outputs[i] = again[i];
-      }
-      if (!s.cotangents[i].valid()) s.cotangents[i] = zeros_like(s.outputs[i]);
-    }
-    const Arrays grads = call.rule(call.primals, s.cotangents, s.outputs);
-    if (grads.size() != call.primals.size()) {
-      fail<ValueError>("vjp", "a custom rule must give one gradient for each of {} arguments, gave {}",
-                       call.primals.size(), grads.size());
-    }
+    const Arrays grads = custom_gradients(call, s.cotangents, s.outputs);
     for (size_t i = 0; i < grads.size(); ++i) {
-      if (!grads[i].valid()) continue;
-      if (grads[i].shape() != call.primals[i].shape()) {
-        fail<ShapeError>("vjp", "a custom rule gave a gradient of shape {} for an argument of shape {}",
-                         grads[i].shape(), call.primals[i].shape());
-      }
-      give(call.primals[i], grads[i]);
+      if (grads[i].valid()) give(call.primals[i], grads[i]);
     }
   }
 

@@ -1,5 +1,7 @@
 #include "autograd/vmap.h"
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <unordered_map>
 
@@ -34,8 +36,8 @@ struct Examples {
   }
 };
 
-Function over_examples(const Function& fun, const std::vector<bool>& flags, const Examples& around);
-CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags, const Examples& around);
+CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                             const Examples& around);
 
 // Builds the part of a graph that depends on placeholders again, over all examples at once.
 class Batcher {
@@ -83,7 +85,7 @@ class Batcher {
   }
   bool depends(const Node* n) const { return position(n) != kFree; }
 
-  // Inputs, then the primals of a custom call: its function and rule may use what is not among the primals.
+  // Inputs, then the primals of a custom call.
   static size_t num_operands(const Node& n) {
     return n.inputs.size() + (n.op == OpId::CustomOutput ? custom_params(n).call->primals.size() : 0);
   }
@@ -159,8 +161,7 @@ class Batcher {
         flags.push_back(depends(a.node()));
         primals.push_back(flags.back() ? value(a.node()) : a);
       }
-      it->second = call_custom(over_examples(p.call->fun, flags, examples_),
-                               over_examples(p.call->rule, flags, examples_), primals);
+      it->second = call_custom(over_examples(p.call, flags, examples_), primals);
     }
     return it->second[p.index];
   }
@@ -184,18 +185,37 @@ Arrays all_mapped(const Examples& examples, const Arrays& outs) {
   return mapped;
 }
 
-// A custom call's function over all examples. It may have captured placeholders of `around`, which then are
-// mapped too.
-Function over_examples(const Function& fun, const std::vector<bool>& flags, const Examples& around) {
-  return [fun, flags, around](const Arrays& primals) {
-    Examples inside = around;
+// A custom call's function over all examples.
+Function function_over(const Function& fun, const std::vector<bool>& flags, int64_t size) {
+  return [fun, flags, size](const Arrays& primals) {
+    Examples inside;
+    inside.size = size;
     return all_mapped(inside, fun(inside.add_all(primals, flags)));
   };
 }
 
-// A custom call's rule over all examples; the gradient of an unmapped primal is the sum over them.
-CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags, const Examples& around) {
-  return [rule, flags, around](const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+// The same by the call's own rule, which sees nothing but the primals.
+Function function_by_rule(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                          const Examples& around) {
+  return [call, flags, around](const Arrays& primals) {
+    Arrays outs = custom_mapped(*call, primals, flags, around.size);
+    const Arrays captured = Batcher(around).run(outs);
+    const auto last = flags.end() - static_cast<std::ptrdiff_t>(call->function.captured);
+    if (std::find(last, flags.end(), true) != flags.end() ||
+        std::any_of(captured.begin(), captured.end(), [](const Array& a) { return a.valid(); })) {
+      fail<ValueError>(
+          "custom_function",
+          "with a rule for vmap a mapped array must be an argument, not captured by the function or "
+          "by the rule");
+    }
+    return outs;
+  };
+}
+
+// A custom call's vjp rule over all examples; the gradient of an unmapped primal is the sum over them.
+auto vjp_over(const CustomRules& rules, const std::vector<bool>& flags, const Examples& around) {
+  return [rule = rules.vjp, flags, around](const Arrays& primals, const Arrays& cotangents,
+                                           const Arrays& outputs) {
     Examples inside = around;
     const Arrays p = inside.add_all(primals, flags);
     const Arrays c = inside.add_all(cotangents, std::vector<bool>(cotangents.size(), true));
@@ -208,6 +228,29 @@ CustomRule over_examples(const CustomRule& rule, const std::vector<bool>& flags,
     }
     return mapped;
   };
+}
+
+auto jvp_over(const CustomRules& rules, const std::vector<bool>& flags, const Examples& around) {
+  return [rule = rules.jvp, flags, around](const Arrays& primals, const Arrays& tangents) {
+    Examples inside = around;
+    const Arrays p = inside.add_all(primals, flags), t = inside.add_all(tangents, flags);
+    return all_mapped(inside, rule(p, t));
+  };
+}
+
+CustomFunction over_examples(const std::shared_ptr<const CustomCall>& call, const std::vector<bool>& flags,
+                             const Examples& around) {
+  const CustomFunction& one = call->function;
+  const auto captured = flags.end() - static_cast<std::ptrdiff_t>(one.captured);
+  const bool any = std::find(flags.begin(), captured, true) != captured;
+  CustomFunction all;
+  all.closed = one.closed;
+  all.captured = one.captured;
+  all.fun = any && one.rules.vmap ? function_by_rule(call, flags, around)
+                                  : function_over(one.fun, flags, around.size);
+  if (one.rules.vjp) all.rules.vjp = vjp_over(one.rules, flags, around);
+  if (one.rules.jvp) all.rules.jvp = jvp_over(one.rules, flags, around);
+  return all;
 }
 
 // The function's arguments for one example.

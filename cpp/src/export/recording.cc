@@ -26,13 +26,13 @@ class Recorder {
       out_.constants.emplace_back(n);
     }
     for (Node* n : order) {
-      Recording::Item item{recipe_of(*n), {}};
-      if (n->op == OpId::CustomOutput) {
-        // A view still, so that fusion ends where it does in the function itself.
-        item.recipe.op = OpId::Identity;
-        item.recipe.params = {};
-        out_.custom_rules = true;
+      const bool output = n->op == OpId::CustomOutput;
+      if (output || autograd::closes_call(*n)) {
+        numbers_.emplace(n, numbers_.at(n->inputs[0]));
+        out_.custom_rules |= output;
+        continue;
       }
+      Recording::Item item{recipe_of(*n), {}};
       for (Node* in : n->inputs) item.operands.push_back(numbers_.at(in));
       numbers_.emplace(n, next++);
       out_.nodes.push_back(std::move(item));

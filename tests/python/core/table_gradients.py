@@ -79,6 +79,17 @@ def check_gradient(f: Callable[..., mx.array], xs: list[np.ndarray], dtype: str 
     assert abs((forward * weights).sum() - total.sum()) <= 256 * eps * terms
 
 
+def gradient_of(f: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """All gradients of a weighted sum of f's results, one after another in one row."""
+
+    def gradients(*xs: mx.array) -> mx.array:
+        out = f(*xs)
+        weights = mx.linspace(0.5, 1.5, out.size).reshape(out.shape).astype(out.dtype)
+        return mx.concatenate([g.reshape(-1) for g in mx.vjp(f, list(xs), [weights])[1]])
+
+    return gradients
+
+
 INDEX, PLACES = mx.array([[0, 2], [1, 1]]), mx.array([[0, 1, 1, 2]])
 
 
@@ -135,8 +146,43 @@ def attention_gradient(q: mx.array, k: mx.array, v: mx.array, g: mx.array) -> mx
     return mx.concatenate([dq, dk, dv], axis=1)
 
 
+def matrix(f: Callable[..., Any], pick: Any = None) -> Callable[..., mx.array]:
+    """f of a regular matrix with distinct singular values: its result, or the sizes of several."""
+
+    def g(x: mx.array, *more: mx.array) -> mx.array:
+        out = f(x / 4 + mx.diag(mx.array([1.0, 3.0, 7.0], mx.float64))[: x.shape[-2], : x.shape[-1]], *more)
+        if isinstance(out, mx.array):
+            return out
+        # Vectors have any sign.
+        return mx.concatenate([mx.abs(part).reshape(-1) for part in (out if pick is None else pick(out))])
+
+    return g
+
+
+def definite(f: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+    return lambda x: f(x @ x.T + 3 * mx.eye(3, dtype=mx.float64))
+
+
+def spectrum(x: mx.array) -> mx.array:
+    z = mx.fft.rfft(x, axis=0)
+    return mx.real(z) * mx.abs(mx.fft.fft(z, axis=1)) + mx.imag(z)
+
+
+def round_trip(x: mx.array) -> mx.array:
+    return mx.fft.irfft(mx.fft.ifft(mx.fft.rfft(x) ** 2, axis=0), 5)
+
+
 WORDS = mx.array(rng_of("words").integers(0, 2**32, (2, 8), np.uint32))
 Q, KV = (1, 2, 3, 4), (1, 1, 3, 4)
+
+SIZES = ((3, 3), (3, 2), (2, 3))
+
+
+def thin(usv: Any) -> list[mx.array]:
+    u, s, vt = usv
+    k = s.shape[-1]
+    return [u[..., :k], s, vt[..., :k, :]]
+
 
 GRADIENTS: dict[str, list[Smooth]] = {
     "Identity": [Smooth("nested", lambda x: mx.vjp(mx.sin, [x], [x * x])[1][0])],
@@ -196,6 +242,33 @@ GRADIENTS: dict[str, list[Smooth]] = {
         Smooth("mask", attend("array"), (Q, KV, KV, (1, 1, 3, 3)), dtype=F32),
         Smooth("sinks", attend("causal", True), (Q, KV, KV, (2,)), dtype=F32),
     ],
+    "Fft": [
+        Smooth("fft and rfft", spectrum, ((5, 2),), dtype=F32),
+        Smooth("ifft and irfft", round_trip, ((2, 6),), dtype=F32),
+    ],
+    "Cholesky": [
+        Smooth(f"cholesky{', upper' * u}", definite(lambda a, u=u: mx.linalg.cholesky(a, upper=u)), ((3, 3),))
+        for u in (False, True)
+    ],
+    "Solve": [Smooth("solve", matrix(mx.linalg.solve), ((3, 3), (3, 2)))],
+    "SolveTriangular": [
+        Smooth(
+            f"solve_triangular{', upper' * u}",
+            matrix(lambda a, b, u=u: mx.linalg.solve_triangular(a, b, upper=u)),
+            ((3, 3), (3, 2)),
+        )
+        for u in (False, True)
+    ],
+    "Lu": [Smooth(f"lu of {m}x{n}", matrix(mx.linalg.lu, lambda plu: plu[1:]), ((m, n),)) for m, n in SIZES],
+    "Qr": [Smooth(f"qr of {m}x{n}", matrix(mx.linalg.qr), ((m, n),)) for m, n in SIZES],
+    "Svd": [
+        *[Smooth(f"svd of {m}x{n}", matrix(mx.linalg.svd, thin), ((m, n),)) for m, n in SIZES],
+        Smooth("values", matrix(lambda a: mx.linalg.svd(a, compute_uv=False)), ((3, 3),)),
+    ],
+    "Eigh": [
+        Smooth("eigh", matrix(lambda a: mx.linalg.eigh(a + a.T)), ((3, 3),)),
+        Smooth("eigvalsh, upper", matrix(lambda a: mx.linalg.eigvalsh(a + a.T, "U")), ((3, 3),)),
+    ],
     "AttentionBackward": [Smooth("twice", attention_gradient, (Q, KV, KV, Q), dtype=F32)],
 }
 
@@ -209,6 +282,7 @@ WITHOUT = {
     "RandomBits": "gives integers",
     "ArgReduce": "gives integers",
     "ArgSort": "gives integers",
+    "Eig": "raises: test_linalg.py",
     "ViewAs": "gives other bits",
     "AffineQuantize": "gives integers and the edges of steps",
     "StopGradient": "by definition",

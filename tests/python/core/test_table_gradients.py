@@ -6,8 +6,8 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from core.core_cases import NUMPY_DTYPES
-from core.table_gradients import GRADIENTS, WITHOUT, Smooth, check_gradient
-from core.table_rows import BINARY, EPS, LINALG, REDUCE, STRUCTURED, UNARY, Row, by_name, of, rng_of
+from core.table_gradients import F64, GRADIENTS, WITHOUT, Smooth, check_gradient, gradient_of
+from core.table_rows import BINARY, EPS, INEXACT, REDUCE, STRUCTURED, TERNARY, UNARY, Row, by_name, of, rng_of
 
 # Where a derivative is tried: inside the table's range and away from the poles next to it.
 NEAR = {"tan": (-1.2, 1.2), "arcsin": (-0.9, 0.9), "arccos": (-0.9, 0.9), "arctanh": (-0.9, 0.9)} | {
@@ -51,7 +51,9 @@ def test_binary_with_broadcasting(row: Row) -> None:
 
 def test_select() -> None:
     flags = mx.array([True, False, False, True])
-    check_gradient(lambda x, y: mx.where(flags, x * y, y), [numbers(PAIRS[0], 3, 1), numbers(PAIRS[1], 4)])
+    operands = [numbers(PAIRS[0], 3, 1), numbers(PAIRS[1], 4)]
+    check_gradient(lambda x, y: mx.where(flags, x * y, y), operands)
+    check_gradient(gradient_of(lambda x, y: mx.where(flags, x * y, y * y)), operands)
 
 
 @pytest.mark.parametrize(**by_name(REDUCE))
@@ -95,15 +97,57 @@ def test_gradients_in_other_dtypes(row: Row) -> None:
 
 
 CASES = [(op, case) for op, cases in GRADIENTS.items() for case in cases]
+CASE_IDS = [f"{op}-{case.label}" for op, case in CASES]
 
 
-def test_every_structured_row_has_a_case() -> None:
-    assert sorted(r.op for r in STRUCTURED) == sorted([*GRADIENTS, *WITHOUT, *LINALG])
+def test_every_row_has_a_case() -> None:
+    """Whatever takes numbers with fractions is in one of the lists that the tests run over."""
+    assert sorted(r.op for r in STRUCTURED) == sorted([*GRADIENTS, *WITHOUT])
+    tested = {r.name for r in (*REAL, *PAIRS, *COMPLEX, *COMPLEX_PAIRS, *REDUCE)} | {"select"}
+    assert {r.name for r in (*UNARY, *BINARY, *TERNARY, *REDUCE) if r.dtypes & set(INEXACT)} == tested
 
 
-@pytest.mark.parametrize(("op", "case"), CASES, ids=[f"{op}-{case.label}" for op, case in CASES])
+@pytest.mark.parametrize(("op", "case"), CASES, ids=CASE_IDS)
 def test_structured(op: str, case: Smooth) -> None:
     check_gradient(case.f, case.operands(), case.dtype)
+
+
+# ---- higher derivatives: the gradient as a function, against its own differences
+
+
+@pytest.mark.parametrize(**by_name(REAL))
+def test_second_and_third_derivatives_of_unary(row: Row) -> None:
+    first = gradient_of(as_float(row, mx.float64))
+    check_gradient(first, [numbers(row, 3)])
+    check_gradient(gradient_of(first), [numbers(row, 3)])
+
+
+@pytest.mark.parametrize(**by_name(PAIRS))
+def test_second_derivatives_of_binary(row: Row) -> None:
+    first = gradient_of(as_float(row, mx.float64))
+    check_gradient(first, [numbers(row, 2, 1), numbers(row, 3)])
+    check_gradient(gradient_of(first), [numbers(row, 2, 1), numbers(row)])
+
+
+@pytest.mark.parametrize(**by_name(REDUCE))
+def test_second_derivatives_of_reductions(row: Row) -> None:
+    first = gradient_of(lambda a: getattr(mx, row.name)(a, 1).astype(mx.float64))
+    check_gradient(first, [numbers(row, 2, 3)])
+    check_gradient(gradient_of(first), [numbers(row, 2, 3)])
+
+
+@pytest.mark.parametrize(("op", "case"), CASES, ids=CASE_IDS)
+def test_second_derivatives_of_structured(op: str, case: Smooth) -> None:
+    check_gradient(gradient_of(case.f), case.operands(), case.dtype)
+
+
+@pytest.mark.parametrize(
+    "op", ["Matmul", "Scan", "Solve", "Cholesky", "Sort", "Scatter", "Convolution", "Eigh"]
+)
+def test_third_derivatives(op: str) -> None:
+    for case in GRADIENTS[op]:
+        assert case.dtype == F64
+        check_gradient(gradient_of(gradient_of(case.f)), case.operands())
 
 
 def test_nothing_flows_through_what_has_no_derivative() -> None:

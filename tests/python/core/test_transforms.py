@@ -313,7 +313,7 @@ def test_custom_function() -> None:
     def wrong(primals: Any, cotangents: Any, outputs: Any) -> Any:
         return (cotangents,)
 
-    with pytest.raises(ValueError, match="one gradient for each of 2 arrays, returned 1"):
+    with pytest.raises(ValueError, match="one gradient for each of 2 arrays, gave 1"):
         mx.grad(lambda a, b: f(a, b).sum())(*xy())
 
 
