@@ -49,8 +49,8 @@ Profile& profile(PyObject* o) { return Box<Profile>::of(o); }
 
 PyObject* event_repr(PyObject* self) {
   const ProfileEvent& e = event(self);
-  return to_python(fmt::format("ProfileEvent({} {}, {}, {:.1f} us)", kind_name(e.kind), e.name, e.detail,
-                               e.duration * 1e6));
+  return to_python(fmt::format("ProfileEvent({} {}{}{}, {:.1f} us)", kind_name(e.kind), e.name,
+                               e.detail.empty() ? "" : ", ", e.detail, e.duration * 1e6));
 }
 PyObject* profile_repr(PyObject* self) {
   return guarded([&] {

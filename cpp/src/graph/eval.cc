@@ -233,32 +233,56 @@ const Node* first_lazy(std::span<const Array> arrays) {
   return nullptr;
 }
 
-// The jobs that compute the lazy ones among the arrays, scheduled, in the order in which to enqueue them.
-// Called under the planning lock; where it throws, nothing is scheduled.
-Jobs plan(std::span<const Array> arrays) {
+// The jobs of one evaluation, in the order in which to enqueue them. Nearly always there is one only.
+struct Planned {
+  Jobs before;
+  std::shared_ptr<Job> last;
+};
+
+void finish_planning(Job& job) {
+  number_operands(job);
+  engine->extend_key(job);
+  schedule(job);
+}
+
+void finish_parts(Planned& planned) {
+  planned.before = split(*planned.last);
+  planned.last = planned.before.back();
+  planned.before.pop_back();
+  for (const auto& job : planned.before) {
+    find_leaves(*job);
+    finish_planning(*job);
+  }
+  find_leaves(*planned.last);
+  finish_planning(*planned.last);
+}
+
+// Plans what computes the lazy ones among the arrays. Called under the planning lock; where it throws,
+// nothing is scheduled.
+Planned plan(std::span<const Array> arrays) {
+  Planned planned;
   const Node* first = first_lazy(arrays);
-  if (!first) return {};
-  const auto whole = std::make_shared<Job>();
-  whole->stream = first->stream_index;
-  whole->event = Ref<Event>(new Event);
-  Jobs jobs = {whole};
+  if (!first) return planned;
+  planned.last = std::make_shared<Job>();
+  Job& whole = *planned.last;
+  whole.stream = first->stream_index;
+  whole.event = Ref<Event>(new Event);
   try {
-    Collector collect(*whole);
+    Collector collect(whole);
     for (const Array& a : arrays) {
       if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
     }
-    if (collect.mixed()) jobs = split(*whole);
-    for (const auto& job : jobs) {
-      if (collect.mixed()) find_leaves(*job);
-      number_operands(*job);
-      engine->extend_key(*job);
-      schedule(*job);
+    if (collect.mixed()) {
+      finish_parts(planned);
+    } else {
+      finish_planning(whole);
     }
   } catch (...) {
-    for (const auto& job : jobs) unschedule(*job);
+    for (const auto& job : planned.before) unschedule(*job);
+    unschedule(*planned.last);
     throw;
   }
-  return jobs;
+  return planned;
 }
 
 }  // namespace
@@ -273,29 +297,35 @@ void evaluate(std::span<const Array> arrays, bool async, const char* why) {
     place = place_in_queue(first->stream_index);
   }
   profiling::Wait wait(why, first ? first->stream_index : -1);
-  std::vector<Ref<Event>> others;
-  std::vector<std::function<void()>> now;
+  std::vector<Ref<Event>> events;
+  std::vector<std::function<void()>> inside;  // where this thread does a stream's work: all of it
+  std::function<void()> now;
   {
     std::lock_guard lock(planning_mutex);
     for (const Array& a : arrays) {
       const Node* n = a.node();
-      if (n->state.load(std::memory_order_acquire) == NodeState::kScheduled) others.push_back(n->event);
+      if (n->state.load(std::memory_order_acquire) == NodeState::kScheduled) events.push_back(n->event);
     }
-    const Jobs jobs = plan(arrays);
-    for (size_t i = 0; i < jobs.size(); ++i) {
-      const std::shared_ptr<Job>& job = jobs[i];
+    const Planned planned = plan(arrays);
+    for (const auto& job : planned.before) {
       job->place = place;
-      others.push_back(job->event);
-      // The last one may be the caller's own work; the others run beside it.
+      events.push_back(job->event);
       auto work = enqueue(
-          job->stream, [job] { run_job(*job); }, async || i + 1 < jobs.size());
-      if (work) now.push_back(std::move(work));
+          job->stream, [job] { run_job(*job); }, true);
+      if (work) inside.push_back(std::move(work));
     }
-    place.reset();
+    if (const std::shared_ptr<Job>& job = planned.last) {
+      job->place = std::move(place);
+      if (!async) events.push_back(job->event);
+      now = enqueue(
+          job->stream, [job] { run_job(*job); }, async);
+    }
   }
-  for (const auto& work : now) work();
-  if (async || others.empty()) return wait.forget();
-  for (const Ref<Event>& e : others) {
+  place.reset();
+  for (const auto& work : inside) work();
+  if (now) now();
+  if (async || events.empty()) return wait.forget();
+  for (const Ref<Event>& e : events) {
     e->wait();
     if (e->error) std::rethrow_exception(e->error);
   }

@@ -257,7 +257,7 @@ std::vector<float> random_graph(unsigned seed, std::span<const Stream> streams, 
       case 4: made = flatten(transpose(reshape(x, {20, 30}))); break;
       default: made = flatten(matmul(reshape(x, {20, 30}), reshape(y * 0.01, {30, 20})) + 0.5); break;
     }
-    if (made.size() != 600) made = concatenate({made, slice(made, {0}, {200}, {1})}, 0);
+    if (made.size() != 600) made = concatenate(std::array{made, slice(made, Shape{0}, Shape{200})}, 0);
     nodes.push_back(tanh(made));
     const size_t what = below(5);
     const size_t which = below(nodes.size());
