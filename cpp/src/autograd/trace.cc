@@ -2,9 +2,11 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "autograd/rules.h"
+#include "graph/stream.h"
 
 namespace lamina {
 
@@ -19,6 +21,7 @@ struct Trace::Impl {
   std::vector<Item> items;
   Arrays constants;
   std::vector<uint32_t> outputs;
+  Stream home;  // that was current while the function was traced
 };
 
 namespace {
@@ -34,6 +37,7 @@ Array placeholder(const Array& like) { return make_node(OpId::Placeholder, like.
 
 Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique<Impl>()) {
   for (const Array& a : inputs) impl_->inputs.push_back(placeholder(a));
+  impl_->home = current_stream();
   const Arrays outs = fun(impl_->inputs);
   // First pass: which nodes depend on a placeholder, producers first.
   std::unordered_map<const Node*, bool> depends;
@@ -117,6 +121,9 @@ Arrays Trace::replay(const Arrays& inputs) const {
       }
       params = Ref<Params>(new autograd::CustomParams(call, old.index));
     }
+    // A stream that the function named itself; other work goes where the caller's does.
+    std::optional<StreamScope> named;
+    if (const Stream own = item.node.stream(); own != t.home) named.emplace(own);
     Array fresh = make_node(n.op, n.dtype, n.shape, in, std::move(params));
     if (n.results) {
       Ref<Results> results(new Results);
