@@ -34,7 +34,7 @@ const char* kind_name(ProfileEvent::Kind kind) {
 Profile::Profile(size_t max_events) : impl_(std::make_unique<Impl>()) { impl_->max_events = max_events; }
 Profile::Profile(Profile&&) noexcept = default;
 Profile::~Profile() {
-  if (impl_ && recording()) profiling::detach(impl_->recorder);
+  if (impl_) profiling::detach(impl_->recorder);
 }
 
 bool Profile::recording() const {
@@ -43,14 +43,15 @@ bool Profile::recording() const {
 }
 
 void Profile::start() {
-  if (recording()) fail<ValueError>("profile", "wants a profile that does not record, got one that does");
-  impl_->recorder = std::make_shared<profiling::Recorder>(impl_->max_events);
-  profiling::attach(impl_->recorder);
+  if (!profiling::attach(impl_->recorder, impl_->max_events)) {
+    fail<ValueError>("profile", "wants a profile that does not record, got one that does");
+  }
 }
 
 void Profile::stop() {
-  if (!recording()) fail<ValueError>("profile", "wants a profile that records, got one that does not");
-  profiling::detach(impl_->recorder);
+  if (!profiling::detach(impl_->recorder)) {
+    fail<ValueError>("profile", "wants a profile that records, got one that does not");
+  }
 }
 
 std::vector<ProfileEvent> Profile::events() const {

@@ -82,6 +82,17 @@ class Collector {
   std::vector<std::pair<Node*, size_t>> stack_;
 };
 
+// What a transform will differentiate after this evaluation: tracers and what they read, by value.
+std::vector<uint8_t> read_by_gradients(const Job& job) {
+  std::vector<uint8_t> needed(job.nodes.size() + job.leaves.size(), 0);
+  for (uint32_t i = 0; i < job.nodes.size(); ++i) {
+    if (!job.nodes[i]->tracer) continue;
+    needed[i] = 1;
+    for (uint32_t in : job.inputs(i)) needed[in] = 1;
+  }
+  return needed;
+}
+
 // Says which values each node reads, and whose memory nobody else needs.
 void number_operands(Job& job) {
   const auto n = static_cast<uint32_t>(job.nodes.size());
@@ -96,18 +107,20 @@ void number_operands(Job& job) {
     }
   }
   job.operand_begin.push_back(static_cast<uint32_t>(job.operands.size()));
-  // Each node and leaf is also held once by the job itself. What a transform will differentiate stays.
-  const bool traced = tracing.depth > 0;
+  // Each node and leaf is also held once by the job itself.
   job.wanted.resize(n);
   for (uint32_t i = 0; i < n; ++i) {
-    const Node& node = *job.nodes[i];
-    job.wanted[i] = node.refs.load(std::memory_order_relaxed) > uses[i] + 1 || (traced && node.tracer);
+    job.wanted[i] = job.nodes[i]->refs.load(std::memory_order_relaxed) > uses[i] + 1;
   }
   job.leaf_owned.resize(job.leaves.size());
   for (size_t i = 0; i < job.leaves.size(); ++i) {
-    job.leaf_owned[i] = !traced && job.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
+    job.leaf_owned[i] = job.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
   }
   job.filled.assign(n, 0);
+  if (tracing.depth == 0) return;
+  const std::vector<uint8_t> needed = read_by_gradients(job);
+  for (uint32_t i = 0; i < n; ++i) job.wanted[i] |= needed[i];
+  for (size_t i = 0; i < job.leaves.size(); ++i) job.leaf_owned[i] &= !needed[n + i];
 }
 
 void unschedule(Job& job) {

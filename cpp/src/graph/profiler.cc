@@ -57,20 +57,26 @@ void Recorder::see_memory(size_t bytes, int64_t at) {
   peak_at = at;
 }
 
-void attach(const std::shared_ptr<Recorder>& recorder) {
+bool attach(std::shared_ptr<Recorder>& place, size_t max_events) {
+  auto fresh = std::make_shared<Recorder>(max_events);
   const std::lock_guard guard(recorders_mutex);
-  attached().push_back(recorder);
-  recorder->start = now();
-  recorder->see_memory(get_active_memory(), recorder->start);
+  if (place && place->end == 0) return false;
+  attached().push_back(fresh);
+  fresh->start = now();
+  fresh->see_memory(get_active_memory(), fresh->start);
+  place.swap(fresh);
   recorders.fetch_add(1, std::memory_order_relaxed);
+  return true;
 }
 
-void detach(const std::shared_ptr<Recorder>& recorder) {
+bool detach(const std::shared_ptr<Recorder>& recorder) {
   const std::lock_guard guard(recorders_mutex);
+  if (!recorder || recorder->end != 0) return false;
   recorder->end = now();
   recorder->see_memory(get_active_memory(), recorder->end);
   recorders.fetch_sub(1, std::memory_order_relaxed);
   std::erase(attached(), recorder);
+  return true;
 }
 
 std::unique_lock<std::mutex> lock() { return std::unique_lock(recorders_mutex); }

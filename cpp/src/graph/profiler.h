@@ -55,8 +55,10 @@ class Recorder {
   std::unordered_map<std::string, uint32_t> numbers_;
 };
 
-void attach(const std::shared_ptr<Recorder>& recorder);
-void detach(const std::shared_ptr<Recorder>& recorder);
+// Puts a new recorder in the place of one that has ended, or of none; false where the old one records.
+bool attach(std::shared_ptr<Recorder>& place, size_t max_events);
+// False where it does not record.
+bool detach(const std::shared_ptr<Recorder>& recorder);
 // Held while a recorder is read.
 std::unique_lock<std::mutex> lock();
 

@@ -164,6 +164,16 @@ def with_streams(x: mx.array) -> mx.array:
     return (mx.sin(y) * mx.array([1.0, 2.0])).sum()
 
 
+def with_lazy_constant(x: mx.array) -> mx.array:
+    table = mx.exp(mx.array([0.5, 1.5]) * mx.array([2.0, 1.0]))
+    y = x * table
+    del table
+    mx.async_eval(y)
+    z = y * y
+    mx.async_eval(z)
+    return z.sum()
+
+
 EVALUATING: list[Callable[[mx.array], mx.array]] = [
     with_eval,
     with_async_eval,
@@ -172,6 +182,7 @@ EVALUATING: list[Callable[[mx.array], mx.array]] = [
     with_tolist,
     with_two_results,
     with_streams,
+    with_lazy_constant,
 ]
 
 
@@ -238,3 +249,13 @@ def test_constants_below_a_trace_may_be_evaluated() -> None:
 
     assert mx.compile(fun)(mx.array([1.0, 2.0])).tolist() == [2, 4]
     assert mx.vmap(fun)(mx.array([1.0, 2.0])).tolist() == [2, 4]
+
+
+def test_a_constant_that_only_gradients_read_is_computed_once() -> None:
+    at = [0.5, 0.25]
+    with mx.profile() as p:
+        got = mx.grad(with_lazy_constant)(mx.array(at, dtype=mx.float64))
+        mx.eval(got)
+    assert got.tolist() == pytest.approx(numeric_gradient(with_lazy_constant, at), abs=1e-8)
+    assert sum("exp" in e.name for e in p.events if e.kind == "tape") == 1
+    assert not [e for e in p.events if e.name == "eval inside an evaluation"]
