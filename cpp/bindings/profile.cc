@@ -1,5 +1,7 @@
 #include "lamina/profile.h"
 
+#include <fmt/format.h>
+
 #include "bindings/box.h"
 #include "bindings/io.h"
 #include "bindings/ops.h"
