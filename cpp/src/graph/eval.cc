@@ -139,8 +139,11 @@ void settle(Job& job, std::exception_ptr error) {
       Node* n = job.nodes[i].get();
       n->event.reset();
       if (job.filled[i]) {
+        if (!n->kept) {
+          n->op = OpId::Data;  // before others may see it as ready
+          finished.push_back(n);
+        }
         n->state.store(NodeState::kReady, std::memory_order_release);
-        if (!n->kept) finished.push_back(n);
       } else {
         n->buffer.reset();
         n->state.store(NodeState::kLazy, std::memory_order_release);
