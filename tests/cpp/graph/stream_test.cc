@@ -70,7 +70,8 @@ TEST(Streams, AsyncEvaluationsOfAStreamAreBounded) {
   synchronize(s);
   const QueueCounters c = queue_counters(s.index);
   EXPECT_EQ(c.most_unfinished, kMostUnfinished);
-  EXPECT_LE(c.most_length, kMostUnfinished);
+  // Beside them the gate, before it has begun, or the evaluation of this thread.
+  EXPECT_LE(c.most_length, kMostUnfinished + 1);
   EXPECT_EQ(c.unfinished, 0u);
   EXPECT_EQ(c.length, 0u);
 }
