@@ -77,7 +77,7 @@ void fill_view(Py_buffer* view, PyObject* self, int flags) {
   const char* format = buffer_format(a.dtype());
   if (!format)
     refuse("bfloat16 has no buffer format; numpy.asarray(a) makes an ml_dtypes.bfloat16 array of it");
-  evaluate_released(a);
+  evaluate_released(a, "host view");
   const View v = a.node()->view();
   const auto item = static_cast<Py_ssize_t>(itemsize(v.dtype));
   auto e = std::make_unique<ExportedBuffer>();
@@ -210,7 +210,7 @@ PyObject* nested(const View& v, const char* data, size_t axis, Element make) {
 }  // namespace
 
 PyObject* array_tolist(const Array& a) {
-  evaluate_released(a);
+  evaluate_released(a, "tolist");
   const Ref<Node> keep(a.node());  // an item's conversion may run code that rebinds the array
   const View v = keep->view();
   return nested(v, static_cast<const char*>(v.data), 0, element_maker(v.dtype));

@@ -96,7 +96,7 @@ const Array& single(PyObject* self) {
 int truth(PyObject* self) noexcept {
   return guarded_int([&] {
     const Array& a = single(self);
-    evaluate_released(a);
+    evaluate_released(a, "bool");
     if (is_complex(a.dtype())) return a.item<std::complex<float>>() != std::complex<float>() ? 1 : 0;
     return a.item<bool>() ? 1 : 0;
   });
@@ -131,7 +131,7 @@ PyObject* array_item(const Array& a) {
   if (a.size() != 1) {
     throw ValueError(fmt::format("[item] wants an array of one element, got shape {}", to_string(a.shape())));
   }
-  evaluate_released(a);
+  evaluate_released(a, "item");
   const Dtype t = a.dtype();
   if (t == Dtype::kBool) return PyBool_FromLong(a.item<bool>());
   if (t == Dtype::kUInt64) return checked(PyLong_FromUnsignedLongLong(a.item<uint64_t>()));

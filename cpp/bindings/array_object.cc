@@ -6,6 +6,8 @@
 #include <mutex>
 #include <new>
 
+#include "graph/eval.h"
+
 namespace lamina::bind {
 
 PyTypeObject* array_type = nullptr;
@@ -73,11 +75,11 @@ WithoutGil::~WithoutGil() {
   }
 }
 
-void evaluate_released(std::span<const Array> arrays) {
+void evaluate_released(std::span<const Array> arrays, const char* why) {
   if (all_ready(arrays)) return;
   {
     WithoutGil released;
-    eval(arrays);
+    evaluate(arrays, false, why);
   }
   drop_given_up();
 }

@@ -30,9 +30,12 @@ inline py::object wrapped(Array value) { return owned(wrap(std::move(value))); }
 PyObject* wrap_list(std::vector<Array> values);
 PyObject* wrap_tuple(std::vector<Array> values);
 
-// Computes the arrays with the GIL released, unless all are ready.
-void evaluate_released(std::span<const Array> arrays);
-inline void evaluate_released(const Array& array) { evaluate_released(std::span(&array, 1)); }
+// Computes the arrays with the GIL released, unless all are ready. `why`, a literal, names the wait in
+// profiles.
+void evaluate_released(std::span<const Array> arrays, const char* why = "eval");
+inline void evaluate_released(const Array& array, const char* why = "eval") {
+  evaluate_released(std::span(&array, 1), why);
+}
 void async_evaluate_released(std::span<const Array> arrays);
 
 // Releases the GIL for a scope.

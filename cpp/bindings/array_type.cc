@@ -100,7 +100,7 @@ int contains_value(PyObject* self, PyObject* value) {
     Array x, y;
     if (!operand_pair(self, value, x, y)) return 0;
     const Array found = any(equal(x, y));
-    evaluate_released(found);
+    evaluate_released(found, "bool");
     return found.item<bool>() ? 1 : 0;
   });
 }

@@ -180,7 +180,7 @@ bool operand_pair(PyObject* l, PyObject* r, Array& x, Array& y) {
 }
 
 Array copy_of(const Array& a) {
-  evaluate_released(a);
+  evaluate_released(a, "copy");
   const View v = a.node()->view();
   Strides bytes = v.strides;
   for (int64_t& s : bytes) s *= static_cast<int64_t>(itemsize(v.dtype));

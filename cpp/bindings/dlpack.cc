@@ -226,7 +226,7 @@ Array from_dlpack(PyObject* producer, std::optional<bool> copy, std::optional<Dt
 
 PyObject* to_dlpack(const Array& a, PyObject* max_version, PyObject* device, std::optional<bool> copy) {
   check_device(device);
-  evaluate_released(a);
+  evaluate_released(a, "host view");
   // A capsule of the old kind cannot say that memory must not be written to.
   const bool versioned = wants_versioned(max_version);
   const bool copied = copy == true || (!versioned && !writable(a));

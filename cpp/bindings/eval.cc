@@ -22,8 +22,12 @@ void add_evaluation(const Scope& core) {
       ">>> a = mx.array([1.0, 2.0]) * 2\n>>> mx.eval(a, {'b': [a + 1]})\n",
       [](Rest args) { evaluate_released(all_arrays(args)); });
   def(core, "async_eval(*args)",
-      "Starts the computation of arrays and returns; their stream's thread does the work.\n\n"
-      "An error is raised by the next use that needs the values.\n"
+      "Starts the computation of arrays and returns; their streams' threads do the work.\n\n"
+      "A stream has up to 64 such evaluations unfinished, or 2 while three quarters of the memory limit are "
+      "in "
+      "use; the call waits until there is room for another. An error is raised by the next use that needs "
+      "the "
+      "values.\n"
       "@args Arrays and trees of arrays; other leaves are ignored.\n"
       ">>> a = mx.array([1.0, 2.0]) * 2\n>>> mx.async_eval(a)\n>>> a.tolist()\n[2.0, 4.0]\n",
       [](Rest args) { async_evaluate_released(all_arrays(args)); });

@@ -181,7 +181,7 @@ class Parser {
                    axis_ + static_cast<size_t>(d), length);
       }
     }
-    evaluate_released(mask);
+    evaluate_released(mask, "boolean mask");
     if (mask.ndim() == 0) {
       IndexTerm t;
       t.kind = Kind::kArray;

@@ -22,7 +22,7 @@ class Outgoing {
     arrays_.push_back(contiguous(a));
   }
   const std::vector<NamedTensor>& tensors() {
-    evaluate_released(arrays_);
+    evaluate_released(arrays_, "save");
     for (size_t i = 0; i < arrays_.size(); ++i) {
       const View v = arrays_[i].node()->view();
       const auto* bytes = static_cast<const std::byte*>(v.data);

@@ -52,7 +52,7 @@ GgufValue numbers_value(const std::string& name, const Array& array) {
                                  name, array.shape()));
   }
   const Array flat = contiguous(array);
-  evaluate_released(flat);
+  evaluate_released(flat, "save");
   const View v = flat.node()->view();
   return {GgufNumbers{v.dtype, array.ndim() == 1, {static_cast<const char*>(v.data), flat.nbytes()}}};
 }

@@ -61,6 +61,7 @@ void fill_module(py::module_& m) {
   add_distributed(
       add_submodule(m, "distributed", "Collectives over processes; in this build a group of one."));
   add_evaluation(core);
+  add_profile(core);
   add_transforms(core);
   add_custom_functions(core);
   add_compile(core);

@@ -22,6 +22,7 @@ void add_random(const Scope& random);
 void add_fast(const Scope& fast);
 void add_distributed(const Scope& distributed);
 void add_evaluation(const Scope& core);
+void add_profile(const Scope& core);
 void add_transforms(const Scope& core);
 void add_custom_functions(const Scope& core);
 void add_compile(const Scope& core);

@@ -35,7 +35,7 @@ void add_selection(const Scope& core) {
       [](const Array& condition, Any x, Any y) -> PyObject* {
         const bool no_x = x.object == Py_None, no_y = y.object == Py_None;
         if (no_x && no_y) {
-          evaluate_released(condition);
+          evaluate_released(condition, "nonzero");
           return wrap_tuple(nonzero(condition));
         }
         if (no_x || no_y) throw TypeError("[where] wants both x and y or neither, got one");
@@ -47,7 +47,7 @@ void add_selection(const Scope& core) {
       "Evaluates `a`: its values decide the shape of the result.\n"
       ">>> mx.nonzero(mx.array([0, 3, 0, 4]))\n(array([1, 3], dtype=int64),)\n",
       [](const Array& a) {
-        evaluate_released(a);
+        evaluate_released(a, "nonzero");
         return ArrayTuple(nonzero(a));
       });
   def(core,

@@ -73,7 +73,7 @@ void print_axis(std::string& out, const View& v, const char* data, size_t axis) 
 }
 
 std::string to_text(const Array& a) {
-  evaluate_released(a);
+  evaluate_released(a, "print");
   const View v = a.node()->view();
   std::string out = "array(";
   const auto* data = static_cast<const char*>(v.data);

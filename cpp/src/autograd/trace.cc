@@ -4,10 +4,12 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "autograd/rules.h"
+#include "graph/stream.h"
 #include "ops/table.h"
 
 namespace lamina {
@@ -23,6 +25,7 @@ struct Trace::Impl {
   std::vector<Item> items;
   Arrays constants;
   std::vector<uint32_t> outputs;
+  Stream home;  // that was current while the function was traced
 };
 
 namespace {
@@ -97,6 +100,7 @@ Trace::Trace(const Function& fun, const Arrays& inputs) {
 
 Trace::Trace(const Arrays& inputs, const Arrays& outs, bool detached) : impl_(std::make_unique<Impl>()) {
   impl_->inputs = inputs;
+  impl_->home = current_stream();
   // First pass: all nodes, producers first.
   std::unordered_map<const Node*, bool> depends;
   for (const Array& p : impl_->inputs) depends[p.node()] = true;
@@ -197,6 +201,9 @@ Arrays Trace::replay(const Arrays& inputs, const Arrays& constants) const {
       }
       params = Ref<Params>(new autograd::CustomParams(call, old.index));
     }
+    // A stream that the function named itself; other work goes where the caller's does.
+    std::optional<StreamScope> named;
+    if (const Stream own = item.node.stream(); own != t.home) named.emplace(own);
     Array fresh = make_node(n.op, n.dtype, n.shape, in, std::move(params));
     if (n.results) {
       Ref<Results> results(new Results);

@@ -2,8 +2,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
 
 #include "backend/plan.h"
+#include "backend/step_recorder.h"
 #include "backend/views.h"
 #include "core/fail.h"
 
@@ -13,7 +15,9 @@ namespace {
 // One run of a plan over the nodes of a job.
 class Run {
  public:
-  Run(Job& job, const Plan& plan, const Backend& backend) : job_(job), plan_(plan), backend_(backend) {}
+  Run(Job& job, const Plan& plan, const Backend& backend) : job_(job), plan_(plan), backend_(backend) {
+    if (profiling::on()) recorder_.emplace(job.stream);
+  }
 
   void all() {
     for (const Step& step : plan_.steps) {
@@ -70,9 +74,16 @@ class Run {
     Node* n = job_.nodes[step.node].get();
     SmallVec<Node*, 8> in;
     for (uint32_t v : job_.inputs(step.node)) in.push_back(job_.value(v));
+    const int64_t start = begin();
     run_view(*n, std::span<Node* const>(in.data(), in.size()), backend_);
+    if (recorder_ && in[0]->buffer && n->op == OpId::Reshape && n->buffer.get() != in[0]->buffer.get()) {
+      recorder_->copied("copy of", n->op, in[0]->view(), n->view(), start);
+    }
     finish(step.node);
   }
+
+  // When what comes now began, for the profiles.
+  int64_t begin() const { return recorder_ ? profiling::now() : 0; }
 
   View ready_view(uint32_t v, bool contiguous) {
     View x = job_.value(v)->view();
@@ -81,7 +92,9 @@ class Run {
     dense.strides = row_major_strides(x.shape);
     temporaries_.push_back(allocate(byte_count(x.shape, x.dtype)));
     dense.data = temporaries_.back()->data();
+    const int64_t start = begin();
     if (backend_.computes) backend_.copy(x, dense);
+    if (recorder_) recorder_->copied("copy for", job_.nodes[step_->node]->op, x, dense, start);
     return dense;
   }
 
@@ -109,7 +122,10 @@ class Run {
       give_memory(*n, entry.in_place ? donor(operands[0], n->dtype, n->shape) : nullptr);
       out.push_back(n->view());
     }
-    if (backend_.computes) entry.run({n->op, n->params.get(), in, out});
+    const KernelCall call{n->op, n->params.get(), in, out};
+    const int64_t start = begin();
+    if (backend_.computes) entry.run(call);
+    if (recorder_) recorder_->ran_kernel(call, start);
     temporaries_.clear();
     finish(step.node);
   }
@@ -144,7 +160,9 @@ class Run {
       give_memory(*n, std::move(donated));
       out.push_back(n->view());
     }
+    const int64_t start = begin();
     if (backend_.computes) run_tape(bound, full, in, out);
+    if (recorder_) recorder_->ran_tape(bound, full, in, out, start);
     for (const auto& o : bound.tape.outputs) finish(o.node);
   }
 
@@ -153,6 +171,7 @@ class Run {
   const Backend& backend_;
   const Step* step_ = nullptr;
   std::vector<BufferRef> temporaries_;
+  std::optional<StepRecorder> recorder_;  // where somebody profiled when the run began
 };
 
 class PlanningEngine final : public Engine {

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "backend/step_recorder.h"
 #include "core/fail.h"
 #include "core/fork_locks.h"
 
@@ -212,7 +213,9 @@ std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend) {
     }
     ++c.counters.misses;
   }
+  const int64_t start = profiling::on() ? profiling::now() : 0;
   std::shared_ptr<const Plan> plan = make_plan(job, backend);
+  if (start != 0) record_planning(job, start);
   std::lock_guard lock(c.mutex);
   if (auto found = lookup(c, hash, job.key)) return found;
   c.plans.push_front(plan);

@@ -3,7 +3,7 @@
 namespace lamina {
 
 // The library's locks, outermost first: a thread that holds one takes only later ones.
-enum class ForkRank { kRandom, kStreams, kPlans, kEvents, kThreads, kAllocator, kObjects, kCount };
+enum class ForkRank { kRandom, kStreams, kPlans, kEvents, kThreads, kProfiles, kAllocator, kObjects, kCount };
 
 struct ForkHandler {
   void (*lock)();

@@ -184,7 +184,7 @@ const Strides& Array::strides() const {
 template <class T>
 T Array::item() const {
   if (size() != 1) fail<ValueError>("item", "wants an array of one element, got shape {}", shape());
-  eval();
+  evaluate(std::span<const Array>(this, 1), false, "item");
   return convert<T>(*node_);
 }
 #define LAMINA_ITEM(T) template T Array::item<T>() const;
@@ -204,7 +204,7 @@ LAMINA_ITEM(std::complex<float>)
 
 const void* Array::host_data(Dtype wanted) const {
   if (dtype() != wanted) fail<DtypeError>("data", "array is {}, asked as {}", dtype(), wanted);
-  eval();
+  evaluate(std::span<const Array>(this, 1), false, "host view");
   const View v = node_->view();
   if (!v.row_contiguous()) {
     fail<ValueError>("data", "array with shape {} is not row-contiguous; use contiguous()", v.shape);

@@ -1,11 +1,14 @@
 #include "graph/eval.h"
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
 
 #include "core/fail.h"
+#include "graph/profiler.h"
 #include "graph/stream_queue.h"
 
 namespace lamina {
@@ -22,12 +25,22 @@ thread_local Tracing tracing;
 
 bool pending(const Node* n) { return n->state.load(std::memory_order_acquire) != NodeState::kReady; }
 
+void next_mark() {
+  if (++current_mark == 0) ++current_mark;
+}
+
+// Something that the job reads and does not compute.
+void add_leaf(Job& job, Node* n) {
+  n->mark = current_mark;
+  if (n->state.load(std::memory_order_acquire) == NodeState::kScheduled) job.waits.push_back(n->event);
+  n->index = static_cast<uint32_t>(job.leaves.size());
+  job.leaves.emplace_back(n);
+}
+
 // Collects the lazy nodes below the outputs in post-order, without recursion.
 class Collector {
  public:
-  explicit Collector(Job& job) : job_(job) {
-    if (++current_mark == 0) ++current_mark;
-  }
+  explicit Collector(Job& job) : job_(job) { next_mark(); }
 
   void visit(Node* root) {
     if (!enter(root)) return;
@@ -37,49 +50,24 @@ class Collector {
         Node* in = node->inputs[next++];
         enter(in);
       } else {
-        finish(node);
+        mixed_ |= node->stream_index != job_.stream;
+        node->index = static_cast<uint32_t>(job_.nodes.size());
+        node->event = job_.event;
+        job_.nodes.emplace_back(node);
         stack_.pop_back();
       }
     }
   }
 
-  void number_operands() {
-    const auto n = static_cast<uint32_t>(job_.nodes.size());
-    std::vector<uint32_t> uses(n + job_.leaves.size(), 0);
-    job_.operand_begin.reserve(n + 1);
-    for (const Ref<Node>& node : job_.nodes) {
-      job_.operand_begin.push_back(static_cast<uint32_t>(job_.operands.size()));
-      for (Node* in : node->inputs) {
-        const uint32_t id = pending_here(in) ? in->index : n + in->index;
-        ++uses[id];
-        job_.operands.push_back(id);
-      }
-    }
-    job_.operand_begin.push_back(static_cast<uint32_t>(job_.operands.size()));
-    // Each node and leaf is also held once by the job itself.
-    job_.wanted.resize(n);
-    for (uint32_t i = 0; i < n; ++i) {
-      job_.wanted[i] = job_.nodes[i]->refs.load(std::memory_order_relaxed) > uses[i] + 1;
-    }
-    job_.leaf_owned.resize(job_.leaves.size());
-    for (size_t i = 0; i < job_.leaves.size(); ++i) {
-      job_.leaf_owned[i] = job_.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
-    }
-    job_.filled.assign(n, 0);
-  }
+  // True where some node belongs to another stream than the job.
+  bool mixed() const { return mixed_; }
 
  private:
-  // A node of this job: lazy, or scheduled by this very job.
-  bool pending_here(const Node* n) const { return n->event == job_.event; }
-
   bool enter(Node* n) {
     if (n->mark == current_mark) return false;
     n->mark = current_mark;
-    const NodeState state = n->state.load(std::memory_order_acquire);
-    if (state != NodeState::kLazy) {
-      if (state == NodeState::kScheduled) job_.waits.push_back(n->event);
-      n->index = static_cast<uint32_t>(job_.leaves.size());
-      job_.leaves.emplace_back(n);
+    if (n->state.load(std::memory_order_acquire) != NodeState::kLazy) {
+      add_leaf(job_, n);
       return false;
     }
     if (n->op == OpId::Placeholder) {
@@ -89,15 +77,51 @@ class Collector {
     return true;
   }
 
-  void finish(Node* n) {
-    n->index = static_cast<uint32_t>(job_.nodes.size());
-    n->event = job_.event;
-    job_.nodes.emplace_back(n);
-  }
-
   Job& job_;
+  bool mixed_ = false;
   std::vector<std::pair<Node*, size_t>> stack_;
 };
+
+// What a transform will differentiate after this evaluation: tracers and what they read, by value.
+std::vector<uint8_t> read_by_gradients(const Job& job) {
+  std::vector<uint8_t> needed(job.nodes.size() + job.leaves.size(), 0);
+  for (uint32_t i = 0; i < job.nodes.size(); ++i) {
+    if (!job.nodes[i]->tracer) continue;
+    needed[i] = 1;
+    for (uint32_t in : job.inputs(i)) needed[in] = 1;
+  }
+  return needed;
+}
+
+// Says which values each node reads, and whose memory nobody else needs.
+void number_operands(Job& job) {
+  const auto n = static_cast<uint32_t>(job.nodes.size());
+  std::vector<uint32_t> uses(n + job.leaves.size(), 0);
+  job.operand_begin.reserve(n + 1);
+  for (const Ref<Node>& node : job.nodes) {
+    job.operand_begin.push_back(static_cast<uint32_t>(job.operands.size()));
+    for (Node* in : node->inputs) {
+      const uint32_t id = in->event == job.event ? in->index : n + in->index;
+      ++uses[id];
+      job.operands.push_back(id);
+    }
+  }
+  job.operand_begin.push_back(static_cast<uint32_t>(job.operands.size()));
+  // Each node and leaf is also held once by the job itself.
+  job.wanted.resize(n);
+  for (uint32_t i = 0; i < n; ++i) {
+    job.wanted[i] = job.nodes[i]->refs.load(std::memory_order_relaxed) > uses[i] + 1;
+  }
+  job.leaf_owned.resize(job.leaves.size());
+  for (size_t i = 0; i < job.leaves.size(); ++i) {
+    job.leaf_owned[i] = job.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
+  }
+  job.filled.assign(n, 0);
+  if (tracing.depth == 0) return;
+  const std::vector<uint8_t> needed = read_by_gradients(job);
+  for (uint32_t i = 0; i < n; ++i) job.wanted[i] |= needed[i];
+  for (size_t i = 0; i < job.leaves.size(); ++i) job.leaf_owned[i] &= !needed[n + i];
+}
 
 void unschedule(Job& job) {
   for (const Ref<Node>& n : job.nodes) {
@@ -115,8 +139,11 @@ void settle(Job& job, std::exception_ptr error) {
       Node* n = job.nodes[i].get();
       n->event.reset();
       if (job.filled[i]) {
+        if (!n->kept) {
+          n->op = OpId::Data;  // before others may see it as ready
+          finished.push_back(n);
+        }
         n->state.store(NodeState::kReady, std::memory_order_release);
-        if (!n->kept) finished.push_back(n);
       } else {
         n->buffer.reset();
         n->state.store(NodeState::kLazy, std::memory_order_release);
@@ -127,69 +154,194 @@ void settle(Job& job, std::exception_ptr error) {
   Ref<Event> event = job.event;
   job.nodes.clear();
   job.leaves.clear();
+  job.place.reset();
   event->set(std::move(error));
+}
+
+void wait_for(Event& event, int stream) {
+  if (event.done.load(std::memory_order_acquire)) return;
+  const profiling::Wait wait("another stream", stream);
+  event.wait();
 }
 
 void run_job(Job& job) {
   std::exception_ptr error;
   try {
     for (const Ref<Event>& e : job.waits) {
-      e->wait();
+      wait_for(*e, job.stream);
       if (e->error) std::rethrow_exception(e->error);
     }
     for (const Ref<Node>& leaf : job.leaves) {
-      if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false);
+      if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false, "eval inside an evaluation");
     }
     engine->run(job);
   } catch (...) { error = std::current_exception(); }
   settle(job, std::move(error));
 }
 
+using Jobs = std::vector<std::shared_ptr<Job>>;
+
+// How often a value's computation changes the stream on its way from the leaves, by node.
+std::vector<uint32_t> stream_levels(const Job& job) {
+  std::vector<uint32_t> level(job.nodes.size(), 0);
+  for (size_t i = 0; i < job.nodes.size(); ++i) {
+    const Node& n = *job.nodes[i];
+    for (const Node* in : n.inputs) {
+      if (in->event != job.event) continue;
+      level[i] = std::max(level[i], level[in->index] + (in->stream_index != n.stream_index));
+    }
+  }
+  return level;
+}
+
+// Takes the nodes of a job over several streams apart: a job for each level and stream, lower levels first,
+// so that each waits only for earlier ones.
+Jobs split(Job& whole) {
+  const std::vector<uint32_t> level = stream_levels(whole);
+  std::map<std::pair<uint32_t, int>, std::shared_ptr<Job>> parts;
+  for (size_t i = 0; i < whole.nodes.size(); ++i) {
+    auto& part = parts[{level[i], whole.nodes[i]->stream_index}];
+    if (!part) {
+      part = std::make_shared<Job>();
+      part->stream = whole.nodes[i]->stream_index;
+      part->event = Ref<Event>(new Event);
+    }
+    part->nodes.push_back(whole.nodes[i]);
+  }
+  Jobs jobs;
+  for (auto& [place, part] : parts) jobs.push_back(std::move(part));
+  // Who else holds a node is counted: the parts alone are to hold theirs.
+  whole.nodes.clear();
+  whole.leaves.clear();
+  return jobs;
+}
+
+// Finds the leaves of a part, which are ready or belong to earlier parts.
+void find_leaves(Job& part) {
+  next_mark();
+  for (size_t i = 0; i < part.nodes.size(); ++i) {
+    Node* n = part.nodes[i].get();
+    n->mark = current_mark;
+    n->index = static_cast<uint32_t>(i);
+    n->event = part.event;
+  }
+  for (const Ref<Node>& n : part.nodes) {
+    for (Node* in : n->inputs) {
+      if (in->mark != current_mark) add_leaf(part, in);
+    }
+  }
+}
+
+void schedule(Job& job) {
+  for (const Ref<Node>& n : job.nodes) {
+    n->state.store(NodeState::kScheduled, std::memory_order_release);
+    if (tracing.depth > 0 && n->tracer && !n->kept) {
+      n->kept = true;
+      tracing.kept.push_back(n);
+    }
+  }
+}
+
+const Node* first_lazy(std::span<const Array> arrays) {
+  for (const Array& a : arrays) {
+    if (a.node()->state.load(std::memory_order_acquire) == NodeState::kLazy) return a.node();
+  }
+  return nullptr;
+}
+
+// The jobs of one evaluation, in the order in which to enqueue them. Nearly always there is one only.
+struct Planned {
+  Jobs before;
+  std::shared_ptr<Job> last;
+};
+
+void finish_planning(Job& job) {
+  number_operands(job);
+  engine->extend_key(job);
+  schedule(job);
+}
+
+void finish_parts(Planned& planned) {
+  planned.before = split(*planned.last);
+  planned.last = planned.before.back();
+  planned.before.pop_back();
+  for (const auto& job : planned.before) {
+    find_leaves(*job);
+    finish_planning(*job);
+  }
+  find_leaves(*planned.last);
+  finish_planning(*planned.last);
+}
+
+// Plans what computes the lazy ones among the arrays. Called under the planning lock; where it throws,
+// nothing is scheduled.
+Planned plan(std::span<const Array> arrays) {
+  Planned planned;
+  const Node* first = first_lazy(arrays);
+  if (!first) return planned;
+  planned.last = std::make_shared<Job>();
+  Job& whole = *planned.last;
+  whole.stream = first->stream_index;
+  whole.event = Ref<Event>(new Event);
+  try {
+    Collector collect(whole);
+    for (const Array& a : arrays) {
+      if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
+    }
+    if (collect.mixed()) {
+      finish_parts(planned);
+    } else {
+      finish_planning(whole);
+    }
+  } catch (...) {
+    for (const auto& job : planned.before) unschedule(*job);
+    unschedule(*planned.last);
+    throw;
+  }
+  return planned;
+}
+
 }  // namespace
 
 void set_engine(Engine* e) { engine = e; }
 
-void evaluate(std::span<const Array> arrays, bool async) {
-  auto job = std::make_shared<Job>();
-  std::vector<Ref<Event>> others;
+void evaluate(std::span<const Array> arrays, bool async, const char* why) {
+  const Node* first = first_lazy(arrays);
+  std::shared_ptr<void> place;
+  if (async) {
+    if (!first) return;
+    place = place_in_queue(first->stream_index);
+  }
+  profiling::Wait wait(why, first ? first->stream_index : -1);
+  std::vector<Ref<Event>> events;
+  std::vector<std::function<void()>> inside;  // where this thread does a stream's work: all of it
   std::function<void()> now;
   {
     std::lock_guard lock(planning_mutex);
-    bool any = false;
     for (const Array& a : arrays) {
-      const NodeState state = a.node()->state.load(std::memory_order_acquire);
-      if (state == NodeState::kScheduled) others.push_back(a.node()->event);
-      any |= state == NodeState::kLazy;
+      const Node* n = a.node();
+      if (n->state.load(std::memory_order_acquire) == NodeState::kScheduled) events.push_back(n->event);
     }
-    if (any) {
-      job->event = Ref<Event>(new Event);
-      try {
-        Collector collect(*job);
-        for (const Array& a : arrays) {
-          if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
-        }
-        job->stream = arrays.front().node()->stream_index;
-        collect.number_operands();
-        engine->extend_key(*job);
-      } catch (...) {
-        unschedule(*job);
-        throw;
-      }
-      for (const Ref<Node>& n : job->nodes) {
-        n->state.store(NodeState::kScheduled, std::memory_order_release);
-        if (tracing.depth > 0 && n->tracer && !n->kept) {
-          n->kept = true;
-          tracing.kept.push_back(n);
-        }
-      }
-      if (!async) others.push_back(job->event);
+    const Planned planned = plan(arrays);
+    for (const auto& job : planned.before) {
+      job->place = place;
+      events.push_back(job->event);
+      auto work = enqueue(
+          job->stream, [job] { run_job(*job); }, true);
+      if (work) inside.push_back(std::move(work));
+    }
+    if (const std::shared_ptr<Job>& job = planned.last) {
+      job->place = std::move(place);
+      if (!async) events.push_back(job->event);
       now = enqueue(
           job->stream, [job] { run_job(*job); }, async);
     }
   }
+  place.reset();
+  for (const auto& work : inside) work();
   if (now) now();
-  if (async) return;
-  for (const Ref<Event>& e : others) {
+  if (async || events.empty()) return wait.forget();
+  for (const Ref<Event>& e : events) {
     e->wait();
     if (e->error) std::rethrow_exception(e->error);
   }

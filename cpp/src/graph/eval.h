@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -7,8 +8,9 @@
 
 namespace lamina {
 
-// Computes the arrays. Async: returns once the work is queued on the stream's thread.
-void evaluate(std::span<const Array> arrays, bool async);
+// Computes the arrays. Async: returns once the work is queued on the streams' threads, which it waits for
+// where their queue is full. `why`, a literal, names the wait in profiles.
+void evaluate(std::span<const Array> arrays, bool async, const char* why = "eval");
 
 // Bytes of a row-contiguous array; throws OutOfMemory where they overflow.
 size_t byte_count(const Shape& shape, Dtype dtype);
@@ -16,8 +18,8 @@ size_t byte_count(const Shape& shape, Dtype dtype);
 // A ready array with row-major memory of its own and undefined contents.
 Array uninitialized(const Shape& shape, Dtype dtype);
 
-// One evaluation: the lazy nodes, producers first, and what they read. Operands are numbered: the nodes from
-// 0, then the leaves (arrays that are ready when the job runs).
+// What an evaluation does on one stream: lazy nodes, producers first, and what they read. Operands are
+// numbered: the nodes from 0, then the leaves (arrays that are ready when the job runs).
 struct Job {
   std::vector<Ref<Node>> nodes;
   std::vector<Ref<Node>> leaves;
@@ -29,6 +31,7 @@ struct Job {
   std::vector<uint32_t> key;            // structure without sizes: equal keys share a plan
   std::vector<Ref<Event>> waits;        // of leaves that other jobs compute
   Ref<Event> event;
+  std::shared_ptr<void> place;  // in the stream's queue, of an asynchronous evaluation
   int stream = 0;
 
   Node* value(uint32_t i) const { return i < nodes.size() ? nodes[i].get() : leaves[i - nodes.size()].get(); }

@@ -56,7 +56,7 @@ View Node::view() const {
 }
 
 void Node::detach() {
-  op = OpId::Data;
+  if (op != OpId::Data) op = OpId::Data;  // others may be reading what is so already
   params.reset();
   SmallVec<Node*, 3> old = std::move(inputs);
   inputs.clear();

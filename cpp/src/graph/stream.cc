@@ -1,5 +1,6 @@
 #include "graph/stream.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -10,7 +11,9 @@
 
 #include "core/fail.h"
 #include "core/fork_locks.h"
+#include "graph/profiler.h"
 #include "graph/stream_queue.h"
+#include "lamina/memory.h"
 
 namespace lamina {
 namespace {
@@ -22,6 +25,8 @@ struct Queue {
   std::deque<std::function<void()>> work;
   bool busy = false;
   bool has_thread = false;
+  size_t unfinished = 0;  // places taken
+  size_t most_unfinished = 0, most_length = 0;
 };
 
 struct Registry {
@@ -134,8 +139,8 @@ void drain(Queue& q, int stream) {
 std::mutex planning_mutex;
 
 std::function<void()> enqueue(int stream, std::function<void()> work, bool async) {
-  // An evaluation inside an evaluation: waiting for the stream would wait for itself.
-  if (running_stream == stream) return work;
+  // An evaluation inside an evaluation: the stream may be waiting for it, or wait for one that does.
+  if (running_stream >= 0) return work;
   Queue& q = queue_of(stream);
   std::lock_guard lock(q.mutex);
   if (!async && !q.busy && q.work.empty()) {
@@ -149,6 +154,7 @@ std::function<void()> enqueue(int stream, std::function<void()> work, bool async
     return now;
   }
   q.work.push_back(std::move(work));
+  q.most_length = std::max(q.most_length, q.work.size());
   if (!q.has_thread) {
     std::thread([&q, stream] { drain(q, stream); }).detach();
     q.has_thread = true;
@@ -157,8 +163,37 @@ std::function<void()> enqueue(int stream, std::function<void()> work, bool async
   return {};
 }
 
+std::shared_ptr<void> place_in_queue(int stream) {
+  if (running_stream >= 0) return nullptr;
+  Queue& q = queue_of(stream);
+  const size_t large = get_memory_limit() / 4 * 3;
+  const auto most = [large] {
+    return get_active_memory() > large ? kMostUnfinishedOfLarge : kMostUnfinished;
+  };
+  std::unique_lock lock(q.mutex);
+  if (q.unfinished >= most()) {
+    const profiling::Wait wait("full queue", stream);
+    // Half of it at once, so that the two threads do not take turns at every job.
+    q.changed.wait(lock, [&] { return q.unfinished <= most() / 2; });
+  }
+  q.most_unfinished = std::max(q.most_unfinished, ++q.unfinished);
+  lock.unlock();
+  return {&q, [](Queue* taken) {
+            std::lock_guard guard(taken->mutex);
+            --taken->unfinished;
+            taken->changed.notify_all();
+          }};
+}
+
+QueueCounters queue_counters(int stream) {
+  Queue& q = queue_of(stream);
+  std::lock_guard lock(q.mutex);
+  return {q.unfinished, q.most_unfinished, q.work.size(), q.most_length};
+}
+
 void synchronize(Stream s) {
   Queue& q = queue_of(s.index);
+  const profiling::Wait wait("synchronize", s.index);
   std::unique_lock lock(q.mutex);
   q.changed.wait(lock, [&q] { return q.work.empty() && !q.busy; });
 }

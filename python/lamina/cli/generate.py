@@ -8,6 +8,8 @@ import json
 import sys
 from typing import Any
 
+from lamina.cli import profiling
+
 _EXAMPLES = """examples:
   lamina generate "def read_lines(path):"
   lamina generate -p "import " --max-tokens 60 --temp 0
@@ -68,6 +70,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="ignore a config field that is not understood",
     )
+    profiling.add_option(parser)
     parser.set_defaults(execute=execute, parser=parser)
 
 
@@ -83,6 +86,11 @@ def _prompt(args: argparse.Namespace) -> str:
 def execute(args: argparse.Namespace) -> int:
     """Load the model, stream the continuation, and report the speed."""
     prompt = _prompt(args)
+    with profiling.profiled(args.profile):
+        return _generate(args, prompt)
+
+
+def _generate(args: argparse.Namespace, prompt: str) -> int:
     from lamina.lm import demo_path, load, make_sampler, stream_generate
     from lamina.lm.errors import CheckpointError
 

@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lamina.cli import profiling
+
 _EXAMPLES = """examples:
   lamina run train.py --epochs 3
   lamina run -m my_package.train --epochs 3
+  lamina run --profile trace.json train.py
 """
 
 
 def _fill(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    profiling.add_option(parser)
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
     parser.add_argument("target", nargs="?", metavar="FILE", help="script to run")
     parser.add_argument("args", nargs="*", metavar="ARG", help="the script's own arguments")
@@ -51,14 +55,26 @@ def _parser() -> argparse.ArgumentParser:
     )
 
 
+def _take_profile(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The file of a ``--profile`` in front of the target, and what follows it."""
+    if argv[:1] == ["--profile"] and len(argv) >= 2:
+        return argv[1], argv[2:]
+    if argv and argv[0].startswith("--profile="):
+        return argv[0].removeprefix("--profile="), argv[1:]
+    return None, argv
+
+
 def main(argv: list[str]) -> int:
-    """Run ``FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program; all after the target is its own.
+    """Run ``[--profile FILE] FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program.
+
+    All after the target is its own.
 
     Returns
     -------
     int
         0; a script that exits with another code raises ``SystemExit``, as it does under ``python``.
     """
+    trace, argv = _take_profile(argv)
     head = argv[:1]
     if head == ["-m"] and len(argv) >= 2:
         module, arguments = argv[1], argv[2:]
@@ -73,12 +89,16 @@ def main(argv: list[str]) -> int:
         return 2
     import lamina.as_mlx  # noqa: F401
 
-    if module is not None:
-        sys.path.insert(0, os.getcwd())
-        sys.argv = [module, *arguments]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        sys.path.insert(0, str(Path(argv[0]).resolve().parent))
-        sys.argv = [argv[0], *arguments]
-        runpy.run_path(argv[0], run_name="__main__")
+    if trace is not None and not Path(trace).parent.is_dir():
+        print(f"lamina run: error: no such folder for the profile: {Path(trace).parent}", file=sys.stderr)
+        return 2
+    with profiling.profiled(trace):
+        if module is not None:
+            sys.path.insert(0, os.getcwd())
+            sys.argv = [module, *arguments]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(Path(argv[0]).resolve().parent))
+            sys.argv = [argv[0], *arguments]
+            runpy.run_path(argv[0], run_name="__main__")
     return 0

@@ -330,3 +330,14 @@ def test_pretrain_offers_the_defaults_of_the_settings():
         for name, kind, default, _ in options:
             assert getattr(settings, name.replace("-", "_")) == default, name
             assert isinstance(default, kind), name
+
+
+def test_generate_with_a_profile(tmp_path):
+    trace = tmp_path / "trace.json"
+    done = lamina_command("generate", "x = ", "--max-tokens", "3", "--temp", "0", "--profile", str(trace))
+    assert done.returncode == 0, done.stderr
+    assert "matmul" in done.stderr
+    assert json.loads(trace.read_text())["traceEvents"]
+    done = lamina_command("generate", "x = ", "--profile", str(tmp_path / "no" / "trace.json"))
+    assert done.returncode == 1
+    assert "no such folder for the profile" in done.stderr

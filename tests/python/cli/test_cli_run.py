@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,27 @@ def test_exit_codes_and_exceptions_pass_through(tmp_path):
     assert "Traceback" in failed.stderr
     assert "script.py" in failed.stderr
     assert "ValueError" in failed.stderr
+
+
+def test_a_profile_of_a_script(tmp_path):
+    text = "import sys\nimport mlx.core as mx\nmx.eval(mx.exp(mx.ones(3)) + 1)\nprint(sys.argv[1:])\n"
+    path = script(tmp_path, text)
+    for option in (["--profile", str(tmp_path / "a.json")], [f"--profile={tmp_path / 'a.json'}"]):
+        done = run(*option, path, "--profile", "own")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "['--profile', 'own']\n"
+        assert "exp+add" in done.stderr
+        trace = json.loads((tmp_path / "a.json").read_text())
+        assert "exp+add" in [e["name"] for e in trace["traceEvents"]]
+        (tmp_path / "a.json").unlink()
+
+
+def test_a_profile_of_a_script_that_fails(tmp_path):
+    text = "import sys\nimport mlx.core as mx\nmx.eval(mx.exp(mx.ones(3)))\nsys.exit(7)\n"
+    done = run("--profile", str(tmp_path / "a.json"), script(tmp_path, text))
+    assert done.returncode == 7
+    assert "exp" in (tmp_path / "a.json").read_text()
+    done = run("--profile", str(tmp_path / "no" / "a.json"), script(tmp_path, text))
+    assert done.returncode == 2
+    assert done.stderr == f"lamina run: error: no such folder for the profile: {tmp_path / 'no'}\n"
+    assert run("--profile", str(tmp_path / "a.json")).returncode == 2

@@ -160,9 +160,9 @@ def test_keyboard_interrupt() -> None:
     a = mx.random.normal((600, 600), key=mx.random.key(0))
     mx.eval(a)
     thread = threading.Thread(target=interrupt)
-    thread.start()
 
     def evaluate_until_stopped() -> None:
+        thread.start()
         while True:
             mx.eval(a @ a)
 

@@ -175,6 +175,21 @@ def spin():
 for _ in range(3):
     threading.Thread(target=spin, daemon=True).start()
 """,
+    "beside threads that fill their queues": """
+import threading
+def spin(s):
+    x = mx.ones((50, 50))
+    while True:
+        x = mx.tanh(mx.matmul(x, x, stream=s) + 0.5)
+        mx.async_eval(x)
+for s in (mx.default_stream(mx.cpu), mx.new_stream(mx.cpu)):
+    threading.Thread(target=spin, args=(s,), daemon=True).start()
+""",
+    "while a profile records": """
+profile = mx.profile(max_events=1000)
+profile.__enter__()
+mx.eval(mx.ones(10) + 1)
+""",
 }
 
 
