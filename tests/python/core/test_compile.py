@@ -179,7 +179,7 @@ def test_as_decorator_with_arguments() -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("shapeless", [False, True])
 def test_constants_of_16_bits_are_fused_as_in_the_function(dtype: str, shapeless: bool) -> None:
-    """What depends on no input is part of the same regions in every call, since rounding ends where they do."""
+    """What depends on no input is in the same regions in every call; 16 bits are rounded where they end."""
 
     def f(x: mx.array) -> tuple[mx.array, mx.array]:
         c = mx.ones((7,), x.dtype) * 1.3 * 1.7
