@@ -78,6 +78,7 @@ class Shells {
       }
       params = Ref<Params>(new autograd::CustomParams(call, old.index));
     }
+    const StreamScope same(Stream{n.stream_index, {n.device, 0}});
     Array shell = make_node(n.op, n.dtype, n.shape, {}, std::move(params));
     if (n.results) {
       Ref<Results> results(new Results);
