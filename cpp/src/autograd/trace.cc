@@ -83,7 +83,7 @@ Trace::Trace(Trace&&) noexcept = default;
 
 size_t Trace::nodes() const { return impl_->items.size(); }
 
-Arrays Trace::replay(const Arrays& inputs) const {
+Arrays Trace::replay(const Arrays& inputs, uint32_t origin) const {
   const Impl& t = *impl_;
   if (inputs.size() != t.inputs.size()) {
     fail<ValueError>("compile", "the trace has {} inputs, got {}", t.inputs.size(), inputs.size());
@@ -126,7 +126,10 @@ Arrays Trace::replay(const Arrays& inputs) const {
     values.push_back(std::move(fresh));
   }
   Arrays outs;
-  for (uint32_t o : t.outputs) outs.push_back(value(o));
+  for (uint32_t o : t.outputs) {
+    outs.push_back(value(o));
+    if (o >= t.inputs.size() && o < first_constant) outs.back().node()->origin = origin;
+  }
   return outs;
 }
 

@@ -16,8 +16,8 @@ class Trace {
   ~Trace();
   Trace(Trace&&) noexcept;
   // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no
-  // input are shared by all replays: they are constants.
-  Arrays replay(const Arrays& inputs) const;
+  // input are shared by all replays: they are constants. `origin`: Node::origin of the outputs.
+  Arrays replay(const Arrays& inputs, uint32_t origin = 0) const;
   // Nodes that a replay builds.
   size_t nodes() const;
 

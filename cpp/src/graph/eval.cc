@@ -25,7 +25,8 @@ bool pending(const Node* n) { return n->state.load(std::memory_order_acquire) !=
 // Collects the lazy nodes below the outputs in post-order, without recursion.
 class Collector {
  public:
-  explicit Collector(Job& job) : job_(job) {
+  // `dry`: for a job that is looked at and not run.
+  explicit Collector(Job& job, bool dry = false) : job_(job), dry_(dry) {
     if (++current_mark == 0) ++current_mark;
   }
 
@@ -76,14 +77,14 @@ class Collector {
     if (n->mark == current_mark) return false;
     n->mark = current_mark;
     const NodeState state = n->state.load(std::memory_order_acquire);
-    if (state != NodeState::kLazy) {
+    if (state != NodeState::kLazy || (dry_ && n->op == OpId::Placeholder)) {
       if (state == NodeState::kScheduled) job_.waits.push_back(n->event);
       n->index = static_cast<uint32_t>(job_.leaves.size());
       job_.leaves.emplace_back(n);
       return false;
     }
     if (n->op == OpId::Placeholder) {
-      fail<ValueError>("eval", "an array inside a function being traced by compile or vmap has no value yet");
+      fail<ValueError>("eval", "an array inside a function being traced by compile, vmap or explain has no value yet");
     }
     stack_.emplace_back(n, 0);
     return true;
@@ -92,10 +93,14 @@ class Collector {
   void finish(Node* n) {
     n->index = static_cast<uint32_t>(job_.nodes.size());
     n->event = job_.event;
+    if (n->origin != 0 && (job_.origins.empty() || job_.origins.back() != n->origin)) {
+      job_.origins.push_back(n->origin);
+    }
     job_.nodes.emplace_back(n);
   }
 
   Job& job_;
+  bool dry_;
   std::vector<std::pair<Node*, size_t>> stack_;
 };
 
@@ -193,6 +198,25 @@ void evaluate(std::span<const Array> arrays, bool async) {
     e->wait();
     if (e->error) std::rethrow_exception(e->error);
   }
+}
+
+Job job_of(std::span<const Array> arrays) {
+  Job job;
+  std::lock_guard lock(planning_mutex);
+  job.event = Ref<Event>(new Event);
+  try {
+    Collector collect(job, true);
+    for (const Array& a : arrays) {
+      if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
+    }
+    collect.number_operands();
+    engine->extend_key(job);
+  } catch (...) {
+    unschedule(job);
+    throw;
+  }
+  unschedule(job);
+  return job;
 }
 
 TraceScope::TraceScope() { ++tracing.depth; }

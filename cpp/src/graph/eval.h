@@ -28,6 +28,7 @@ struct Job {
   std::vector<uint8_t> filled;          // by node: the engine has put its result into the node
   std::vector<uint32_t> key;            // structure without sizes: equal keys share a plan
   std::vector<Ref<Event>> waits;        // of leaves that other jobs compute
+  std::vector<uint32_t> origins;        // traces whose results are among the nodes
   Ref<Event> event;
   int stream = 0;
 
@@ -36,6 +37,10 @@ struct Job {
     return std::span(operands).subspan(operand_begin[node], operand_begin[node + 1] - operand_begin[node]);
   }
 };
+
+// The job that evaluating these arrays would be, inputs of a traced function taken for arrays that are there.
+// Nothing is scheduled: the nodes stay lazy.
+Job job_of(std::span<const Array> arrays);
 
 // Turns a job's nodes into memory.
 class Engine {
