@@ -24,6 +24,7 @@ void add_distributed(const Scope& distributed);
 void add_evaluation(const Scope& core);
 void add_transforms(const Scope& core);
 void add_compile(const Scope& core);
+void add_explain(const Scope& core);
 void add_convolutions(const Scope& core);
 void add_export(const Scope& core);
 void add_io(const Scope& core);

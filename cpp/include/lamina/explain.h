@@ -63,8 +63,9 @@ struct Explanation {
 // and nothing is evaluated. Inputs are named after `names`, or "0", "1", ... Throws what `fun` throws, and
 // ValueError where it evaluates something that depends on an input.
 Explanation explain(const Function& fun, const Arrays& inputs, const std::vector<std::string>& names = {});
-// The same for arrays that wait for their evaluation; `names` says what arrays below them are called.
-Explanation explain(const Arrays& outputs, const NamedArrays& names = {});
+// The same for arrays that wait for their evaluation; `names` says what arrays below them are called, and
+// those of `there` count as evaluated.
+Explanation explain(const Arrays& outputs, const NamedArrays& names = {}, const Arrays& there = {});
 
 // As lines of aligned text, and as a drawing: tapes are boxes round their ops.
 std::string to_text(const Explanation& e);

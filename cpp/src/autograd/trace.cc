@@ -81,6 +81,30 @@ Trace::Trace(const Function& fun, const Arrays& inputs) : impl_(std::make_unique
 Trace::~Trace() = default;
 Trace::Trace(Trace&&) noexcept = default;
 
+Arrays Trace::pending_constants() const {
+  Arrays out;
+  // Whether a node depends on an input of a transform that is under way.
+  std::unordered_map<const Node*, bool> open;
+  std::vector<std::pair<const Node*, size_t>> stack;
+  for (const Array& c : impl_->constants) {
+    if (c.node()->state.load(std::memory_order_acquire) != NodeState::kLazy) continue;
+    if (open.try_emplace(c.node(), false).second) stack.emplace_back(c.node(), 0);
+    while (!stack.empty()) {
+      auto& [n, next] = stack.back();
+      open[n] |= n->op == OpId::Placeholder || n->tracer;
+      if (next < n->inputs.size()) {
+        const Node* in = n->inputs[next++];
+        if (open.try_emplace(in, false).second) stack.emplace_back(in, 0);
+        continue;
+      }
+      for (const Node* in : n->inputs) open[n] |= open[in];
+      stack.pop_back();
+    }
+    if (!open[c.node()]) out.push_back(c);
+  }
+  return out;
+}
+
 size_t Trace::nodes() const { return impl_->items.size(); }
 
 Arrays Trace::replay(const Arrays& inputs, uint32_t origin) const {
@@ -154,6 +178,7 @@ Function compile(const Function& fun) {
     }
     if (!trace) {
       trace = std::make_shared<const Trace>(fun, inputs);
+      eval(trace->pending_constants());
       std::lock_guard lock(traces->mutex);
       traces->by_signature.emplace(signature, trace);
     }

@@ -18,6 +18,9 @@ class Trace {
   // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no
   // input are shared by all replays: they are constants. `origin`: Node::origin of the outputs.
   Arrays replay(const Arrays& inputs, uint32_t origin = 0) const;
+  // Constants that have no value yet and can have one. A replay whose constants are evaluated has the same
+  // structure as the next one.
+  Arrays pending_constants() const;
   // Nodes that a replay builds.
   size_t nodes() const;
 

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/plan_counters.h"
 #include "backend/tape_runner.h"
 #include "fusion/region.h"
 #include "graph/eval.h"
@@ -39,17 +40,8 @@ std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, Pl
 // The plan of the job's key: kept from earlier, or made now. Thread-safe.
 std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend);
 
-struct PlanCounters {
-  uint64_t hits = 0, misses = 0;
-};
-PlanCounters plan_counters();
 // Whether the cache holds the plan of the job's key; counts nothing.
 bool plan_is_known(const Job& job);
-
-// Plans by the trace whose results were evaluated (Node::origin). Numbers are never given twice; 0 is none.
-uint32_t new_origin();
-PlanCounters plan_counters(uint32_t origin);
-void forget_origin(uint32_t origin);
 // A listing of what a job becomes: one line per step, tapes with their instructions.
 std::string describe_plan(const Job& job, const Plan& plan);
 

@@ -36,8 +36,9 @@ std::string scalar_text(const Node& n) {
 
 class Builder {
  public:
-  Builder(const Arrays& outputs, const std::unordered_map<const Node*, std::string>& names)
-      : outputs_(outputs), names_(names), backend_(backend()), job_(job_of(outputs)) {
+  Builder(const Arrays& outputs, const std::unordered_map<const Node*, std::string>& names,
+          const Arrays& there)
+      : outputs_(outputs), names_(names), backend_(backend()), job_(job_of(outputs, there)) {
     append_backend_key(job_, backend_);
     out_.plan_known = plan_is_known(job_);
     out_.backend = backend_.name;
@@ -289,10 +290,10 @@ size_t Explanation::count(Kind kind) const {
       std::count_if(steps.begin(), steps.end(), [kind](const Step& s) { return s.kind == kind; }));
 }
 
-Explanation explain(const Arrays& outputs, const NamedArrays& names) {
+Explanation explain(const Arrays& outputs, const NamedArrays& names, const Arrays& there) {
   std::unordered_map<const Node*, std::string> given;
   for (const auto& [name, a] : names) given.emplace(a.node(), name);
-  return Builder(outputs, given).run();
+  return Builder(outputs, given, there).run();
 }
 
 Explanation explain(const Function& fun, const Arrays& inputs, const std::vector<std::string>& names) {

@@ -181,12 +181,15 @@ class Layers {
       double tallest = 0;
       for (size_t i : row) tallest = std::max(tallest, height_[i]);
       for (size_t i : row) {
-        top[i] = i < boxes_.size() ? y + (tallest - height_[i]) / 2 : y;
+        top[i] = y;
         bottom[i] = y + tallest;
       }
       y += tallest + gap_.height;
     }
-    for (size_t i = 0; i < boxes_.size(); ++i) out.at.push_back({centre_[i] - width_[i] / 2 - left, top[i]});
+    for (size_t i = 0; i < boxes_.size(); ++i) {
+      out.at.push_back({centre_[i] - width_[i] / 2 - left, top[i]});
+      out.row_end.push_back(bottom[i]);
+    }
     for (const auto& lanes : lanes_) {
       out.routes.emplace_back();
       for (size_t lane : lanes) {

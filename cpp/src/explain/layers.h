@@ -15,7 +15,8 @@ struct Point {
   double x = 0, y = 0;
 };
 struct Drawing {
-  std::vector<Point> at;                   // top left corners, by box
+  std::vector<Point> at;                   // top left corners, by box; boxes of a row begin at one height
+  std::vector<double> row_end;             // below the row of a box
   std::vector<std::vector<Point>> routes;  // by edge: points that it passes between its two boxes
   Box size;
 };

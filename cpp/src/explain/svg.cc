@@ -232,6 +232,7 @@ class Painter {
 
   void inner_route(const Block& b, size_t from, size_t to, std::vector<Point>& out) const {
     const Point o = origin(b);
+    out.push_back({out.back().x, o.y + b.inner.row_end[from]});
     for (const Point& p : b.inner.routes[b.edge.at({from, to})]) out.push_back({o.x + p.x, o.y + p.y});
   }
 
@@ -245,8 +246,8 @@ class Painter {
       if (const auto it = from.exit.find(p); it != from.exit.end()) {
         inner_route(from, start, it->second, out);
         out.push_back(middle(from, it->second, true));
-        out.push_back({out.back().x, from.at.y + from.size.height});
       }
+      out.push_back({out.back().x, outer_.row_end[block_of_[p]] + kMargin + kLegend});
       for (const Point& q : outer_.routes[outer_edge_.at({block_of_[p], block_of_[c]})]) {
         out.push_back({q.x + kMargin, q.y + kMargin + kLegend});
       }
@@ -265,6 +266,9 @@ class Painter {
       if (b.framed) paint_frame(b);
     }
     each_edge([this](uint32_t p, uint32_t c) { paint_edge(p, c); });
+    for (const Block& b : blocks_) {
+      if (b.framed) paint_title(b);
+    }
     for (uint32_t v = 0; v < e_.values.size(); ++v) {
       if (drawn(e_.values[v])) paint_value(v);
     }
@@ -273,10 +277,16 @@ class Painter {
   void paint_frame(const Block& b) {
     body_ += fmt::format(
         "<g data-region=\"{}\"><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"10\" "
-        "fill=\"#dbe7f8\" stroke=\"#3f6fb5\"/>",
+        "fill=\"#dbe7f8\" stroke=\"#3f6fb5\"/></g>\n",
         b.step + 1, b.at.x, b.at.y, b.size.width, b.size.height);
-    body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#27508a\">{}</text></g>\n", b.at.x + kPad,
-                         b.at.y + 13, escaped(title(b)));
+  }
+
+  // Over the edges, which stop short of its letters.
+  void paint_title(const Block& b) {
+    body_ += fmt::format(
+        "<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#27508a\" stroke=\"#dbe7f8\" stroke-width=\"5\" "
+        "paint-order=\"stroke\">{}</text>\n",
+        b.at.x + kPad, b.at.y + 13, escaped(title(b)));
   }
 
   void paint_edge(uint32_t p, uint32_t c) {

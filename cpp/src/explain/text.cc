@@ -37,7 +37,7 @@ using Kind = Explanation::Kind;
 using Value = Explanation::Value;
 using Row = std::vector<std::string>;
 
-constexpr size_t kMostNames = 8;  // of a list in one cell
+constexpr size_t kCellLetters = 48;  // of a list in one cell; its first entry may be longer
 
 std::string counted(size_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
 
@@ -48,10 +48,11 @@ std::string joined(const std::vector<std::string>& words) {
   for (size_t i = 0; i < words.size(); ++parts) {
     size_t end = i + 1;
     while (end < words.size() && words[end] == words[i]) ++end;
-    if (parts == kMostNames) return text + fmt::format(", ... ({} in all)", words.size());
-    if (parts > 0) text += ", ";
-    text += words[i];
-    if (end - i > 1) text += fmt::format(" x{}", end - i);
+    const std::string more = words[i] + (end - i > 1 ? fmt::format(" x{}", end - i) : "");
+    if (parts > 0 && text.size() + more.size() > kCellLetters) {
+      return text + fmt::format(", ... ({} in all)", words.size());
+    }
+    text += (parts > 0 ? ", " : "") + more;
     i = end;
   }
   return text;

@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 #include <mutex>
+#include <unordered_set>
 #include <utility>
 
 #include "core/fail.h"
@@ -25,8 +26,9 @@ bool pending(const Node* n) { return n->state.load(std::memory_order_acquire) !=
 // Collects the lazy nodes below the outputs in post-order, without recursion.
 class Collector {
  public:
-  // `dry`: for a job that is looked at and not run.
-  explicit Collector(Job& job, bool dry = false) : job_(job), dry_(dry) {
+  // `dry`: for a job that is looked at and not run, in which the arrays of `there` have values.
+  explicit Collector(Job& job, bool dry = false, std::span<const Array> there = {}) : job_(job), dry_(dry) {
+    for (const Array& a : there) there_.insert(a.node());
     if (++current_mark == 0) ++current_mark;
   }
 
@@ -77,7 +79,7 @@ class Collector {
     if (n->mark == current_mark) return false;
     n->mark = current_mark;
     const NodeState state = n->state.load(std::memory_order_acquire);
-    if (state != NodeState::kLazy || (dry_ && n->op == OpId::Placeholder)) {
+    if (state != NodeState::kLazy || (dry_ && (n->op == OpId::Placeholder || there_.count(n)))) {
       if (state == NodeState::kScheduled) job_.waits.push_back(n->event);
       n->index = static_cast<uint32_t>(job_.leaves.size());
       job_.leaves.emplace_back(n);
@@ -101,6 +103,7 @@ class Collector {
 
   Job& job_;
   bool dry_;
+  std::unordered_set<const Node*> there_;
   std::vector<std::pair<Node*, size_t>> stack_;
 };
 
@@ -200,12 +203,12 @@ void evaluate(std::span<const Array> arrays, bool async) {
   }
 }
 
-Job job_of(std::span<const Array> arrays) {
+Job job_of(std::span<const Array> arrays, std::span<const Array> there) {
   Job job;
   std::lock_guard lock(planning_mutex);
   job.event = Ref<Event>(new Event);
   try {
-    Collector collect(job, true);
+    Collector collect(job, true, there);
     for (const Array& a : arrays) {
       if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
     }

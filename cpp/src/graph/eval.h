@@ -39,8 +39,8 @@ struct Job {
 };
 
 // The job that evaluating these arrays would be, inputs of a traced function taken for arrays that are there.
-// Nothing is scheduled: the nodes stay lazy.
-Job job_of(std::span<const Array> arrays);
+// So are the arrays of `there`. Nothing is scheduled: the nodes stay lazy.
+Job job_of(std::span<const Array> arrays, std::span<const Array> there = {});
 
 // Turns a job's nodes into memory.
 class Engine {
