@@ -104,7 +104,7 @@ class Painter {
     const Value& v = e_.values[i];
     std::vector<std::string>& lines = lines_[i];
     if (v.source == Source::kComputed) {
-      std::string call = v.op;
+      std::string call = v.name.empty() ? v.op : v.name + ": " + v.op;
       const bool any = std::any_of(v.inputs.begin(), v.inputs.end(),
                                    [this](uint32_t in) { return e_.values[in].source == Source::kConstant && !drawn(e_.values[in]); });
       if (any) {

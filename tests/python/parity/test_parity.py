@@ -37,7 +37,7 @@ NOT_DRAWN = {
     "files and foreign memory": """
         asarray from_dlpack load save save_gguf save_safetensors savez savez_compressed""",
     "kernels from source": "fast.cuda_kernel fast.metal_kernel fast.precompiled_cuda_kernel",
-    "beyond MLX": "nonzero",
+    "beyond MLX": "explain export_to_svg nonzero",
     "tests of their own against definitions": """
         einsum_path gather_qqmm qqmm vector_norm""",
 }
