@@ -112,7 +112,8 @@ void compare(const CallPart& a, const CallPart& b, std::vector<std::string>& out
   if (a.kind != b.kind) {
     out.push_back(b.path + ": " + text_of(a) + " -> " + text_of(b));
   } else if (a.kind != Kind::kArray) {
-    if (a.text != b.text) out.push_back(kWords[static_cast<int>(a.kind)] + b.path + ": " + a.text + " -> " + b.text);
+    if (a.text != b.text)
+      out.push_back(kWords[static_cast<int>(a.kind)] + b.path + ": " + a.text + " -> " + b.text);
   } else {
     if (a.text != b.text) out.push_back("dtype of " + b.path + ": " + a.text + " -> " + b.text);
     if (a.shape != b.shape)

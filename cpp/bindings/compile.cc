@@ -147,7 +147,8 @@ class CompiledCall final : public TransformCall {
       for (const py::handle entry : py::reinterpret_borrow<py::list>(entries)) {
         const Graph& g = graph_of(py::reinterpret_borrow<py::tuple>(entry)[0]);
         const PlanCounters plans = plan_counters(g.origin);
-        out.at(g.number - 1) = {g.number,    g.why, g.nodes(), g.calls.load(std::memory_order_relaxed),
+        out.at(g.number - 1) = {g.number,     g.why,
+                                g.nodes(),    g.calls.load(std::memory_order_relaxed),
                                 plans.misses, plans.hits + plans.misses};
       }
     }
@@ -310,7 +311,8 @@ Preview preview(PyObject* fun, const py::tuple& args, const py::dict& kwargs) {
   }
   size_t next = 0;
   const py::tuple traced = py::reinterpret_borrow<py::tuple>(replace_arrays(call.ptr(), out.inputs, next));
-  const py::object result = owned(PyObject_Call(fun, py::object(traced[0]).ptr(), py::object(traced[1]).ptr()));
+  const py::object result =
+      owned(PyObject_Call(fun, py::object(traced[0]).ptr(), py::object(traced[1]).ptr()));
   out.outputs = arrays_of(result.ptr());
   return out;
 }
@@ -326,7 +328,8 @@ void add_compile(const Scope& core) {
       "Results are those of plain evaluation bit for bit. Arguments that are not arrays are constants: "
       "another value "
       "means another trace. Evaluating an array inside `fun` while it is traced raises ValueError.\n"
-      "@inputs Lists, dicts or modules whose arrays `fun` reads and that change between calls. What else they "
+      "@inputs Lists, dicts or modules whose arrays `fun` reads and that change between calls. What else "
+      "they "
       "hold, and plain attributes of modules, are constants.\n"
       "@outputs Containers that `fun` updates; each call updates them too.\n"
       "@shapeless Look for a graph that holds for other lengths too, by calling `fun` several times with "
@@ -336,8 +339,9 @@ void add_compile(const Scope& core) {
       "@raises TypeError An argument cannot be hashed.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
       [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless) {
-        py::object out = make_transform("compile", fun, py::make_tuple(borrowed(inputs), borrowed(outputs), py::list()),
-                                        std::make_unique<CompiledCall>(shapeless));
+        py::object out =
+            make_transform("compile", fun, py::make_tuple(borrowed(inputs), borrowed(outputs), py::list()),
+                           std::make_unique<CompiledCall>(shapeless));
         give_cache(out.ptr());
         return out;
       });

@@ -9,12 +9,12 @@ namespace lamina::bind {
 
 // What is known of one trace of a compiled function.
 struct TraceNote {
-  size_t number = 0;              // from 1, in the order of tracing
-  std::vector<std::string> why;   // how the call differed from the most similar earlier one
-  size_t nodes = 0;               // that a call builds
-  uint64_t calls = 0;             // that took it, the first one included
-  uint64_t plans = 0;             // made to evaluate its results
-  uint64_t evaluations = 0;       // of its results
+  size_t number = 0;             // from 1, in the order of tracing
+  std::vector<std::string> why;  // how the call differed from the most similar earlier one
+  size_t nodes = 0;              // that a call builds
+  uint64_t calls = 0;            // that took it, the first one included
+  uint64_t plans = 0;            // made to evaluate its results
+  uint64_t evaluations = 0;      // of its results
 };
 
 bool is_compiled(PyObject* o);

@@ -89,9 +89,7 @@ py::list steps_of(const Explained& x) {
   if (!x.plan) return py::list();
   return list_from(x.plan->steps, [&x](const auto& s) { return step_dict(*x.plan, s); });
 }
-py::list values_of(const Explained& x) {
-  return x.plan ? list_from(x.plan->values, value_dict) : py::list();
-}
+py::list values_of(const Explained& x) { return x.plan ? list_from(x.plan->values, value_dict) : py::list(); }
 py::list unfused_of(const Explained& x) {
   return x.plan ? list_from(x.plan->unfused, unfused_dict) : py::list();
 }
@@ -140,8 +138,8 @@ std::string traces_text(const Explained& x) {
     evaluations += t.evaluations;
   }
   std::string text = "compiled: " + counted(x.traces.size(), "trace") + ", " + counted(calls, "call") + ", " +
-                     counted(calls - x.traces.size(), "replay") + "; " + counted(plans_of(x), "plan") + " for " +
-                     counted(evaluations, "evaluation") + "\n";
+                     counted(calls - x.traces.size(), "replay") + "; " + counted(plans_of(x), "plan") +
+                     " for " + counted(evaluations, "evaluation") + "\n";
   if (x.traces.empty()) return text;
   std::vector<std::vector<std::string>> rows{
       {"trace", "nodes", "calls", "plans", "evaluations", "traced because"}};
@@ -235,7 +233,8 @@ void add_type(const Scope& core) {
       {slot(Py_tp_repr, &represent), slot(Py_tp_str, &represent)});
   def_property(type, "values: list[dict[str, Any]]", "Values of the graph: ops, inputs and constants.",
                [](PyObject* s) { return py::object(values_of(Box<Explained>::of(s))); });
-  def_property(type, "steps: list[dict[str, Any]]", "Tapes, kernels and views in the order in which they run.",
+  def_property(type, "steps: list[dict[str, Any]]",
+               "Tapes, kernels and views in the order in which they run.",
                [](PyObject* s) { return py::object(steps_of(Box<Explained>::of(s))); });
   def_property(type, "unfused: list[dict[str, Any]]", "Values that pass through memory, with the reason.",
                [](PyObject* s) { return py::object(unfused_of(Box<Explained>::of(s))); });
@@ -243,10 +242,11 @@ void add_type(const Scope& core) {
                [](PyObject* s) { return py::object(trace_list(Box<Explained>::of(s))); });
   def_property(type, "plans: int", "Plans made for the results of a compiled function.",
                [](PyObject* s) { return static_cast<int64_t>(plans_of(Box<Explained>::of(s))); });
-  def_property(type, "plan_known: bool", "Whether the plan cache has the plan of the graph.", [](PyObject* s) {
-    const Explained& x = Box<Explained>::of(s);
-    return x.plan && x.plan->plan_known;
-  });
+  def_property(type, "plan_known: bool", "Whether the plan cache has the plan of the graph.",
+               [](PyObject* s) {
+                 const Explained& x = Box<Explained>::of(s);
+                 return x.plan && x.plan->plan_known;
+               });
   def(type, "to_dict(self) -> dict[str, Any]",
       "Everything as dicts, lists, numbers and texts, as `json` takes them.\n"
       ">>> mx.explain(mx.exp, mx.zeros(3)).to_dict()['steps'][0]['ops']\n['exp']\n",
@@ -270,9 +270,11 @@ void add_explain(const Scope& core) {
   add_type(core);
   def(core, "explain(fun: Callable, *args, **kwargs) -> Explanation",
       "Says which kernels a function becomes, what is fused, what is not and why, and why it was traced.\n\n"
-      "With arguments, `fun` (plain, compiled, or a transform of one) runs on placeholders like them, and what "
+      "With arguments, `fun` (plain, compiled, or a transform of one) runs on placeholders like them, and "
+      "what "
       "it returns is planned as evaluating all of it together would be; nothing is evaluated. A compiled "
-      "function replays the trace that such a call would take. Without arguments, a compiled function tells of "
+      "function replays the trace that such a call would take. Without arguments, a compiled function tells "
+      "of "
       "its traces: why each was made, how many calls took it, and how many plans were made to evaluate the "
       "results. Sizes never make a plan.\n"
       "@fun The function. Side effects of a plain function happen; a compiled one's captured state stays.\n"

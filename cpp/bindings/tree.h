@@ -55,8 +55,8 @@ class TreeSnapshot {
 // A hashable description of a tree: its structure, and every leaf that is not an array. Throws TypeError for
 // a leaf that cannot be hashed, naming `function`.
 py::object structure_key(PyObject* tree, const char* function);
-// The same of captured state, which may hold anything: what cannot be hashed does not take part, but for sets.
-// Plain attributes of modules (dicts with attributes) do.
+// The same of captured state, which may hold anything: what cannot be hashed does not take part, but for
+// sets. Plain attributes of modules (dicts with attributes) do.
 py::object state_key(PyObject* tree);
 // What stands for a leaf of captured state in its key; null where it does not take part.
 py::object state_constant(PyObject* leaf);

@@ -34,7 +34,7 @@ struct Explanation {
     Kind kind = Kind::kKernel;
     std::vector<uint32_t> values;  // computed here, producers first
     std::vector<uint32_t> reads, writes;
-    int phases = 1;                // of a tape: passes over a row, one more for each reduction that is waited for
+    int phases = 1;  // of a tape: passes over a row, one more for each reduction that is waited for
     uint64_t bytes_read = 0, bytes_written = 0;
     std::optional<double> flops;   // nullopt where they depend on values
     std::vector<uint32_t> copied;  // read through strides that the kernel cannot walk: copied first

@@ -57,8 +57,8 @@ bool is_transparent(OpId op) {
   return op == OpId::Identity || op == OpId::StopGradient || op == OpId::CustomOutput;
 }
 
-// Wires fusable nodes past transparent views. Views that nothing reads afterwards lose their inputs: they need
-// no step.
+// Wires fusable nodes past transparent views. Views that nothing reads afterwards lose their inputs: they
+// need no step.
 void see_through(fusion::Graph& g) {
   std::vector<uint32_t> readers(g.nodes, 0);
   for (uint32_t i = 0; i < g.nodes; ++i) {

@@ -10,7 +10,8 @@ struct PlanCounters {
 };
 PlanCounters plan_counters();
 
-// The same by the trace whose results were evaluated (Node::origin). Numbers are never given twice; 0 is none.
+// The same by the trace whose results were evaluated (Node::origin). Numbers are never given twice; 0 is
+// none.
 uint32_t new_origin();
 PlanCounters plan_counters(uint32_t origin);
 void forget_origin(uint32_t origin);

@@ -5,8 +5,8 @@
 namespace lamina {
 namespace {
 
-constexpr int kSweeps = 6;       // over all rows, down and up in turn
-constexpr double kLane = 10;     // width of an edge where it passes a row
+constexpr int kSweeps = 6;    // over all rows, down and up in turn
+constexpr double kLane = 10;  // width of an edge where it passes a row
 
 class Layers {
  public:
@@ -122,15 +122,14 @@ class Layers {
     }
   }
 
-  double between(size_t left, size_t right) const {
-    return (width_[left] + width_[right]) / 2 + gap_.width;
-  }
+  double between(size_t left, size_t right) const { return (width_[left] + width_[right]) / 2 + gap_.width; }
 
   // Centres: towards the mean of the neighbours, and at least `gap` apart.
   void place() {
     centre_.assign(width_.size(), 0);
     for (const auto& row : members_) {
-      for (size_t i = 1; i < row.size(); ++i) centre_[row[i]] = centre_[row[i - 1]] + between(row[i - 1], row[i]);
+      for (size_t i = 1; i < row.size(); ++i)
+        centre_[row[i]] = centre_[row[i - 1]] + between(row[i - 1], row[i]);
     }
     for (int sweep = 0; sweep < 2 * kSweeps; ++sweep) {
       for (size_t r = 0; r < members_.size(); ++r) {

@@ -20,8 +20,9 @@ struct Drawing {
   std::vector<std::vector<Point>> routes;  // by edge: points that it passes between its two boxes
   Box size;
 };
-// Rows by longest path, sources as low as they can be unless they are held; boxes of a row ordered by the mean place of their
-// neighbours, `gap` apart at least. Edges (from, to) name boxes, from above to; they may repeat.
+// Rows by longest path, sources as low as they can be unless they are held; boxes of a row ordered by the
+// mean place of their neighbours, `gap` apart at least. Edges (from, to) name boxes, from above to; they may
+// repeat.
 Drawing draw_layers(const std::vector<Box>& boxes, const std::vector<std::pair<size_t, size_t>>& edges,
                     Box gap);
 

@@ -105,8 +105,9 @@ class Painter {
     std::vector<std::string>& lines = lines_[i];
     if (v.source == Source::kComputed) {
       std::string call = v.name.empty() ? v.op : v.name + ": " + v.op;
-      const bool any = std::any_of(v.inputs.begin(), v.inputs.end(),
-                                   [this](uint32_t in) { return e_.values[in].source == Source::kConstant && !drawn(e_.values[in]); });
+      const bool any = std::any_of(v.inputs.begin(), v.inputs.end(), [this](uint32_t in) {
+        return e_.values[in].source == Source::kConstant && !drawn(e_.values[in]);
+      });
       if (any) {
         call += '(';
         for (size_t k = 0; k < v.inputs.size(); ++k) {
@@ -302,7 +303,8 @@ class Painter {
       }
     }
     body_ += fmt::format(
-        "<path data-edge=\"{} {}\" d=\"{}\" fill=\"none\" stroke=\"#546070\" marker-end=\"url(#lamina-tip)\"/>\n",
+        "<path data-edge=\"{} {}\" d=\"{}\" fill=\"none\" stroke=\"#546070\" "
+        "marker-end=\"url(#lamina-tip)\"/>\n",
         p, c, path);
   }
 
@@ -350,7 +352,8 @@ class Painter {
     std::string text = fmt::format("{} {} {}", reference(e_, i), v.op, type_of(v));
     if (!v.params.empty()) text += "; " + v.params;
     for (const Explanation::Unfused& u : e_.unfused) {
-      if (u.producer == i) text += fmt::format("; not fused with {}: {}", reference(e_, u.consumer), u.reason);
+      if (u.producer == i)
+        text += fmt::format("; not fused with {}: {}", reference(e_, u.consumer), u.reason);
     }
     return text;
   }
@@ -361,9 +364,9 @@ class Painter {
       const char* text;
       bool result;
     };
-    const Sample samples[] = {{kInput, "input", false},   {kConstant, "constant", false},
-                              {kOp, "fused op", false},   {kKernel, "kernel", false},
-                              {kView, "view", false},     {kOp, "result", true}};
+    const Sample samples[] = {{kInput, "input", false}, {kConstant, "constant", false},
+                              {kOp, "fused op", false}, {kKernel, "kernel", false},
+                              {kView, "view", false},   {kOp, "result", true}};
     std::string legend;
     double x = kMargin;
     for (const Sample& s : samples) {
@@ -374,7 +377,8 @@ class Painter {
     const double width = std::max(outer_.size.width + 2 * kMargin, x);
     const double height = outer_.size.height + 2 * kMargin + kLegend;
     return fmt::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} "
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 "
+        "{0:.0f} "
         "{1:.0f}\" font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"11\" "
         "fill=\"#111111\">\n<defs><marker id=\"lamina-tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" "
         "markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" "

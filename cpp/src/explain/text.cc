@@ -95,9 +95,7 @@ Row row_of(const Explanation& e, size_t number) {
   for (uint32_t v : s.values) ops.push_back(e.values[v].op);
   for (uint32_t v : s.reads) reads.push_back(reference(e, v));
   const std::vector<uint32_t>& made = s.writes.empty() ? s.values : s.writes;
-  for (uint32_t v : made) {
-    results.push_back(fmt::format("{} {}", reference(e, v), type_of(e.values[v])));
-  }
+  for (uint32_t v : made) { results.push_back(fmt::format("{} {}", reference(e, v), type_of(e.values[v]))); }
   Row row{std::to_string(number + 1), kKinds[static_cast<size_t>(s.kind)], joined(ops), joined(results),
           joined(reads)};
   if (s.kind == Kind::kView) {
@@ -146,10 +144,10 @@ std::string to_text(const Explanation& e) {
   if (ops == 0) return "nothing to compute\n" + values_text(e);
   double flops = 0;
   for (const Explanation::Step& s : e.steps) flops += s.flops.value_or(0);
-  std::string text = fmt::format("{}: {}, {}, {}; the plan {}\n", counted(ops, "op"),
-                                 counted(e.count(Kind::kTape), "tape"), counted(e.count(Kind::kKernel), "kernel"),
-                                 counted(e.count(Kind::kView), "view"),
-                                 e.plan_known ? "is in the cache" : "is new");
+  std::string text =
+      fmt::format("{}: {}, {}, {}; the plan {}\n", counted(ops, "op"), counted(e.count(Kind::kTape), "tape"),
+                  counted(e.count(Kind::kKernel), "kernel"), counted(e.count(Kind::kView), "view"),
+                  e.plan_known ? "is in the cache" : "is new");
   text += fmt::format("{} read, {} written, {} flop; {} never in memory ({})\n", in_bytes(e.bytes_read()),
                       in_bytes(e.bytes_written()), in_flops(flops), counted(inside, "value"),
                       in_bytes(e.bytes_saved()));

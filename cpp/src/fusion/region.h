@@ -45,16 +45,16 @@ struct Options {
 
 // Why a value goes through memory on its way to a consumer.
 enum class Refusal : uint8_t {
-  kNone,            // it does not: producer and consumers share a region; or nothing reads it
-  kFusionOff,       // Options::fuse is false
-  kConsumerAlone,   // a consumer runs by itself: a kernel, a view, a reduction over other than trailing axes
-  kTwoRegions,      // its consumers are in different regions
-  kShape,           // neither the full nor the row shape of the consumers' region
-  kRows,            // a reduction over other rows than those of the region
-  kReducedTwice,    // a reduction whose result is reduced again
-  kLengthOne,       // a reduction over axes of length 1
-  kNodeLimit,       // Options::max_nodes
-  kInputLimit,      // Options::max_inputs
+  kNone,           // it does not: producer and consumers share a region; or nothing reads it
+  kFusionOff,      // Options::fuse is false
+  kConsumerAlone,  // a consumer runs by itself: a kernel, a view, a reduction over other than trailing axes
+  kTwoRegions,     // its consumers are in different regions
+  kShape,          // neither the full nor the row shape of the consumers' region
+  kRows,           // a reduction over other rows than those of the region
+  kReducedTwice,   // a reduction whose result is reduced again
+  kLengthOne,      // a reduction over axes of length 1
+  kNodeLimit,      // Options::max_nodes
+  kInputLimit,     // Options::max_inputs
 };
 // What was decided for a node, and the consumer that it was decided by.
 struct Decision {

@@ -86,7 +86,8 @@ class Collector {
       return false;
     }
     if (n->op == OpId::Placeholder) {
-      fail<ValueError>("eval", "an array inside a function being traced by compile, vmap or explain has no value yet");
+      fail<ValueError>(
+          "eval", "an array inside a function being traced by compile, vmap or explain has no value yet");
     }
     stack_.emplace_back(n, 0);
     return true;

@@ -64,9 +64,13 @@ TEST(Explain, SaysWhyAValueGoesThroughMemory) {
        "exp -> transpose: consumer is a view: transpose\n"
        "transpose -> add: producer is a view: transpose\n"},
       {[](const Array& x) { return transpose(x) + 1.0; }, ""},
-      {[](const Array& x) { return max(sum(exp(x), Axes{1}, true), Axes{0, 1}, true); },
+      {[](const Array& x) {
+         return max(sum(exp(x), Axes{1}, true), Axes{0, 1}, true);
+       },
        "sum -> max: the result of a reduction is reduced again\n"},
-      {[](const Array& x) { return exp(slice(x, {0, 0}, {6, 1}, {1, 1})) + exp(slice(x, {0, 0}, {1, 6}, {1, 1})); },
+      {[](const Array& x) {
+         return exp(slice(x, {0, 0}, {6, 1}, {1, 1})) + exp(slice(x, {0, 0}, {1, 6}, {1, 1}));
+       },
        "exp -> add: different shapes: (1, 6) and (6, 6)\n"},
   };
   for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(reasons(explained(cases[i].f)), cases[i].want) << i;
@@ -80,8 +84,9 @@ TEST(Explain, ConsumersInTwoTapes) {
         return Arrays{sin(y), cos(y)};
       },
       {zeros({4, 4})});
-  EXPECT_EQ(reasons(e), "exp -> sin: consumers are in different tapes\n"
-                        "exp -> cos: consumers are in different tapes\n");
+  EXPECT_EQ(reasons(e),
+            "exp -> sin: consumers are in different tapes\n"
+            "exp -> cos: consumers are in different tapes\n");
   EXPECT_EQ(e.count(Kind::kTape), 3u);
 }
 
@@ -128,8 +133,11 @@ TEST(Explain, CopiesBehindViewsAreSteps) {
 }
 
 TEST(Explain, BroadcastOperandsCountOnce) {
-  const Explanation e = explain([](const Arrays& in) { return Arrays{broadcast_to(in[0], {100, 7}) + in[1]}; },
-                                {zeros({7}), zeros({100, 7})});
+  const Explanation e = explain(
+      [](const Arrays& in) {
+        return Arrays{broadcast_to(in[0], {100, 7}) + in[1]};
+      },
+      {zeros({7}), zeros({100, 7})});
   EXPECT_EQ(e.steps.back().bytes_read, 7u * 4 + 700u * 4);
 }
 
@@ -148,6 +156,18 @@ TEST(Explain, TextIsAligned) {
   EXPECT_NE(text.find("     2  kernel  matmul         %2 float32 (3, 3)  %1, x  72 B     36 B    54\n"),
             std::string::npos)
       << text;
+}
+
+TEST(Explain, LooksThroughStopGradient) {
+  const Explanation e = explained([](const Array& x) { return exp(stop_gradient(stop_gradient(sin(x)))); });
+  ASSERT_EQ(e.steps.size(), 1u) << to_text(e);
+  const Array x = zeros({4}) + 1.0;
+  const Array kept = stop_gradient(sin(x));
+  const Array y = exp(kept), z = matmul(stop_gradient(reshape(y, {2, 2})), stop_gradient(reshape(y, {2, 2})));
+  eval({y, kept, z});
+  EXPECT_EQ(kept.data<float>()[3], sin(x).data<float>()[0]) << "a view that somebody holds has its value";
+  EXPECT_EQ(y.data<float>()[2], exp(sin(x)).data<float>()[2]);
+  EXPECT_EQ(z.data<float>()[0], 2 * y.data<float>()[0] * y.data<float>()[0]);
 }
 
 // Whether two boxes share more than their borders.

@@ -25,9 +25,7 @@ def args(rows: int = 5) -> tuple[mx.array, mx.array]:
 
 
 def reasons(e: mx.Explanation) -> set[tuple[str, str, str]]:
-    return {
-        (e.values[u["producer"]]["op"], e.values[u["consumer"]]["op"], u["reason"]) for u in e.unfused
-    }
+    return {(e.values[u["producer"]]["op"], e.values[u["consumer"]]["op"], u["reason"]) for u in e.unfused}
 
 
 def test_steps_of_a_plain_function() -> None:
