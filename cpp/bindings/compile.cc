@@ -53,7 +53,7 @@ py::capsule keep_graph(std::unique_ptr<Graph> graph) {
   return py::capsule(graph.release(), kCapsule,
                      [](PyObject* o) { delete static_cast<Graph*>(PyCapsule_GetPointer(o, kCapsule)); });
 }
-const Graph& graph_of(const py::object& capsule) {
+Graph& graph_of(const py::object& capsule) {
   return *static_cast<Graph*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
 }
 
@@ -223,7 +223,7 @@ class CompiledCall final : public TransformCall {
     py::tuple entry = record(c);
     // So that the first evaluation is like all others, and one plan serves them.
     evaluate_released(graph_of(entry[0]).pending_constants());
-    Graph& graph = const_cast<Graph&>(graph_of(entry[0]));
+    Graph& graph = graph_of(entry[0]);
     graph.number = ++traced_;
     graph.why = std::move(why);
     recent_.push_back(std::move(parts));
@@ -335,7 +335,8 @@ void add_compile(const Scope& core) {
       "@shapeless Look for a graph that holds for other lengths too, by calling `fun` several times with "
       "other lengths: axes whose lengths it may change, as far as its numbers are polynomials of them, vary, "
       "and a call with other lengths there does not run `fun` again. Axes of equal length above 1 vary "
-      "together. Python branches on lengths are those of the first call.\n"
+      "together. Branches on lengths are those of the first call as far as lengths that are tried, from 0 to about "
+      "a thousand more, show no others; beyond, `fun` runs again.\n"
       "@raises TypeError An argument cannot be hashed.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
       [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless) {

@@ -72,7 +72,7 @@ void write_types(const std::vector<ResultType>& types, std::string& out) {
   out += ']';
 }
 
-// Classes as lists of [input, axis]; rules as [of a node, item, index, form, [[factor, [class, ...]], ...]].
+// Classes as lists of [input, axis], their ranges as [least, most]; rules as [of a node, item, index, form, [[factor, [class, ...]], ...]].
 void write_sizes(const GenericRecording& g, std::string& out) {
   if (g.classes.empty()) return;
   out += ",\"classes\":[";
@@ -82,6 +82,10 @@ void write_sizes(const GenericRecording& g, std::string& out) {
       out += fmt::format("{}[{},{}]", k ? "," : "", g.classes[i][k].input, g.classes[i][k].axis);
     }
     out += ']';
+  }
+  out += "],\"ranges\":[";
+  for (size_t i = 0; i < g.ranges.size(); ++i) {
+    out += fmt::format("{}[{},{}]", i ? "," : "", g.ranges[i].least, g.ranges[i].most);
   }
   out += "],\"rules\":[";
   for (size_t i = 0; i < g.rules.size(); ++i) {
@@ -335,6 +339,12 @@ FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
       r.outputs = read_numbers(json, r.values());
     } else if (key == "classes") {
       json.array([&] { f.graph.classes.push_back(read_class(json, r)); });
+    } else if (key == "ranges") {
+      json.array([&] {
+        SizeRange range;
+        read_fixed(json, 2, [&](int k) { (k == 0 ? range.least : range.most) = json.integer(); });
+        f.graph.ranges.push_back(range);
+      });
     } else if (key == "rules") {
       json.array([&] { f.graph.rules.push_back(read_rule(json, f.graph)); });
     } else {
@@ -342,6 +352,9 @@ FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
     }
   });
   check_rules(json, f.graph);
+  if (f.graph.ranges.size() != f.graph.classes.size()) {
+    json.fail_at(json.offset(), "a range for each class", "another number of ranges");
+  }
   if (f.positional > r.inputs.size() || r.inputs.size() - f.positional != f.names.size()) {
     json.fail_at(json.offset(), "a name for each input that is not positional", "another number of names");
   }

@@ -13,6 +13,8 @@ namespace {
 
 using Form = SizeRule::Form;
 using Classes = std::vector<std::vector<GenericRecording::AxisOf>>;
+// Growths that are tried beyond; where the farthest holds, any is taken to.
+constexpr int64_t kFar[] = {1021, 61};
 // How much each class has grown.
 using Growth = std::vector<int64_t>;
 
@@ -91,7 +93,8 @@ class Analysis {
     std::vector<SizeRule> rules;
     // Each round either finds all rules or takes one class out.
     while (!find_rules(rules)) rules.clear();
-    GenericRecording out{std::move(base_), {}, std::move(rules)};
+    std::vector<SizeRange> ranges = find_ranges(rules);
+    GenericRecording out{std::move(base_), {}, std::move(ranges), std::move(rules)};
     std::vector<uint32_t> place(classes_.size());
     for (uint32_t c : free_) {
       place[c] = static_cast<uint32_t>(out.classes.size());
@@ -236,6 +239,40 @@ class Analysis {
     return false;
   }
 
+  int64_t length_of_class(uint32_t c) const {
+    const auto [input, axis] = classes_[c][0];
+    return inputs_[input].shape()[axis];
+  }
+
+  std::vector<SizeRange> find_ranges(const std::vector<SizeRule>& rules) {
+    std::vector<SizeRange> out;
+    Steps shrunk;
+    for (uint32_t c : free_) {
+      const int64_t length = length_of_class(c);
+      auto holds_for = [&](int64_t n) { return n == length || holds_at(rules, {{c, n - length}}); };
+      SizeRange range{length, length + kSteps[2]};
+      if (holds_for(2) && holds_for(1)) {
+        range.least = holds_for(0) ? 0 : 1;
+      } else {
+        for (int64_t n : {length - 1, length / 2, int64_t{2}}) {
+          if (n < 2 || !holds_for(n)) break;
+          range.least = n;
+        }
+      }
+      if (holds_at(rules, {{c, kFar[0]}})) {
+        range.most = INT64_MAX;
+      } else if (holds_at(rules, {{c, kFar[1]}})) {
+        range.most = length + kFar[1];
+      }
+      if (range.least < length) shrunk[c] = range.least - length;
+      out.push_back(range);
+    }
+    if (shrunk.size() > 1 && !holds_at(rules, shrunk)) {
+      for (size_t i = 0; i < out.size(); ++i) out[i].least = length_of_class(free_[i]);
+    }
+    return out;
+  }
+
   bool holds_at(const std::vector<SizeRule>& rules, const Steps& steps) {
     const std::vector<SlotValue>* actual = at(steps);
     if (!actual) return false;
@@ -278,9 +315,10 @@ bool fits(const GenericRecording& g, const Arrays& inputs) {
       return false;
     }
   }
-  for (const auto& axes : g.classes) {
-    const int64_t length = length_of(inputs, axes[0]);
-    for (const auto& [input, axis] : axes) wanted[input][axis] = length;
+  for (size_t c = 0; c < g.classes.size(); ++c) {
+    const int64_t length = length_of(inputs, g.classes[c][0]);
+    if (length < g.ranges[c].least || length > g.ranges[c].most) return false;
+    for (const auto& [input, axis] : g.classes[c]) wanted[input][axis] = length;
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (inputs[i].shape() != wanted[i]) return false;

@@ -27,14 +27,20 @@ struct SizeRule {
   std::vector<Term> terms;
 };
 
-// A recording that holds for other lengths too. Axes in one class have one length, whatever it is; all others
-// keep the recorded ones.
+// The lengths of a class for which the rules hold as far as they were tried.
+struct SizeRange {
+  int64_t least = 0, most = INT64_MAX;
+};
+
+// A recording that holds for other lengths too. Axes in one class have one length, any of its range; all
+// others keep the recorded ones.
 struct GenericRecording {
   struct AxisOf {
     uint32_t input, axis;
   };
   Recording base;
   std::vector<std::vector<AxisOf>> classes;
+  std::vector<SizeRange> ranges;  // by class
   std::vector<SizeRule> rules;  // of slots that depend on the classes
 };
 
@@ -42,7 +48,8 @@ struct GenericRecording {
 // on which lengths its graph depends and how. Axes of equal length above 1 are taken for one class. A class
 // keeps its length where the function refuses others, builds another graph for them, or a number of its graph
 // is no polynomial of the lengths (nor one of SizeRule's forms of one). `probe` throws Error for what it
-// refuses.
+// refuses. Branches on lengths and cut slices are found by trying lengths far above and below the recorded one;
+// where the rules do not hold there, the range of the class ends.
 GenericRecording generalize(const Function& fun, const Function& probe, const Arrays& inputs);
 
 // Whether the inputs have the recorded ranks and dtypes, and lengths that the classes allow.
