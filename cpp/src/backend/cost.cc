@@ -147,6 +147,11 @@ Cost kernel_cost(const KernelCall& call) {
   Cost cost;
   for (const View& v : call.in) cost.bytes_read += extent_bytes(v);
   for (const View& v : call.out) cost.bytes_written += extent_bytes(v);
+  // An update of memory that is the result's already touches what it updates.
+  if (!call.in.empty() && call.in[0].data == call.out[0].data && cost.bytes_written > 0) {
+    cost.bytes_read -= extent_bytes(call.in[0]);
+    cost.bytes_written = std::min(cost.bytes_written, extent_bytes(call.in.back()));
+  }
   // Of what is gathered from, the kernel reads what it picks.
   if (call.op == OpId::Gather || call.op == OpId::GatherAxis) {
     const uint64_t all = extent_bytes(call.in[0]);
