@@ -41,9 +41,10 @@ struct Graph {
 
   bool takes(const std::vector<Array>& inputs) const { return !shapeless || fits(generic, inputs); }
   Arrays replay(const std::vector<Array>& inputs, bool counted = true) const {
-    if (counted) calls.fetch_add(1, std::memory_order_relaxed);
     const uint32_t mark = counted ? origin : 0;
-    return trace ? trace->replay(inputs, mark) : play(generic, inputs, mark);
+    Arrays outs = trace ? trace->replay(inputs, mark) : play(generic, inputs, mark);
+    if (counted) calls.fetch_add(1, std::memory_order_relaxed);
+    return outs;
   }
   Arrays pending_constants() const { return trace ? trace->pending_constants() : Arrays{}; }
   size_t nodes() const { return trace ? trace->nodes() : generic.base.nodes.size(); }
@@ -126,15 +127,18 @@ class CompiledCall final : public TransformCall {
     if (!extra[0].is_none() || !extra[1].is_none()) lock.emplace(extra[2]);
     const CallOf c = take_apart(self, borrowed(args_in), kwargs);
     const py::object key = key_of(c);
-    py::tuple entry = find(self, key, c.inputs);
+    std::vector<Array> outs;
+    py::tuple entry = find(self, key, c.inputs, outs);
     if (entry.empty()) {
       if (!lock) {  // another thread may be tracing the same
         lock.emplace(extra[2]);
-        entry = find(self, key, c.inputs);
+        entry = find(self, key, c.inputs, outs);
       }
-      if (entry.empty()) entry = add(self, key, c);
+      if (entry.empty()) {
+        entry = add(self, key, c);
+        outs = graph_of(entry[0]).replay(c.inputs, true);
+      }
     }
-    const std::vector<Array> outs = graph_of(entry[0]).replay(c.inputs);
     size_t next = 0;
     const py::object result = replace_arrays(py::object(entry[1]).ptr(), outs, next);
     write_back(c.changed.ptr(), py::object(entry[2]).ptr(), outs, next);
@@ -165,7 +169,7 @@ class CompiledCall final : public TransformCall {
     for (const Array& a : c.inputs) {
       out.inputs.push_back(make_node(OpId::Placeholder, a.dtype(), a.shape(), {}));
     }
-    const py::tuple entry = find(self, key_of(c), c.inputs);
+    const py::tuple entry = find(self, key_of(c), out.inputs, out.outputs, false);
     if (entry.empty()) {
       out.why = reasons(parts);
       const py::tuple fresh = record(c);
@@ -173,7 +177,6 @@ class CompiledCall final : public TransformCall {
       out.outputs = graph_of(fresh[0]).replay(out.inputs, false);
     } else {
       out.trace = graph_of(entry[0]).number;
-      out.outputs = graph_of(entry[0]).replay(out.inputs, false);
     }
     return out;
   }
@@ -194,13 +197,23 @@ class CompiledCall final : public TransformCall {
                           state_key(changed.ptr()), signature_of(c.inputs, !shapeless_));
   }
 
-  static py::tuple find(PyTransform* self, const py::object& key, const std::vector<Array>& inputs) {
+  // The entry that takes the inputs, with its results; empty where there is none.
+  static py::tuple find(PyTransform* self, const py::object& key, const std::vector<Array>& inputs,
+                        std::vector<Array>& outs, bool counted = true) {
     PyObject* entries = PyDict_GetItemWithError(self->cache, key.ptr());
     if (!entries && PyErr_Occurred()) throw py::error_already_set();
     if (!entries) return py::tuple();
     for (const py::handle entry : py::reinterpret_borrow<py::list>(entries)) {
       const py::tuple one = py::reinterpret_borrow<py::tuple>(entry);
-      if (graph_of(one[0]).takes(inputs)) return one;
+      const Graph& graph = graph_of(one[0]);
+      if (!graph.takes(inputs)) continue;
+      try {
+        outs = graph.replay(inputs, counted);
+        return one;
+      } catch (const Error&) {
+        // An op refuses lengths that a shapeless recording seemed to take: they are recorded anew.
+        if (!graph.shapeless) throw;
+      }
     }
     return py::tuple();
   }
@@ -272,7 +285,7 @@ class CompiledCall final : public TransformCall {
       };
       graph->generic = generalize(traced, probe, inputs);
       // A trace keeps the gradients of custom functions, but holds for these lengths alone.
-      if (graph->generic.base.custom_rules) graph->generic.classes.clear();
+      if (graph->generic.base.custom_rules) graph->generic = {std::move(graph->generic.base), {}, {}, {}};
     }
     if (!shapeless_ || graph->generic.base.custom_rules) graph->trace.emplace(traced, inputs);
     const py::capsule kept = keep_graph(std::move(graph));
@@ -335,8 +348,8 @@ void add_compile(const Scope& core) {
       "@shapeless Look for a graph that holds for other lengths too, by calling `fun` several times with "
       "other lengths: axes whose lengths it may change, as far as its numbers are polynomials of them, vary, "
       "and a call with other lengths there does not run `fun` again. Axes of equal length above 1 vary "
-      "together. Branches on lengths are those of the first call as far as lengths that are tried, from 0 to about "
-      "a thousand more, show no others; beyond, `fun` runs again.\n"
+      "together. Python branches on lengths are those of the first call, as far as shorter lengths and one far "
+      "longer show no others.\n"
       "@raises TypeError An argument cannot be hashed.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
       [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless) {

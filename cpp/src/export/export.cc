@@ -52,7 +52,7 @@ std::string describe_input(const GenericRecording& g, uint32_t input) {
                      s.size() == 1 ? "," : "");
 }
 
-// "(float32 (2, 3), y=float32 (3,))"
+// "(float32 (2, 3), y=float32 (3,))", and what lengths may be: "(float32 (a, 3)), a from 5"
 std::string describe(const FunctionFile::Function& f) {
   std::string out;
   for (size_t i = 0; i < f.graph.base.inputs.size(); ++i) {
@@ -60,7 +60,14 @@ std::string describe(const FunctionFile::Function& f) {
     if (i >= f.positional) out += f.names[i - f.positional] + "=";
     out += describe_input(f.graph, static_cast<uint32_t>(i));
   }
-  return "(" + out + ")";
+  out = "(" + out + ")";
+  for (size_t c = 0; c < f.graph.ranges.size(); ++c) {
+    const auto [least, most] = f.graph.ranges[c];
+    const char letter = static_cast<char>('a' + c);
+    if (least > 1) out += fmt::format(", {} from {}", letter, least);
+    if (most < INT64_MAX) out += fmt::format(", {} up to {}", letter, most);
+  }
+  return out;
 }
 
 }  // namespace

@@ -72,7 +72,8 @@ void write_types(const std::vector<ResultType>& types, std::string& out) {
   out += ']';
 }
 
-// Classes as lists of [input, axis], their ranges as [least, most]; rules as [of a node, item, index, form, [[factor, [class, ...]], ...]].
+// Classes as lists of [input, axis]; the least and the most length of each, -1 for any; rules as [of a node,
+// item, index, form, [[factor, [class, ...]], ...]].
 void write_sizes(const GenericRecording& g, std::string& out) {
   if (g.classes.empty()) return;
   out += ",\"classes\":[";
@@ -83,9 +84,10 @@ void write_sizes(const GenericRecording& g, std::string& out) {
     }
     out += ']';
   }
-  out += "],\"ranges\":[";
+  out += "],\"lengths\":[";
   for (size_t i = 0; i < g.ranges.size(); ++i) {
-    out += fmt::format("{}[{},{}]", i ? "," : "", g.ranges[i].least, g.ranges[i].most);
+    const auto [least, most] = g.ranges[i];
+    out += fmt::format("{}[{},{}]", i ? "," : "", least, most == INT64_MAX ? -1 : most);
   }
   out += "],\"rules\":[";
   for (size_t i = 0; i < g.rules.size(); ++i) {
@@ -287,6 +289,13 @@ std::vector<GenericRecording::AxisOf> read_class(JsonReader& json, const Recordi
   return out;
 }
 
+GenericRecording::Range read_range(JsonReader& json) {
+  GenericRecording::Range out;
+  read_fixed(json, 2, [&](int i) { (i == 0 ? out.least : out.most) = json.integer(); });
+  if (out.most == -1) out.most = INT64_MAX;
+  return out;
+}
+
 SizeRule read_rule(JsonReader& json, const GenericRecording& g) {
   SizeRule rule;
   read_fixed(json, 5, [&](int i) {
@@ -339,12 +348,8 @@ FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
       r.outputs = read_numbers(json, r.values());
     } else if (key == "classes") {
       json.array([&] { f.graph.classes.push_back(read_class(json, r)); });
-    } else if (key == "ranges") {
-      json.array([&] {
-        SizeRange range;
-        read_fixed(json, 2, [&](int k) { (k == 0 ? range.least : range.most) = json.integer(); });
-        f.graph.ranges.push_back(range);
-      });
+    } else if (key == "lengths") {
+      json.array([&] { f.graph.ranges.push_back(read_range(json)); });
     } else if (key == "rules") {
       json.array([&] { f.graph.rules.push_back(read_rule(json, f.graph)); });
     } else {
@@ -352,8 +357,8 @@ FunctionFile::Function read_function(JsonReader& json, const Arrays& tensors) {
     }
   });
   check_rules(json, f.graph);
-  if (f.graph.ranges.size() != f.graph.classes.size()) {
-    json.fail_at(json.offset(), "a range for each class", "another number of ranges");
+  if (!f.graph.ranges.empty() && f.graph.ranges.size() != f.graph.classes.size()) {
+    json.fail_at(json.offset(), "lengths of each class", std::to_string(f.graph.ranges.size()));
   }
   if (f.positional > r.inputs.size() || r.inputs.size() - f.positional != f.names.size()) {
     json.fail_at(json.offset(), "a name for each input that is not positional", "another number of names");

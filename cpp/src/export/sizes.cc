@@ -1,6 +1,7 @@
 #include "export/sizes.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -13,8 +14,6 @@ namespace {
 
 using Form = SizeRule::Form;
 using Classes = std::vector<std::vector<GenericRecording::AxisOf>>;
-// Growths that are tried beyond; where the farthest holds, any is taken to.
-constexpr int64_t kFar[] = {1021, 61};
 // How much each class has grown.
 using Growth = std::vector<int64_t>;
 
@@ -22,6 +21,8 @@ using Growth = std::vector<int64_t>;
 constexpr size_t kMostClasses = 6;
 // Growths of one class that are tried: three give a square, the last one checks it.
 constexpr int64_t kSteps[] = {1, 3, 6};
+// Lengths from which on a graph stops to grow, as that of a[:100] does, are looked for up to this growth.
+constexpr int64_t kFarStep = 4096;
 
 double form_of(double p, Form form) {
   switch (form) {
@@ -93,8 +94,8 @@ class Analysis {
     std::vector<SizeRule> rules;
     // Each round either finds all rules or takes one class out.
     while (!find_rules(rules)) rules.clear();
-    std::vector<SizeRange> ranges = find_ranges(rules);
-    GenericRecording out{std::move(base_), {}, std::move(ranges), std::move(rules)};
+    const std::vector<GenericRecording::Range> ranges = ranges_of(rules);
+    GenericRecording out{std::move(base_), {}, ranges, std::move(rules)};
     std::vector<uint32_t> place(classes_.size());
     for (uint32_t c : free_) {
       place[c] = static_cast<uint32_t>(out.classes.size());
@@ -239,38 +240,73 @@ class Analysis {
     return false;
   }
 
-  int64_t length_of_class(uint32_t c) const {
-    const auto [input, axis] = classes_[c][0];
-    return inputs_[input].shape()[axis];
+  int64_t recorded_length(uint32_t c) const {
+    return inputs_[classes_[c][0].input].shape()[classes_[c][0].axis];
   }
 
-  std::vector<SizeRange> find_ranges(const std::vector<SizeRule>& rules) {
-    std::vector<SizeRange> out;
-    Steps shrunk;
-    for (uint32_t c : free_) {
-      const int64_t length = length_of_class(c);
-      auto holds_for = [&](int64_t n) { return n == length || holds_at(rules, {{c, n - length}}); };
-      SizeRange range{length, length + kSteps[2]};
-      if (holds_for(2) && holds_for(1)) {
-        range.least = holds_for(0) ? 0 : 1;
-      } else {
-        for (int64_t n : {length - 1, length / 2, int64_t{2}}) {
-          if (n < 2 || !holds_for(n)) break;
-          range.least = n;
-        }
-      }
-      if (holds_at(rules, {{c, kFar[0]}})) {
-        range.most = INT64_MAX;
-      } else if (holds_at(rules, {{c, kFar[1]}})) {
-        range.most = length + kFar[1];
-      }
-      if (range.least < length) shrunk[c] = range.least - length;
-      out.push_back(range);
+  // Where between a length for which the rules hold and one for which they do not they end: the last good
+  // one.
+  int64_t end_of(const std::vector<SizeRule>& rules, uint32_t c, int64_t good, int64_t bad) {
+    while (std::abs(good - bad) > 1) {
+      const int64_t middle = good + (bad - good) / 2;
+      (holds_at(rules, {{c, middle - recorded_length(c)}}) ? good : bad) = middle;
     }
-    if (shrunk.size() > 1 && !holds_at(rules, shrunk)) {
-      for (size_t i = 0; i < out.size(); ++i) out[i].least = length_of_class(free_[i]);
+    return good;
+  }
+
+  GenericRecording::Range range_of(const std::vector<SizeRule>& rules, uint32_t c) {
+    const int64_t length = recorded_length(c);
+    GenericRecording::Range out{length, INT64_MAX};
+    // Shorter by 1, 2, 4, ...: what ends does so once.
+    for (int64_t step = 1; out.least > 0; step *= 2) {
+      const int64_t next = std::max<int64_t>(0, length - step);
+      if (!holds_at(rules, {{c, next - length}})) {
+        out.least = end_of(rules, c, out.least, next);
+        break;
+      }
+      out.least = next;
+    }
+    if (!holds_at(rules, {{c, kFarStep}})) {
+      out.most = end_of(rules, c, length + kSteps[2], length + kFarStep);
     }
     return out;
+  }
+
+  // Of each free class alone, and then of pairs where the range of one ends: what does not hold at such a
+  // corner, or for the shortest of all, takes the range back to the recorded length.
+  std::vector<GenericRecording::Range> ranges_of(const std::vector<SizeRule>& rules) {
+    std::vector<GenericRecording::Range> out;
+    for (uint32_t c : free_) out.push_back(range_of(rules, c));
+    for (size_t i = 0; i < free_.size(); ++i) {
+      for (size_t j = i + 1; j < free_.size(); ++j) {
+        for (int corner = 0; corner < 4; ++corner) {
+          fit_corner(rules, out, {i, j}, {(corner & 1) != 0, (corner & 2) != 0});
+        }
+      }
+    }
+    Steps shortest;
+    for (size_t i = 0; i < free_.size(); ++i) shortest[free_[i]] = out[i].least - recorded_length(free_[i]);
+    if (free_.size() > 1 && !holds_at(rules, shortest)) {
+      for (size_t i = 0; i < free_.size(); ++i) out[i].least = recorded_length(free_[i]);
+    }
+    return out;
+  }
+
+  void fit_corner(const std::vector<SizeRule>& rules, std::vector<GenericRecording::Range>& ranges,
+                  std::array<size_t, 2> pair, std::array<bool, 2> high) {
+    Steps steps;
+    bool ends = false;
+    for (size_t k = 0; k < 2; ++k) {
+      const auto [least, most] = ranges[pair[k]];
+      const int64_t length = recorded_length(free_[pair[k]]);
+      ends |= high[k] ? most < INT64_MAX : least > 1;
+      steps[free_[pair[k]]] = high[k] ? std::min(most, length + kFarStep) - length : least - length;
+    }
+    if (!ends || holds_at(rules, steps)) return;
+    for (size_t k = 0; k < 2; ++k) {
+      const int64_t length = recorded_length(free_[pair[k]]);
+      (high[k] ? ranges[pair[k]].most : ranges[pair[k]].least) = length;
+    }
   }
 
   bool holds_at(const std::vector<SizeRule>& rules, const Steps& steps) {
@@ -317,7 +353,7 @@ bool fits(const GenericRecording& g, const Arrays& inputs) {
   }
   for (size_t c = 0; c < g.classes.size(); ++c) {
     const int64_t length = length_of(inputs, g.classes[c][0]);
-    if (length < g.ranges[c].least || length > g.ranges[c].most) return false;
+    if (c < g.ranges.size() && (length < g.ranges[c].least || length > g.ranges[c].most)) return false;
     for (const auto& [input, axis] : g.classes[c]) wanted[input][axis] = length;
   }
   for (size_t i = 0; i < inputs.size(); ++i) {

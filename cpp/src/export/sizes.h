@@ -27,29 +27,27 @@ struct SizeRule {
   std::vector<Term> terms;
 };
 
-// The lengths of a class for which the rules hold as far as they were tried.
-struct SizeRange {
-  int64_t least = 0, most = INT64_MAX;
-};
-
-// A recording that holds for other lengths too. Axes in one class have one length, any of its range; all
-// others keep the recorded ones.
+// A recording that holds for other lengths too. Axes in one class have one length, whatever it is; all others
+// keep the recorded ones.
 struct GenericRecording {
   struct AxisOf {
     uint32_t input, axis;
   };
+  struct Range {
+    int64_t least = 0, most = INT64_MAX;
+  };
   Recording base;
   std::vector<std::vector<AxisOf>> classes;
-  std::vector<SizeRange> ranges;  // by class
+  std::vector<Range> ranges;    // of each class: the lengths for which the rules hold; all where it is empty
   std::vector<SizeRule> rules;  // of slots that depend on the classes
 };
 
 // Records `fun` for inputs like these and, by calling `probe` (the same function) with other lengths, finds
 // on which lengths its graph depends and how. Axes of equal length above 1 are taken for one class. A class
 // keeps its length where the function refuses others, builds another graph for them, or a number of its graph
-// is no polynomial of the lengths (nor one of SizeRule's forms of one). `probe` throws Error for what it
-// refuses. Branches on lengths and cut slices are found by trying lengths far above and below the recorded one;
-// where the rules do not hold there, the range of the class ends.
+// is no polynomial of the lengths (nor one of SizeRule's forms of one). What holds for the recorded lengths
+// and longer ones may end at a shorter or far longer one, as the end of a[:5] does: the ranges say where.
+// `probe` throws Error for what it refuses.
 GenericRecording generalize(const Function& fun, const Function& probe, const Arrays& inputs);
 
 // Whether the inputs have the recorded ranks and dtypes, and lengths that the classes allow.
