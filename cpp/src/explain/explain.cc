@@ -91,9 +91,10 @@ class Builder {
     }
   }
 
+  // No memory is there: the node's address stands for it, so that different values lie in different places.
   View view_of(uint32_t v) const {
-    const Node& n = *job_.value(v);
-    return {nullptr, n.dtype, n.shape, layouts_[v].strides};
+    Node* n = job_.value(v);
+    return {n, n->dtype, n->shape, layouts_[v].strides};
   }
 
   void describe_step(const lamina::Step& s) {
@@ -154,8 +155,8 @@ class Builder {
       return;
     }
     if (n.results) {
-      for (const auto& one : n.results->items) {
-        out.push_back({nullptr, one.dtype, one.shape, row_major_strides(one.shape)});
+      for (auto& one : n.results->items) {
+        out.push_back({&one, one.dtype, one.shape, row_major_strides(one.shape)});
       }
     } else {
       out.push_back(view_of(s.node));
