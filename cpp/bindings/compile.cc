@@ -348,7 +348,8 @@ void add_compile(const Scope& core) {
       "@shapeless Look for a graph that holds for other lengths too, by calling `fun` several times with "
       "other lengths: axes whose lengths it may change, as far as its numbers are polynomials of them, vary, "
       "and a call with other lengths there does not run `fun` again. Axes of equal length above 1 vary "
-      "together. Python branches on lengths are those of the first call, as far as shorter lengths and one far "
+      "together. Python branches on lengths are those of the first call, as far as shorter lengths and one "
+      "far "
       "longer show no others.\n"
       "@raises TypeError An argument cannot be hashed.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
