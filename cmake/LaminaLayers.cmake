@@ -54,6 +54,7 @@ lamina_layer(autograd DEPENDS ops)
 lamina_layer(export UNITY DEPENDS autograd io)
 lamina_layer(fusion UNITY DEPENDS ops)
 lamina_layer(backend DEPENDS autograd fusion io)
+lamina_layer(explain UNITY DEPENDS backend)
 
 # Kernels: the last of -O3 and -O2 on the command line wins, so this only changes optimized builds.
 get_target_property(lamina_backend_type lamina_backend TYPE)

@@ -96,6 +96,8 @@ py::object make_transform(const char* name, PyObject* function, py::object extra
   return out;
 }
 
+PyTransform* as_transform(PyObject* o) { return Py_TYPE(o) == transform_type ? of(o) : nullptr; }
+
 void give_cache(PyObject* transform) { of(transform)->cache = checked(PyDict_New()); }
 
 }  // namespace lamina::bind

@@ -30,6 +30,8 @@ struct PyTransform {
 // Throws TypeError where `function` cannot be called.
 py::object make_transform(const char* name, PyObject* function, py::object extra,
                           std::unique_ptr<TransformCall> impl);
+// The object as a transform; null where it is none.
+PyTransform* as_transform(PyObject* o);
 // A new empty dict as the object's cache.
 void give_cache(PyObject* transform);
 void add_transform_type(py::module_& m);

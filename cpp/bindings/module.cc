@@ -68,6 +68,7 @@ void fill_module(py::module_& m) {
   add_io(core);
   add_convolutions(core);
   add_export(core);
+  add_explain(core);
   def(core, "_list_functions() -> list",
       "Every function and method with its signature: what the stub file is made from.",
       [] { return list_functions(); });

@@ -26,6 +26,7 @@ void add_profile(const Scope& core);
 void add_transforms(const Scope& core);
 void add_custom_functions(const Scope& core);
 void add_compile(const Scope& core);
+void add_explain(const Scope& core);
 void add_convolutions(const Scope& core);
 void add_export(const Scope& core);
 void add_io(const Scope& core);

@@ -94,33 +94,68 @@ py::object replace_arrays(PyObject* tree, const std::vector<Array>& values, size
       tree, [&](PyObject* leaf) { return is_array(leaf) ? wrapped(values.at(next++)) : borrowed(leaf); });
 }
 
+namespace {
+
+// Deletes the keys of a live dict that the pattern lacks.
+void drop_keys(PyObject* live, PyObject* pattern) {
+  if (PyDict_Size(live) == PyDict_Size(pattern)) return;
+  for (const py::handle item : items_of(live)) {
+    const py::object key = py::reinterpret_borrow<py::tuple>(item)[0];
+    const int kept = PyDict_Contains(pattern, key.ptr());
+    if (kept < 0 || (kept == 0 && PyDict_DelItem(live, key.ptr()) < 0)) throw py::error_already_set();
+  }
+}
+
+void write_dict(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next) {
+  for (const py::handle item : items_of(pattern)) {
+    const py::tuple pair = py::reinterpret_borrow<py::tuple>(item);
+    const py::object key = pair[0], part = pair[1];
+    PyObject* old = PyDict_GetItemWithError(live, key.ptr());
+    if (!old && PyErr_Occurred()) throw py::error_already_set();
+    const py::object fresh = write_back(old ? old : Py_None, part.ptr(), values, next);
+    if (PyDict_SetItem(live, key.ptr(), fresh.ptr()) < 0) throw py::error_already_set();
+  }
+  drop_keys(live, pattern);
+}
+
+// The written items of a list or a tuple.
+py::list written_items(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next) {
+  const py::object now = owned(PySequence_Fast(live, "a sequence"));
+  const py::object wanted = owned(PySequence_Fast(pattern, "a sequence"));
+  py::list out;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(wanted.ptr()); ++i) {
+    const bool there = i < PySequence_Fast_GET_SIZE(now.ptr());
+    const py::object old = there ? borrowed(PySequence_Fast_GET_ITEM(now.ptr(), i)) : py::object(py::none());
+    out.append(write_back(old.ptr(), PySequence_Fast_GET_ITEM(wanted.ptr(), i), values, next));
+  }
+  return out;
+}
+
+}  // namespace
+
 py::object write_back(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next) {
   if (is_array(pattern)) return wrapped(values.at(next++));
   const DepthGuard depth;
   if (PyDict_Check(pattern) && PyDict_Check(live)) {
-    for (const py::handle item : items_of(pattern)) {
-      const py::tuple pair = py::reinterpret_borrow<py::tuple>(item);
-      const py::object key = pair[0], part = pair[1];
-      PyObject* old = PyDict_GetItemWithError(live, key.ptr());
-      if (!old && PyErr_Occurred()) throw py::error_already_set();
-      const py::object fresh = write_back(old ? old : Py_None, part.ptr(), values, next);
-      if (PyDict_SetItem(live, key.ptr(), fresh.ptr()) < 0) throw py::error_already_set();
-    }
+    write_dict(live, pattern, values, next);
     return borrowed(live);
   }
-  if (PyList_Check(pattern) && PyList_Check(live) && PyList_GET_SIZE(live) == PyList_GET_SIZE(pattern)) {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(pattern); ++i) {
-      py::object fresh = write_back(PyList_GET_ITEM(live, i), PyList_GET_ITEM(pattern, i), values, next);
-      if (PyList_SetItem(live, i, fresh.release().ptr()) < 0) throw py::error_already_set();
-    }
+  if (PyList_Check(pattern) && PyList_Check(live)) {
+    const py::list items = written_items(live, pattern, values, next);
+    if (PyList_SetSlice(live, 0, PyList_GET_SIZE(live), items.ptr()) < 0) throw py::error_already_set();
     return borrowed(live);
+  }
+  if (PyTuple_Check(pattern) && PyTuple_Check(live)) {
+    return tuple_like(pattern, written_items(live, pattern, values, next));
   }
   return replace_arrays(pattern, values, next);
 }
 
 void TreeSnapshot::remember(PyObject* tree) {
   const DepthGuard depth;
-  if (PyList_Check(tree)) {
+  if (is_array(tree)) {
+    arrays_.emplace_back(borrowed(tree), value_of(tree));
+  } else if (PyList_Check(tree)) {
     contents_.emplace_back(borrowed(tree), owned(PyList_GetSlice(tree, 0, PyList_GET_SIZE(tree))));
     for (const py::handle item : py::reinterpret_borrow<py::list>(contents_.back().second))
       remember(item.ptr());
@@ -140,6 +175,7 @@ TreeSnapshot::~TreeSnapshot() {
   // An exception may be on its way: keep it over these calls.
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
+  for (auto& [object, old] : arrays_) value_of(object.ptr()) = old;
   for (auto& [container, old] : contents_) {
     if (PyList_Check(container.ptr())) {
       PyList_SetSlice(container.ptr(), 0, PyList_GET_SIZE(container.ptr()), old.ptr());
@@ -153,7 +189,23 @@ TreeSnapshot::~TreeSnapshot() {
 
 namespace {
 
-void describe(PyObject* tree, py::list& out, const char* function) {
+// 1, 1.0 and True are equal keys but not the same constant; nor are 0.0 and -0.0, and a NaN equals nothing.
+void add_constant(PyObject* o, py::list& out) {
+  out.append(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(o))));
+  const ScalarKind kind = scalar_kind(o);
+  if (kind == ScalarKind::kFloat || kind == ScalarKind::kComplex) {
+    const Py_complex c = PyComplex_AsCComplex(o);
+    if (PyErr_Occurred()) throw py::error_already_set();
+    out.append(py::bytes(reinterpret_cast<const char*>(&c), sizeof c));
+  } else {
+    out.append(borrowed(o));
+  }
+}
+
+// Appends what tells trees apart. What is neither a container nor an array goes to `leaf`, dicts also to
+// `dict`.
+template <class Leaf, class Dict>
+void describe(PyObject* tree, py::list& out, Leaf& leaf, Dict& dict) {
   const DepthGuard depth;
   if (is_array(tree)) {
     out.append(py::ellipsis());
@@ -162,7 +214,7 @@ void describe(PyObject* tree, py::list& out, const char* function) {
     const py::object items = owned(PySequence_Fast(tree, "a sequence"));
     out.append(py::int_(PySequence_Fast_GET_SIZE(items.ptr())));
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(items.ptr()); ++i) {
-      describe(PySequence_Fast_GET_ITEM(items.ptr(), i), out, function);
+      describe(PySequence_Fast_GET_ITEM(items.ptr(), i), out, leaf, dict);
     }
   } else if (PyDict_Check(tree)) {
     out.append(borrowed(reinterpret_cast<PyObject*>(&PyDict_Type)));
@@ -170,19 +222,11 @@ void describe(PyObject* tree, py::list& out, const char* function) {
     for (const py::handle item : items_of(tree)) {
       const py::tuple pair = py::reinterpret_borrow<py::tuple>(item);
       out.append(pair[0]);
-      describe(py::object(pair[1]).ptr(), out, function);
+      describe(py::object(pair[1]).ptr(), out, leaf, dict);
     }
+    dict(tree);
   } else {
-    if (PyObject_Hash(tree) == -1) {
-      PyErr_Clear();
-      throw TypeError(std::string(function) +
-                      "() wants arguments of arrays, hashable constants, and lists, tuples "
-                      "and dicts of them, got " +
-                      type_name(tree));
-    }
-    // 1, 1.0 and True are equal keys but not the same constant.
-    out.append(borrowed(reinterpret_cast<PyObject*>(Py_TYPE(tree))));
-    out.append(borrowed(tree));
+    leaf(tree);
   }
 }
 
@@ -190,7 +234,59 @@ void describe(PyObject* tree, py::list& out, const char* function) {
 
 py::object structure_key(PyObject* tree, const char* function) {
   py::list out;
-  describe(tree, out, function);
+  auto leaf = [&](PyObject* o) {
+    if (PyObject_Hash(o) == -1) {
+      PyErr_Clear();
+      throw TypeError(std::string(function) +
+                      "() wants arguments of arrays, hashable constants, and lists, tuples "
+                      "and dicts of them, got " +
+                      type_name(o));
+    }
+    add_constant(o, out);
+  };
+  auto dict = [](PyObject*) {};
+  describe(tree, out, leaf, dict);
+  return py::tuple(out);
+}
+
+py::object state_constant(PyObject* leaf) {
+  const py::object o = PyAnySet_Check(leaf) ? owned(PyFrozenSet_New(leaf)) : borrowed(leaf);
+  if (PyObject_Hash(o.ptr()) != -1) return o;
+  PyErr_Clear();
+  return {};
+}
+
+void for_each_attribute(PyObject* dict, const std::function<void(PyObject*, PyObject*)>& f) {
+  if (PyDict_CheckExact(dict)) return;
+  PyObject* attributes = PyObject_GenericGetDict(dict, nullptr);
+  if (!attributes) {  // a class with slots
+    PyErr_Clear();
+    return;
+  }
+  for (const py::handle item : items_of(owned(attributes).ptr())) {
+    const py::tuple pair = py::reinterpret_borrow<py::tuple>(item);
+    const py::object name = pair[0], value = pair[1];
+    f(name.ptr(), value.ptr());
+  }
+}
+
+py::object state_key(PyObject* tree) {
+  py::list out;
+  auto leaf = [&](PyObject* o) {
+    const py::object constant = state_constant(o);
+    if (constant) {
+      add_constant(constant.ptr(), out);
+    } else {
+      out.append(py::none());
+    }
+  };
+  auto dict = [&](PyObject* d) {
+    for_each_attribute(d, [&](PyObject* name, PyObject* value) {
+      out.append(borrowed(name));
+      leaf(value);
+    });
+  };
+  describe(tree, out, leaf, dict);
   return py::tuple(out);
 }
 

@@ -33,12 +33,12 @@ py::object replace_arrays(PyObject* tree, const std::vector<Array>& values, size
 // A copy of the containers in which f gives every leaf's successor.
 py::object map_leaves(PyObject* tree, const std::function<py::object(PyObject* leaf)>& f);
 
-// Writes the template's arrays, replaced by values[next++], into the live containers of the same structure:
-// items of lists and dicts are assigned, missing dict keys are added. Returns what stands for the live tree
+// Makes the live containers hold what the pattern holds, its arrays replaced by values[next++]: lists and
+// dicts that are in the same place in both keep their identity. Returns what stands for the live tree
 // afterwards.
 py::object write_back(PyObject* live, PyObject* pattern, const std::vector<Array>& values, size_t& next);
 
-// Remembers the contents of all lists and dicts of a tree, and puts them back when it goes.
+// Remembers the contents of all lists, dicts and arrays of a tree, and puts them back when it goes.
 class TreeSnapshot {
  public:
   explicit TreeSnapshot(PyObject* tree) { remember(tree); }
@@ -49,11 +49,19 @@ class TreeSnapshot {
  private:
   void remember(PyObject* tree);
   std::vector<std::pair<py::object, py::object>> contents_;
+  std::vector<std::pair<py::object, Array>> arrays_;
 };
 
 // A hashable description of a tree: its structure, and every leaf that is not an array. Throws TypeError for
 // a leaf that cannot be hashed, naming `function`.
 py::object structure_key(PyObject* tree, const char* function);
+// The same of captured state, which may hold anything: what cannot be hashed does not take part, but for
+// sets. Plain attributes of modules (dicts with attributes) do.
+py::object state_key(PyObject* tree);
+// What stands for a leaf of captured state in its key; null where it does not take part.
+py::object state_constant(PyObject* leaf);
+// Calls f(name, value) for the attributes of a dict with attributes.
+void for_each_attribute(PyObject* dict, const std::function<void(PyObject* name, PyObject* value)>& f);
 
 // A Python object that C++ code may let go of on any thread, with or without the GIL.
 using Held = std::shared_ptr<PyObject>;

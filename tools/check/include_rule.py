@@ -23,7 +23,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "export": ("autograd", "io"),
     "fusion": ("ops",),
     "backend": ("autograd", "fusion", "io"),
-    "bindings": ("backend", "export"),
+    "explain": ("backend",),
+    "bindings": ("backend", "explain", "export"),
 }
 
 # Inside backend/: which implementation may look into which other one.

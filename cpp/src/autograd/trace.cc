@@ -162,13 +162,39 @@ Trace::~Trace() = default;
 Trace::Trace(Trace&&) noexcept = default;
 Trace& Trace::operator=(Trace&&) noexcept = default;
 
+Arrays Trace::pending_constants() const {
+  Arrays out;
+  // Whether a node depends on an input of a transform that is under way.
+  std::unordered_map<const Node*, bool> open;
+  std::vector<std::pair<const Node*, size_t>> stack;
+  for (const Array& c : impl_->constants) {
+    if (c.node()->state.load(std::memory_order_acquire) != NodeState::kLazy) continue;
+    if (open.try_emplace(c.node(), false).second) stack.emplace_back(c.node(), 0);
+    while (!stack.empty()) {
+      auto& [n, next] = stack.back();
+      open[n] |= n->op == OpId::Placeholder || n->tracer;
+      if (next < n->inputs.size()) {
+        const Node* in = n->inputs[next++];
+        if (open.try_emplace(in, false).second) stack.emplace_back(in, 0);
+        continue;
+      }
+      for (const Node* in : n->inputs) open[n] |= open[in];
+      stack.pop_back();
+    }
+    if (!open[c.node()]) out.push_back(c);
+  }
+  return out;
+}
+
 size_t Trace::nodes() const { return impl_->items.size(); }
 
 Arrays Trace::take_constants() { return std::exchange(impl_->constants, {}); }
 
-Arrays Trace::replay(const Arrays& inputs) const { return replay(inputs, impl_->constants); }
+Arrays Trace::replay(const Arrays& inputs, uint32_t origin) const {
+  return replay(inputs, impl_->constants, origin);
+}
 
-Arrays Trace::replay(const Arrays& inputs, const Arrays& constants) const {
+Arrays Trace::replay(const Arrays& inputs, const Arrays& constants, uint32_t origin) const {
   const Impl& t = *impl_;
   if (inputs.size() != t.inputs.size()) {
     fail<ValueError>("compile", "the trace has {} inputs, got {}", t.inputs.size(), inputs.size());
@@ -214,7 +240,10 @@ Arrays Trace::replay(const Arrays& inputs, const Arrays& constants) const {
     values.push_back(std::move(fresh));
   }
   Arrays outs;
-  for (uint32_t o : t.outputs) outs.push_back(value(o));
+  for (uint32_t o : t.outputs) {
+    outs.push_back(value(o));
+    if (o >= t.inputs.size() && o < first_constant) outs.back().node()->origin = origin;
+  }
   return outs;
 }
 
@@ -239,6 +268,7 @@ Function compile(const Function& fun) {
     }
     if (!trace) {
       trace = std::make_shared<const Trace>(fun, inputs);
+      eval(trace->pending_constants());
       std::lock_guard lock(traces->mutex);
       traces->by_signature.emplace(signature, trace);
     }

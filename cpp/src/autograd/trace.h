@@ -20,12 +20,15 @@ class Trace {
   Trace(Trace&&) noexcept;
   Trace& operator=(Trace&&) noexcept;
   // The outputs for inputs like the recorded ones; throws ValueError for others. Nodes that depend on no
-  // input are shared by all replays: they are constants.
-  Arrays replay(const Arrays& inputs) const;
+  // input are shared by all replays: they are constants. `origin`: Node::origin of the outputs.
+  Arrays replay(const Arrays& inputs, uint32_t origin = 0) const;
   // The same for other constants of the same shapes and dtypes.
-  Arrays replay(const Arrays& inputs, const Arrays& constants) const;
+  Arrays replay(const Arrays& inputs, const Arrays& constants, uint32_t origin = 0) const;
   // What recorded nodes read and that is not recorded; taken away for good.
   Arrays take_constants();
+  // Constants that have no value yet and can have one. A replay whose constants are evaluated has the same
+  // structure as the next one.
+  Arrays pending_constants() const;
   // Nodes that a replay builds.
   size_t nodes() const;
 

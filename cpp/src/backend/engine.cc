@@ -179,7 +179,7 @@ class PlanningEngine final : public Engine {
   void extend_key(Job& job) override { append_shape_key(job); }
   void run(Job& job) override {
     const Backend& b = backend();
-    job.key.push_back(static_cast<uint32_t>(b.name[0]));
+    append_backend_key(job, b);
     const std::shared_ptr<const Plan> plan = find_plan(job, b);
     Run(job, *plan, b).all();
   }

@@ -1,5 +1,7 @@
 #include "backend/plan.h"
 
+#include <algorithm>
+#include <atomic>
 #include <list>
 #include <mutex>
 #include <unordered_map>
@@ -51,6 +53,30 @@ class ShapeTable {
 
 bool is_reduce(OpId op) { return op_info(op).family == Family::kReduce; }
 
+// Views that are their input: a tape reads that instead.
+bool is_transparent(OpId op) {
+  return op == OpId::Identity || op == OpId::StopGradient || op == OpId::CustomOutput;
+}
+
+// Wires fusable nodes past transparent views. Views that nothing reads afterwards lose their inputs: they
+// need no step.
+void see_through(fusion::Graph& g) {
+  std::vector<uint32_t> readers(g.nodes, 0);
+  for (uint32_t i = 0; i < g.nodes; ++i) {
+    const bool fusable = fusion::is_fusable(g, i);
+    for (uint32_t& in : g.values[i].inputs) {
+      while (fusable && in < g.nodes && is_transparent(g.values[in].op)) in = g.values[in].inputs[0];
+      if (in < g.nodes) ++readers[in];
+    }
+  }
+  for (uint32_t i = static_cast<uint32_t>(g.nodes); i-- > 0;) {
+    fusion::Value& v = g.values[i];
+    if (!is_transparent(v.op) || v.wanted || readers[i] > 0) continue;
+    if (v.inputs[0] < g.nodes) --readers[v.inputs[0]];
+    v.inputs.clear();
+  }
+}
+
 fusion::Graph describe(const Job& job) {
   fusion::Graph g;
   ShapeTable table;
@@ -70,6 +96,7 @@ fusion::Graph describe(const Job& job) {
     g.values.push_back(std::move(v));
   }
   g.shapes = table.canonical();
+  see_through(g);
   return g;
 }
 
@@ -106,6 +133,16 @@ struct Cache {
   std::unordered_multimap<uint64_t, std::list<std::shared_ptr<const Plan>>::iterator> by_hash;
   size_t words = 0;
   PlanCounters counters;
+  std::unordered_map<uint32_t, PlanCounters> by_origin;
+
+  void count(const Job& job, uint64_t PlanCounters::*what) {
+    ++(counters.*what);
+    if (job.origins.empty()) return;
+    std::vector<uint32_t> origins = job.origins;
+    std::sort(origins.begin(), origins.end());
+    origins.erase(std::unique(origins.begin(), origins.end()), origins.end());
+    for (uint32_t o : origins) ++(by_origin[o].*what);
+  }
 };
 Cache& cache() {
   static Cache* c = new Cache;
@@ -170,11 +207,15 @@ void append_shape_key(Job& job) {
   }
 }
 
-std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend) {
-  const fusion::Graph graph = describe(job);
+void append_backend_key(Job& job, const Backend& backend) {
+  job.key.push_back(static_cast<uint32_t>(backend.name[0]));
+}
+
+std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, PlanNotes* notes) {
+  fusion::Graph graph = describe(job);
   fusion::Options options;
   options.fuse = backend.fuse;
-  const fusion::Partition parts = fusion::form_regions(graph, options);
+  fusion::Partition parts = fusion::form_regions(graph, options);
   fusion::verify(graph, parts);
   auto plan = std::make_shared<Plan>();
   plan->key = job.key;
@@ -194,11 +235,13 @@ std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend) {
       }
       if (graph.values[step.full_value].shape != r.full_shape) step.full_value = i;
     } else if (op_info(graph.values[i].op).family == Family::kView) {
+      if (graph.values[i].inputs.empty()) continue;
       step.kind = Step::Kind::kView;
     }
     plan->steps.push_back(std::move(step));
   }
   find_last_uses(job, *plan);
+  if (notes) *notes = {std::move(graph), std::move(parts)};
   return plan;
 }
 
@@ -208,10 +251,10 @@ std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend) {
   {
     std::lock_guard lock(c.mutex);
     if (auto found = lookup(c, hash, job.key)) {
-      ++c.counters.hits;
+      c.count(job, &PlanCounters::hits);
       return found;
     }
-    ++c.counters.misses;
+    c.count(job, &PlanCounters::misses);
   }
   const int64_t start = profiling::on() ? profiling::now() : 0;
   std::shared_ptr<const Plan> plan = make_plan(job, backend);
@@ -229,6 +272,31 @@ PlanCounters plan_counters() {
   Cache& c = cache();
   std::lock_guard lock(c.mutex);
   return c.counters;
+}
+
+PlanCounters plan_counters(uint32_t origin) {
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  const auto it = c.by_origin.find(origin);
+  return it == c.by_origin.end() ? PlanCounters{} : it->second;
+}
+
+bool plan_is_known(const Job& job) {
+  Cache& c = cache();
+  const uint64_t hash = hash_key(job.key);
+  std::lock_guard lock(c.mutex);
+  return lookup(c, hash, job.key) != nullptr;
+}
+
+uint32_t new_origin() {
+  static std::atomic<uint32_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+void forget_origin(uint32_t origin) {
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  c.by_origin.erase(origin);
 }
 
 std::string describe_plan(const Job& job, const Plan& plan) {

@@ -4,7 +4,9 @@
 #include <span>
 #include <vector>
 
+#include "backend/plan_counters.h"
 #include "backend/tape_runner.h"
+#include "fusion/region.h"
 #include "graph/eval.h"
 
 namespace lamina {
@@ -24,16 +26,22 @@ struct Plan {
   std::vector<Step> steps;
 };
 
+// What planning saw and decided, for those who want to know why.
+struct PlanNotes {
+  fusion::Graph graph;
+  fusion::Partition parts;
+};
+
 // Appends the canonical shapes of all values, so that equal keys mean equal fusion.
 void append_shape_key(Job& job);
-std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend);
+// Appends what is known only when the job runs: the backend.
+void append_backend_key(Job& job, const Backend& backend);
+std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, PlanNotes* notes = nullptr);
 // The plan of the job's key: kept from earlier, or made now. Thread-safe.
 std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend);
 
-struct PlanCounters {
-  uint64_t hits = 0, misses = 0;
-};
-PlanCounters plan_counters();
+// Whether the cache holds the plan of the job's key; counts nothing.
+bool plan_is_known(const Job& job);
 // A listing of what a job becomes: one line per step, tapes with their instructions.
 std::string describe_plan(const Job& job, const Plan& plan);
 

@@ -31,53 +31,62 @@ void copy_into(Node& node, const Node& in, const Backend& backend) {
   if (backend.computes) backend.copy(from, to);
 }
 
-void broadcast(Node& node, const Node& in) {
+Strides broadcast(const Node& node, const Node& in, const Strides& from) {
   const size_t shift = node.shape.size() - in.shape.size();
-  node.strides = Strides(node.shape.size(), 0);
+  Strides out(node.shape.size(), 0);
   for (size_t i = 0; i < in.shape.size(); ++i) {
-    if (in.shape[i] != 1 || node.shape[shift + i] == 1) node.strides[shift + i] = in.strides[i];
+    if (in.shape[i] != 1 || node.shape[shift + i] == 1) out[shift + i] = from[i];
   }
+  return out;
 }
 
-void insert_axes(Node& node, const Node& in) {
+Strides insert_axes(const Node& node, const Strides& from) {
   const Axes& axes = node.as<AxesParams>().axes;
-  node.strides.clear();
+  Strides out;
   for (size_t i = 0, j = 0, k = 0; i < node.shape.size(); ++i) {
     const bool fresh = j < axes.size() && axes[j] == static_cast<int64_t>(i);
     if (fresh) {
       ++j;
-      node.strides.push_back(0);
+      out.push_back(0);
     } else {
-      node.strides.push_back(in.strides[k++]);
+      out.push_back(from[k++]);
     }
   }
+  return out;
 }
 
-void drop_axes(Node& node, const Node& in) {
+Strides drop_axes(const Node& node, const Strides& from) {
   const Axes& axes = node.as<AxesParams>().axes;
-  node.strides.clear();
-  for (size_t i = 0, j = 0; i < in.shape.size(); ++i) {
+  Strides out;
+  for (size_t i = 0, j = 0; i < from.size(); ++i) {
     if (j < axes.size() && axes[j] == static_cast<int64_t>(i)) {
       ++j;
     } else {
-      node.strides.push_back(in.strides[i]);
+      out.push_back(from[i]);
     }
   }
+  return out;
 }
 
-void slice_view(Node& node, const Node& in) {
+Strides permute(const Node& node, const Strides& from) {
+  Strides out;
+  for (int64_t axis : node.as<AxesParams>().axes) out.push_back(from[static_cast<size_t>(axis)]);
+  return out;
+}
+
+Layout slice_view(const Node& node, const Layout& from) {
   const auto& p = node.as<SliceParams>();
-  node.strides = in.strides;
+  Layout out = from;
   for (size_t i = 0; i < node.shape.size(); ++i) {
-    if (node.shape[i] > 0) node.offset += p.start[i] * in.strides[i];
-    node.strides[i] *= p.strides[i];
+    if (node.shape[i] > 0) out.offset += p.start[i] * from.strides[i];
+    out.strides[i] *= p.strides[i];
   }
+  return out;
 }
 
-void reinterpret(Node& node, const Node& in) {
-  const auto from = static_cast<int64_t>(itemsize(in.dtype)), to = static_cast<int64_t>(itemsize(node.dtype));
-  node.strides = from == to ? in.strides : row_major_strides(node.shape);
-  node.offset = node.offset * from / to;
+Layout reinterpret(const Node& node, const Node& in, const Layout& from) {
+  const auto old = static_cast<int64_t>(itemsize(in.dtype)), now = static_cast<int64_t>(itemsize(node.dtype));
+  return {old == now ? from.strides : row_major_strides(node.shape), from.offset * old / now};
 }
 
 }  // namespace
@@ -135,36 +144,37 @@ void run_view(Node& node, std::span<Node* const> inputs, const Backend& backend)
     return;
   }
   share(node, in);
+  if (auto layout = view_layout(node, in, {in.strides, node.offset})) {
+    node.strides = std::move(layout->strides);
+    node.offset = layout->offset;
+  } else {
+    copy_into(node, in, backend);
+  }
+}
+
+std::optional<Layout> view_layout(const Node& node, const Node& in, const Layout& from) {
   switch (node.op) {
-    case OpId::Broadcast: broadcast(node, in); return;
-    case OpId::ExpandDims: insert_axes(node, in); return;
-    case OpId::Squeeze: drop_axes(node, in); return;
-    case OpId::Slice: slice_view(node, in); return;
-    case OpId::ViewAs: reinterpret(node, in); return;
-    case OpId::Transpose: {
-      const Axes& axes = node.as<AxesParams>().axes;
-      node.strides = Strides(axes.size());
-      for (size_t i = 0; i < axes.size(); ++i) node.strides[i] = in.strides[static_cast<size_t>(axes[i])];
-      return;
-    }
+    case OpId::Broadcast: return Layout{broadcast(node, in, from.strides), from.offset};
+    case OpId::ExpandDims: return Layout{insert_axes(node, from.strides), from.offset};
+    case OpId::Squeeze: return Layout{drop_axes(node, from.strides), from.offset};
+    case OpId::Transpose: return Layout{permute(node, from.strides), from.offset};
+    case OpId::Slice: return slice_view(node, from);
+    case OpId::ViewAs: return reinterpret(node, in, from);
     case OpId::AsStrided: {
       const auto& p = node.as<AsStridedParams>();
-      node.strides = p.strides;
-      node.offset += p.offset;
-      return;
+      return Layout{p.strides, from.offset + p.offset};
     }
-    case OpId::Reshape:
-      if (node.size() == 0) {
-        node.strides = row_major_strides(node.shape);
-      } else if (!reshape_strides(in.shape, in.strides, node.shape, node.strides)) {
-        copy_into(node, in, backend);
-      }
-      return;
+    case OpId::Reshape: {
+      if (node.size() == 0) return Layout{row_major_strides(node.shape), from.offset};
+      Layout out{{}, from.offset};
+      if (!reshape_strides(in.shape, from.strides, node.shape, out.strides)) return std::nullopt;
+      return out;
+    }
     case OpId::Identity:
     case OpId::StopGradient:
     case OpId::CustomOutput:
-    case OpId::Depends: node.strides = in.strides; return;
-    default: unsupported(node.op, node.dtype, backend.name);
+    case OpId::Depends: return from;
+    default: fail<Error>("view", "{} is no view", op_info(node.op).name);
   }
 }
 

@@ -362,7 +362,7 @@ bool fits(const GenericRecording& g, const Arrays& inputs) {
   return true;
 }
 
-Arrays play(const GenericRecording& g, const Arrays& inputs) {
+Arrays play(const GenericRecording& g, const Arrays& inputs, uint32_t origin) {
   Growth growth;
   for (const auto& axes : g.classes) {
     const auto [input, axis] = axes[0];
@@ -389,7 +389,10 @@ Arrays play(const GenericRecording& g, const Arrays& inputs) {
     values.push_back(remake_inferred(recipe, operands));
   }
   Arrays outputs;
-  for (uint32_t o : g.base.outputs) outputs.push_back(values[o]);
+  for (uint32_t o : g.base.outputs) {
+    outputs.push_back(values[o]);
+    if (o >= inputs.size() + g.base.constants.size()) outputs.back().node()->origin = origin;
+  }
   return outputs;
 }
 

@@ -52,7 +52,8 @@ GenericRecording generalize(const Function& fun, const Function& probe, const Ar
 
 // Whether the inputs have the recorded ranks and dtypes, and lengths that the classes allow.
 bool fits(const GenericRecording& g, const Arrays& inputs);
-// The outputs over inputs that fit. Throws as `remake` where an op refuses the lengths.
-Arrays play(const GenericRecording& g, const Arrays& inputs);
+// The outputs, marked with the origin, over inputs that fit. Throws as `remake` where an op refuses the
+// lengths.
+Arrays play(const GenericRecording& g, const Arrays& inputs, uint32_t origin = 0);
 
 }  // namespace lamina

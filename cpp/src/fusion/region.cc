@@ -41,12 +41,18 @@ class Former {
       }
     }
     out_.region_of.assign(graph.nodes, -1);
+    out_.decisions.resize(graph.nodes);
   }
 
   Partition run() {
     for (uint32_t i = static_cast<uint32_t>(graph_.nodes); i-- > 0;) {
-      if (!fusable(i)) continue;
-      if (!options_.fuse || !join(i)) start(i);
+      if (!is_fusable(graph_, i)) continue;
+      Decision& d = out_.decisions[i];
+      if (consumers_[i].empty()) {
+        start(i);
+      } else if (d = join(i); d.refusal != Refusal::kNone) {
+        start(i);
+      }
     }
     for (Region& r : out_.regions) std::reverse(r.nodes.begin(), r.nodes.end());
     return std::move(out_);
@@ -54,12 +60,6 @@ class Former {
 
  private:
   const Shape& shape_of(uint32_t v) const { return graph_.shapes[graph_.values[v].shape]; }
-
-  bool fusable(uint32_t i) const {
-    const Value& v = graph_.values[i];
-    if (is_elementwise(v.op)) return true;
-    return is_reduce(v) && trailing_axes(v, shape_of(v.inputs[0]).size()) > 0;
-  }
 
   void start(uint32_t i) {
     const Value& v = graph_.values[i];
@@ -76,56 +76,68 @@ class Former {
     out_.regions.push_back(std::move(r));
   }
 
-  bool join(uint32_t i) {
-    if (consumers_[i].empty()) return false;
-    const int id = out_.region_of[consumers_[i][0]];
-    if (id < 0) return false;
+  // Puts node i into the region of its consumers, or says what keeps it out.
+  Decision join(uint32_t i) {
+    const uint32_t first = consumers_[i][0];
+    if (!options_.fuse) return {Refusal::kFusionOff, first};
     for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] != id) return false;
+      if (out_.region_of[c] < 0) return {Refusal::kConsumerAlone, c};
+    }
+    const int id = out_.region_of[first];
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id) return {Refusal::kTwoRegions, c};
     }
     Region& r = out_.regions[static_cast<size_t>(id)];
-    if (r.nodes.size() >= options_.max_nodes) return false;
-    if (!(is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r))) return false;
+    if (r.nodes.size() >= options_.max_nodes) return {Refusal::kNodeLimit, first};
+    const Region before{{}, r.full_shape, r.row_shape, r.row_axes};
+    const Refusal unfit = is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r);
+    if (unfit != Refusal::kNone) return {unfit, first};
     r.nodes.push_back(i);
     if (external_inputs(r) > options_.max_inputs) {
       r.nodes.pop_back();
-      return false;
+      r.full_shape = before.full_shape;
+      r.row_shape = before.row_shape;
+      r.row_axes = before.row_axes;
+      return {Refusal::kInputLimit, first};
     }
     out_.region_of[i] = id;
-    return true;
+    return {};
   }
 
   // Elementwise: the full shape, the row shape, or, while no row shape is known, one that can be it.
-  bool fit_elementwise(uint32_t i, Region& r) {
+  Refusal fit_elementwise(uint32_t i, Region& r) {
     const uint32_t s = graph_.values[i].shape;
-    if (consumed_by_reduce(i, r)) return s == r.full_shape;
-    if (s == r.full_shape || (r.row_axes > 0 && s == r.row_shape)) return true;
-    if (r.row_axes > 0) return false;
+    if (s == r.full_shape) return Refusal::kNone;
+    if (consumed_by_reduce(i)) return Refusal::kShape;
+    if (r.row_axes > 0) return s == r.row_shape ? Refusal::kNone : Refusal::kShape;
     const int k = row_relation(graph_.shapes[r.full_shape], graph_.shapes[s]);
-    if (k == 0) return false;
+    if (k == 0) return Refusal::kShape;
     r.row_shape = s;
     r.row_axes = k;
-    return true;
+    return Refusal::kNone;
   }
 
-  bool fit_reduce(uint32_t i, Region& r) {
+  Refusal fit_reduce(uint32_t i, Region& r) {
     const Value& v = graph_.values[i];
     const uint32_t in = graph_.values[v.inputs[0]].shape;
     const int k = trailing_axes(v, shape_of(v.inputs[0]).size());
-    if (in == v.shape || consumed_by_reduce(i, r)) return false;
-    if (r.row_axes > 0) return in == r.full_shape && v.shape == r.row_shape && k == r.row_axes;
+    if (in == v.shape) return Refusal::kLengthOne;
+    if (consumed_by_reduce(i)) return Refusal::kReducedTwice;
+    if (r.row_axes > 0) {
+      const bool same = in == r.full_shape && v.shape == r.row_shape && k == r.row_axes;
+      return same ? Refusal::kNone : Refusal::kRows;
+    }
     if (v.shape == r.full_shape) {  // what is there so far works on rows
       r.full_shape = in;
     } else if (in != r.full_shape) {
-      return false;
+      return Refusal::kShape;
     }
     r.row_shape = v.shape;
     r.row_axes = k;
-    return true;
+    return Refusal::kNone;
   }
 
-  bool consumed_by_reduce(uint32_t i, const Region& r) const {
-    (void)r;
+  bool consumed_by_reduce(uint32_t i) const {
     return std::any_of(consumers_[i].begin(), consumers_[i].end(),
                        [this](uint32_t c) { return is_reduce(graph_.values[c]); });
   }
@@ -146,6 +158,12 @@ class Former {
 };
 
 }  // namespace
+
+bool is_fusable(const Graph& graph, uint32_t node) {
+  const Value& v = graph.values[node];
+  if (is_elementwise(v.op)) return true;
+  return is_reduce(v) && trailing_axes(v, graph.shapes[graph.values[v.inputs[0]].shape].size()) > 0;
+}
 
 Partition form_regions(const Graph& graph, const Options& options) { return Former(graph, options).run(); }
 

@@ -25,6 +25,9 @@ struct Graph {
   std::vector<Shape> shapes;
 };
 
+// Whether a node may be part of a tape: elementwise ops, casts, and reductions over trailing axes.
+bool is_fusable(const Graph& graph, uint32_t node);
+
 // Nodes that run as one tape. Every node has the region's full shape, or its row shape: the full shape with
 // the trailing `row_axes` lengths at 1.
 struct Region {
@@ -40,12 +43,32 @@ struct Options {
   size_t max_inputs = 24;
 };
 
-// Partitions the fusable nodes (elementwise, casts, reductions over trailing axes) into regions. A node joins
+// Why a value goes through memory on its way to a consumer.
+enum class Refusal : uint8_t {
+  kNone,           // it does not: producer and consumers share a region; or nothing reads it
+  kFusionOff,      // Options::fuse is false
+  kConsumerAlone,  // a consumer runs by itself: a kernel, a view, a reduction over other than trailing axes
+  kTwoRegions,     // its consumers are in different regions
+  kShape,          // neither the full nor the row shape of the consumers' region
+  kRows,           // a reduction over other rows than those of the region
+  kReducedTwice,   // a reduction whose result is reduced again
+  kLengthOne,      // a reduction over axes of length 1
+  kNodeLimit,      // Options::max_nodes
+  kInputLimit,     // Options::max_inputs
+};
+// What was decided for a node, and the consumer that it was decided by.
+struct Decision {
+  Refusal refusal = Refusal::kNone;
+  uint32_t consumer = 0;
+};
+
+// Partitions the fusable nodes into regions. A node joins
 // the region of its consumers where all of them are in that one region, so no path leaves a region and comes
 // back. region_of[i] is the region of node i, or -1 for nodes that run by themselves.
 struct Partition {
   std::vector<Region> regions;
   std::vector<int> region_of;
+  std::vector<Decision> decisions;  // by node; kNone for nodes that run by themselves
 };
 Partition form_regions(const Graph& graph, const Options& options = {});
 

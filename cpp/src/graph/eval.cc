@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <unordered_set>
 #include <utility>
 
 #include "core/fail.h"
@@ -37,10 +38,21 @@ void add_leaf(Job& job, Node* n) {
   job.leaves.emplace_back(n);
 }
 
+void add_node(Job& job, Node* n) {
+  if (n->origin != 0 && (job.origins.empty() || job.origins.back() != n->origin)) {
+    job.origins.push_back(n->origin);
+  }
+  job.nodes.emplace_back(n);
+}
+
 // Collects the lazy nodes below the outputs in post-order, without recursion.
 class Collector {
  public:
-  explicit Collector(Job& job) : job_(job) { next_mark(); }
+  // `dry`: for a job that is looked at and not run, in which the arrays of `there` have values.
+  explicit Collector(Job& job, bool dry = false, std::span<const Array> there = {}) : job_(job), dry_(dry) {
+    for (const Array& x : there) there_.insert(x.node());
+    next_mark();
+  }
 
   void visit(Node* root) {
     if (!enter(root)) return;
@@ -53,7 +65,7 @@ class Collector {
         mixed_ |= node->stream_index != job_.stream;
         node->index = static_cast<uint32_t>(job_.nodes.size());
         node->event = job_.event;
-        job_.nodes.emplace_back(node);
+        add_node(job_, node);
         stack_.pop_back();
       }
     }
@@ -66,19 +78,23 @@ class Collector {
   bool enter(Node* n) {
     if (n->mark == current_mark) return false;
     n->mark = current_mark;
-    if (n->state.load(std::memory_order_acquire) != NodeState::kLazy) {
+    const bool lazy = n->state.load(std::memory_order_acquire) == NodeState::kLazy;
+    if (!lazy || (dry_ && (n->op == OpId::Placeholder || there_.count(n)))) {
       add_leaf(job_, n);
       return false;
     }
     if (n->op == OpId::Placeholder) {
-      fail<ValueError>("eval", "an array inside a function being traced by compile or vmap has no value yet");
+      fail<ValueError>(
+          "eval", "an array inside a function being traced by compile, vmap or explain has no value yet");
     }
     stack_.emplace_back(n, 0);
     return true;
   }
 
   Job& job_;
+  bool dry_;
   bool mixed_ = false;
+  std::unordered_set<const Node*> there_;
   std::vector<std::pair<Node*, size_t>> stack_;
 };
 
@@ -206,7 +222,7 @@ Jobs split(Job& whole) {
       part->stream = whole.nodes[i]->stream_index;
       part->event = Ref<Event>(new Event);
     }
-    part->nodes.push_back(whole.nodes[i]);
+    add_node(*part, whole.nodes[i].get());
   }
   Jobs jobs;
   for (auto& [place, part] : parts) jobs.push_back(std::move(part));
@@ -345,6 +361,25 @@ void evaluate(std::span<const Array> arrays, bool async, const char* why) {
     e->wait();
     if (e->error) std::rethrow_exception(e->error);
   }
+}
+
+Job job_of(std::span<const Array> arrays, std::span<const Array> there) {
+  Job job;
+  std::lock_guard lock(planning_mutex);
+  job.event = Ref<Event>(new Event);
+  try {
+    Collector collect(job, true, there);
+    for (const Array& a : arrays) {
+      if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
+    }
+    number_operands(job);
+    engine->extend_key(job);
+  } catch (...) {
+    unschedule(job);
+    throw;
+  }
+  unschedule(job);
+  return job;
 }
 
 TraceScope::TraceScope() { ++tracing.depth; }

@@ -30,6 +30,7 @@ struct Job {
   std::vector<uint8_t> filled;          // by node: the engine has put its result into the node
   std::vector<uint32_t> key;            // structure without sizes: equal keys share a plan
   std::vector<Ref<Event>> waits;        // of leaves that other jobs compute
+  std::vector<uint32_t> origins;        // traces whose results are among the nodes
   Ref<Event> event;
   std::shared_ptr<void> place;  // in the stream's queue, of an asynchronous evaluation
   int stream = 0;
@@ -39,6 +40,10 @@ struct Job {
     return std::span(operands).subspan(operand_begin[node], operand_begin[node + 1] - operand_begin[node]);
   }
 };
+
+// The job that evaluating these arrays would be, inputs of a traced function taken for arrays that are there.
+// So are the arrays of `there`. Nothing is scheduled: the nodes stay lazy.
+Job job_of(std::span<const Array> arrays, std::span<const Array> there = {});
 
 // Turns a job's nodes into memory.
 class Engine {

@@ -53,6 +53,7 @@ struct Node : RefCounted {
   // Scratch of the evaluation that holds the planning lock.
   uint32_t mark = 0;
   uint32_t index = 0;
+  uint32_t origin = 0;  // of a result of a replayed trace: the trace's number; plans are counted by it
 
   Shape shape;
   Strides strides;     // in elements; valid when kReady

@@ -158,6 +158,58 @@ TEST(Regions, WantedInsideIsAnOutput) {
   EXPECT_EQ(t.outputs[1].node, 1u);
 }
 
+TEST(Regions, SaysWhyANodeStaysOut) {
+  const Shape square{6, 6};
+  auto refusals = [](const Graph& g, const Options& o = {}) {
+    std::vector<Refusal> out;
+    for (const Decision& d : form_regions(g, o).decisions) out.push_back(d.refusal);
+    return out;
+  };
+  using R = std::vector<Refusal>;
+  EXPECT_EQ(refusals(softmax().graph()), R(5, Refusal::kNone));
+  Options off;
+  off.fuse = false;
+  EXPECT_EQ(refusals(softmax().graph(), off), (R{Refusal::kFusionOff, Refusal::kFusionOff,
+                                                 Refusal::kFusionOff, Refusal::kFusionOff, Refusal::kNone}));
+  {
+    Builder b;  // exp -> matmul, exp -> add: the product decides
+    const int e = b.node(OpId::Exp, square, {b.leaf(square)});
+    const int m = b.node(OpId::Matmul, square, {e, e});
+    b.want(b.node(OpId::Add, square, {m, e}));
+    EXPECT_EQ(refusals(b.graph()), (R{Refusal::kConsumerAlone, Refusal::kNone, Refusal::kNone}));
+    EXPECT_EQ(form_regions(b.graph()).decisions[0].consumer, 1u);
+  }
+  {
+    Builder b;  // a sum over columns inside a region of sums over both axes
+    const int x = b.leaf(square);
+    const int all = b.node(OpId::Sum, {1, 1}, {x}, Dtype::kFloat32, {0, 1});
+    const int rows = b.node(OpId::Sum, {6, 1}, {x}, Dtype::kFloat32, {1});
+    const int scaled = b.node(OpId::Multiply, square, {x, rows});
+    b.want(b.node(OpId::Add, square, {scaled, all}));
+    EXPECT_EQ(refusals(b.graph()), (R{Refusal::kRows, Refusal::kNone, Refusal::kNone, Refusal::kNone}));
+  }
+  {
+    Builder b;  // (6, 1) and (1, 6) cannot both be rows of (6, 6)
+    const int column = b.node(OpId::Exp, {6, 1}, {b.leaf({6, 1})});
+    const int row = b.node(OpId::Exp, {1, 6}, {b.leaf({1, 6})});
+    b.want(b.node(OpId::Add, square, {column, row}));
+    EXPECT_EQ(refusals(b.graph()), (R{Refusal::kNone, Refusal::kShape, Refusal::kNone}));
+  }
+  {
+    Builder b;
+    int x = b.leaf(square);
+    for (int i = 0; i < 5; ++i) x = b.node(OpId::Add, square, {x, b.leaf(square)});
+    Options few;
+    few.max_inputs = 4;  // the edge to the node that would join counts
+    EXPECT_EQ(refusals(b.graph(), few), (R{Refusal::kInputLimit, Refusal::kNone, Refusal::kInputLimit,
+                                           Refusal::kNone, Refusal::kNone}));
+    few = {};
+    few.max_nodes = 2;
+    EXPECT_EQ(refusals(b.graph(), few),
+              (R{Refusal::kNodeLimit, Refusal::kNone, Refusal::kNodeLimit, Refusal::kNone, Refusal::kNone}));
+  }
+}
+
 TEST(Regions, NodeLimitSplits) {
   Builder b;
   int x = b.leaf(kFull);

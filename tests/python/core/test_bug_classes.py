@@ -322,7 +322,7 @@ BAD_ARGUMENTS = """
     mx.set_memory_limit(2**31)
     skip = set("set_memory_limit set_cache_limit set_wired_limit synchronize clear_streams load save".split())
     skip |= set("savez savez_compressed save_safetensors save_gguf export_function exporter".split())
-    skip |= set("export_to_dot import_function disable_compile enable_compile".split())
+    skip |= set("export_to_dot export_to_svg import_function disable_compile enable_compile".split())
     skip |= set("set_default_device set_default_stream set_printoptions printoptions".split())
     values = [None, -1, 0, 1, 3, 2**31, -2**40, 2**63, 1.5, float("nan"), float("inf"), 1j, "x", b"", (), []]
     values += [[[]], [1, [2]], (0, 0), (-1,), (2**40,), {}, object(), object, mx.float32, mx.cpu, True]

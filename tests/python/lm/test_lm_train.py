@@ -11,6 +11,7 @@ import lamina.nn as nn
 import numpy as np
 import pytest
 from lamina.lm import CheckpointError, DataError, LlamaConfig, build_model
+from lamina.lm.demo.recipe import Recipe
 from lamina.lm.io import fit_weights
 from lamina.lm.train import DivergenceError, TrainConfig, Trainer, bits_per_byte, encode_documents
 from lamina.lm.train.checkpoint import list_checkpoints
@@ -208,7 +209,46 @@ class TestRuns:
             .run()
             .state.history.losses
         )
-        np.testing.assert_allclose(compiled, plain, rtol=1e-4)
+        assert compiled == plain, "not the same bits"
+
+    def test_the_demo_models_architecture_plans_once(self, monkeypatch):
+        """Losses and weights bit for bit those of the plain step; one trace, one plan."""
+        config = dataclasses.replace(
+            Recipe().model_config(0), hidden_size=64, intermediate_size=176, vocab_size=320, head_dim=16
+        )
+        compiled = []
+
+        def compile_and_keep(*args, compile_=mx.compile, **kwargs):
+            compiled.append(compile_(*args, **kwargs))
+            return compiled[-1]
+
+        monkeypatch.setattr(mx, "compile", compile_and_keep)
+
+        def trained(run):
+            model = build_model(config)
+            optimizer = make_optimizer(model, run)
+            init_weights(model, 3)
+            mx.eval(model.parameters(), optimizer.state)
+            step = make_step(model, optimizer, run)
+            rng, out = np.random.default_rng(0), []
+            for i in range(run.steps):
+                ids = mx.array(rng.integers(0, config.vocab_size, (2, 25)).astype(np.int32))
+                loss, norm = step([ids], run.learning_rate(i))
+                mx.eval(loss, norm, model.parameters(), optimizer.state)
+                out.append((loss.item(), norm.item()))
+            return out, flat(model.parameters())
+
+        run = TrainConfig(steps=6, warmup=2, weight_decay=0.1, clip=1.0)
+        plain, plain_weights = trained(dataclasses.replace(run, compile=False))
+        assert compiled == []
+        losses, weights = trained(run)
+        assert losses == plain
+        assert {k: w.tobytes() for k, w in weights.items()} == {
+            k: w.tobytes() for k, w in plain_weights.items()
+        }
+        (trace,) = mx.explain(compiled[0]).traces
+        assert trace["why"] == ["first call"]
+        assert (trace["calls"], trace["evaluations"], trace["plans"]) == (run.steps, run.steps, 1)
 
     def test_the_loss_falls(self, tokenizer, tmp_path):
         config = dataclasses.replace(RUN, steps=40, batch=4, lr=1e-2)
