@@ -92,12 +92,13 @@ def load_checkpoint(
     if differing:
         shown = "; ".join(f"{k}: {theirs.get(k)!r} there, {fingerprint.get(k)!r} here" for k in differing)
         raise CheckpointError(f"{path} belongs to another run, so it cannot be resumed: {shown}")
-    _restore(path, arrays, "model.", model.parameters(), model.update)
-    _restore(path, arrays, "optimizer.", optimizer.state, optimizer.state.update)
+    restore(path, arrays, "model.", model.parameters(), model.update)
+    restore(path, arrays, "optimizer.", optimizer.state, optimizer.state.update)
     return state
 
 
-def _restore(path: Path, arrays: dict[str, mx.array], prefix: str, wanted: Any, put: Any) -> None:
+def restore(path: Path, arrays: dict[str, mx.array], prefix: str, wanted: Any, put: Any) -> None:
+    """Call ``put`` with the tree of a file's arrays under ``prefix``, which must be those of the tree ``wanted``."""
     own = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
     for name, old in tree_flatten(wanted):
         if name not in own or tuple(own[name].shape) != tuple(old.shape) or own[name].dtype != old.dtype:

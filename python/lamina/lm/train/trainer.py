@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from lamina.lm.train.checkpoint import RunState, list_checkpoints, load_checkpoi
 from lamina.lm.train.config import TrainConfig
 from lamina.lm.train.data import PackedWindows
 from lamina.lm.train.evaluate import bits_per_byte, cut_documents
+from lamina.lm.train.interrupt import interruptible
 from lamina.lm.train.report import Progress, write_curve
 from lamina.lm.train.step import init_weights, make_optimizer, make_step
 
@@ -123,7 +122,7 @@ class Trainer:
             progress.note(f"resumed at step {state.step}")
         target = min(self.config.steps, stop_after or self.config.steps)
         try:
-            with _interruptible() as interrupted:
+            with interruptible() as interrupted:
                 self._loop(state, optimizer, progress, target, interrupted)
         finally:
             progress.close()
@@ -177,23 +176,3 @@ class Trainer:
     def _save(self, state: RunState, optimizer) -> int:
         save_checkpoint(self.directory, self.model, optimizer, state, self.fingerprint)
         return state.step
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; the second one interrupts as usual. Main thread only."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    usual = signal.getsignal(signal.SIGINT)
-
-    def handler(signum, frame) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, usual)
