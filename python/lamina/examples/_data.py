@@ -109,7 +109,8 @@ def load_text(path: Path | None, length: int, short: bool = False) -> Text:
     ids = np.array([place[c] for c in text], np.int32)
     cut = len(ids) * 9 // 10
     train, held_out = (
-        np.lib.stride_tricks.sliding_window_view(part, length + 1)[::length] for part in (ids[:cut], ids[cut:])
+        np.lib.stride_tricks.sliding_window_view(part, length + 1)[::length]
+        for part in (ids[:cut], ids[cut:])
     )
     return Text(train, held_out, alphabet)
 
@@ -117,9 +118,9 @@ def load_text(path: Path | None, length: int, short: bool = False) -> Text:
 class Batches:
     """Batches of rows, in an order that depends on the seed and the epoch alone.
 
-    ``batches[step]`` is what step ``step`` sees, counted from 0 over all epochs, and ``len(batches)`` the number
-    of steps in an epoch. So the step is all that a checkpoint needs to keep. Rows that fill no batch at an
-    epoch's end are left out of that epoch.
+    ``batches[step]`` is what step ``step`` sees, counted from 0 over all epochs, and ``len(batches)`` the
+    number of steps in an epoch. So the step is all that a checkpoint needs to keep. Rows that fill no batch
+    at an epoch's end are left out of that epoch.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def above_zero(text: str) -> float:
 def read_options(
     argv: Sequence[str] | None,
     name: str,
-    about: str,
+    about: str | None,
     *,
     epochs: int,
     short_epochs: int,
@@ -131,13 +131,18 @@ def read_options(
     command = f"python -m lamina.examples.{name}"
     parser = argparse.ArgumentParser(
         prog=command,
-        description=about.strip(),
+        description=(about or "").strip(),
         epilog=f"examples:\n  {command}\n  {command} --seed 1 --out runs/{name}-1\n"
         f"  {command} --epochs {2 * epochs} --resume\n  {command} --short --json --no-plot",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--epochs", type=at_least(1), metavar="N", help=f"passes over the data ({epochs}; short: {short_epochs})")
+    add(
+        "--epochs",
+        type=at_least(1),
+        metavar="N",
+        help=f"passes over the data ({epochs}; short: {short_epochs})",
+    )
     add("--batch", type=at_least(1), default=batch, metavar="N", help="rows of data in a step (%(default)s)")
     add("--rate", type=above_zero, default=rate, metavar="X", help="learning rate (%(default)s)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="seed of all that is random (%(default)s)")

@@ -180,7 +180,9 @@ def train(
     progress = checkpoint.start()
     total = options.epochs * len(batches)
     if progress.step >= total:
-        raise RunError(f"--epochs wanted more than the {progress.step // len(batches)} done, got {options.epochs}")
+        raise RunError(
+            f"--epochs wanted more than the {progress.step // len(batches)} done, got {options.epochs}"
+        )
     bar = tqdm(total=total, initial=progress.step, unit="step", disable=None, file=sys.stderr)
     with interruptible() as stop, bar:
         while progress.step < total and not stop.is_set():
@@ -208,8 +210,8 @@ def train(
 def _record(options: Options, progress: Progress, loss: float) -> None:
     if not math.isfinite(loss):
         raise RunError(
-            f"the loss of step {progress.step + 1} is {loss}; the last checkpoint is of the last whole epoch: "
-            f"try a --rate below {options.rate}"
+            f"the loss of step {progress.step + 1} is {loss}; the last checkpoint is of the last whole epoch "
+            f"or Ctrl-C: try a --rate below {options.rate}"
         )
     progress.step += 1
     progress.losses.append(loss)
@@ -307,7 +309,12 @@ def run(options: Options, train_it: Callable[[Options], Result]) -> int:
 def _print(options: Options, result: Result) -> None:
     files = [str(path) for path in result.files]
     if options.json:
-        whole = {"example": options.name, "seed": options.seed, "epochs": options.epochs, **asdict(result.progress)}
+        whole = {
+            "example": options.name,
+            "seed": options.seed,
+            "epochs": options.epochs,
+            **asdict(result.progress),
+        }
         print(json.dumps({**whole, "interrupted": result.interrupted, **result.extra, "files": files}))
         return
     for name, value in result.extra.items():

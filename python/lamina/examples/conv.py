@@ -1,7 +1,7 @@
 """Digits with a convolutional network, batch norms and dropout.
 
-The random numbers of dropout and the running averages of the norms are state like the weights: a compiled step
-names all of it, and a checkpoint keeps all of it.
+The random numbers of dropout and the running averages of the norms are state like the weights: a compiled
+step names all of it, and a checkpoint keeps all of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Text, character by character, with a long short-term memory.
 
-The text is lamina's own Python sources unless --text names another one. Each window of it starts with an empty
-memory; writing text afterwards passes the memory on from one character to the next.
+The text is lamina's own Python sources unless --text names another one. Each window of it starts with an
+empty memory; writing text afterwards passes the memory on from one character to the next.
 """
 
 from __future__ import annotations
@@ -80,8 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; ``argv`` are its arguments, those of the process if not given."""
     own = {
         "text": {"type": Path, "metavar": "FILE", "help": "text to learn (default: lamina's sources)"},
-        "length": {"type": at_least(1), "default": 64, "metavar": "N", "help": "characters (%(default)s)"},
-        "clip": {"type": above_zero, "default": 1.0, "metavar": "X", "help": "gradient norm (%(default)s)"},
+        "length": {
+            "type": at_least(1),
+            "default": 64,
+            "metavar": "N",
+            "help": "characters in a window (%(default)s)",
+        },
+        "clip": {
+            "type": above_zero,
+            "default": 1.0,
+            "metavar": "X",
+            "help": "largest norm of the gradients (%(default)s)",
+        },
     }
     options = read_options(argv, "lstm", __doc__, epochs=10, short_epochs=2, batch=32, rate=5e-3, own=own)
     return run(options, train_lstm)

@@ -1,7 +1,8 @@
 """Digits with a multilayer perceptron, in bfloat16 with float32 master weights.
 
-Half of the bytes move through memory when weights and activations are bfloat16, which keeps 8 bits of a number.
-An update of a thousandth would be lost in them: so the optimizer works on float32 weights, the masters.
+Half of the bytes move through memory when weights and activations are bfloat16, which keeps 8 bits of a
+number. An update of a thousandth would be lost in them: so the optimizer works on float32 weights, the
+masters.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ def train_mlp(options: Options) -> Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; ``argv`` are its arguments, those of the process if not given."""
-    dtype = {"choices": ["bfloat16", "float32"], "default": "bfloat16", "help": "of the steps (%(default)s)"}
+    dtype = {
+        "choices": ["bfloat16", "float32"],
+        "default": "bfloat16",
+        "help": "what steps compute in (%(default)s)",
+    }
     options = read_options(
         argv, "mlp", __doc__, epochs=20, short_epochs=3, batch=32, rate=2e-3, own={"dtype": dtype}
     )

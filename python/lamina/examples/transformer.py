@@ -1,8 +1,8 @@
 """Text, character by character, with a small transformer: gradient accumulation and checkpointing.
 
-Both save memory. A step's batch goes through the model in --accumulate parts whose gradients are added up, so that
-the activations of one part are there at a time. And the backward pass computes the activations of each layer again
-instead of keeping them from the forward pass (--keep-activations keeps them).
+Both save memory. A step's batch goes through the model in --accumulate parts whose gradients are added up,
+so that the activations of one part are there at a time. And the backward pass computes the activations of
+each layer again instead of keeping them from the forward pass (--keep-activations keeps them).
 """
 
 from __future__ import annotations
@@ -118,9 +118,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; ``argv`` are its arguments, those of the process if not given."""
     own = {
         "text": {"type": Path, "metavar": "FILE", "help": "text to learn (default: lamina's sources)"},
-        "length": {"type": at_least(1), "default": 96, "metavar": "N", "help": "characters (%(default)s)"},
-        "accumulate": {"type": at_least(1), "default": 2, "metavar": "N", "help": "parts (%(default)s)"},
-        "keep-activations": {"action": "store_true", "help": "no checkpointing"},
+        "length": {
+            "type": at_least(1),
+            "default": 96,
+            "metavar": "N",
+            "help": "characters in a window (%(default)s)",
+        },
+        "accumulate": {
+            "type": at_least(1),
+            "default": 2,
+            "metavar": "N",
+            "help": "parts of a batch (%(default)s)",
+        },
+        "keep-activations": {"action": "store_true", "help": "compute no activations twice"},
     }
     options = read_options(
         argv, "transformer", __doc__, epochs=10, short_epochs=2, batch=32, rate=2e-3, own=own

@@ -1,8 +1,8 @@
 """A variational autoencoder on digits, and a picture of digits that it makes up.
 
-The encoder describes an image by a normal distribution over a few numbers; the decoder turns a draw from it back
-into an image. The loss is what the image costs given the draw, and how far the distribution is from the standard
-normal one, both in nats. So draws from the standard normal one decode to new digits.
+The encoder describes an image by a normal distribution over a few numbers; the decoder turns a draw from it
+back into an image. The loss is what the image costs given the draw, and how far the distribution is from the
+standard normal one, both in nats. So draws from the standard normal one decode to new digits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training examples learn, go on exactly where they stopped, and say what is wrong with their arguments."""
+"""The training examples learn, go on exactly where they stopped, and name what is wrong with arguments."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def test_short_run_learns(
     assert mean(losses[-8:]) < factor * losses[0]
     assert sign * evaluations[-1][measure] > sign * bound()
     pictures = ["loss.png", "samples.png"] if name == "vae" else ["loss.png"]
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(["checkpoint.safetensors", *pictures])
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(
+        ["checkpoint.safetensors", *pictures]
+    )
     assert sorted(got["files"]) == sorted(str(p) for p in (tmp_path / "run").iterdir())
     assert len(got.get("sample", "")) == (208 if name in ("lstm", "transformer") else 0)
 
@@ -238,7 +240,11 @@ BAD_FLAGS = [
     ("lstm", ["--rate", "nan"], "argument --rate: wanted a number above 0, got 'nan'"),
     ("lstm", ["--clip", "-2"], "argument --clip: wanted a number above 0, got '-2'"),
     ("mlp", ["--dtype", "int8"], "argument --dtype: invalid choice: 'int8'"),
-    ("transformer", ["--accumulate", "0"], "argument --accumulate: wanted a whole number of at least 1, got '0'"),
+    (
+        "transformer",
+        ["--accumulate", "0"],
+        "argument --accumulate: wanted a whole number of at least 1, got '0'",
+    ),
     ("transformer", ["--latent", "3"], "unrecognized arguments: --latent 3"),
 ]
 
@@ -252,11 +258,19 @@ def test_bad_flags(name: str, arguments: list[str], message: str, start: Start) 
 
 REFUSED = [
     ("mlp", ["--batch", "2000"], "--batch wanted at most the 1437 rows of data, got 2000"),
-    ("transformer", ["--accumulate", "5"], "--accumulate wanted a number that divides the batch of 32, got 5"),
+    (
+        "transformer",
+        ["--accumulate", "5"],
+        "--accumulate wanted a number that divides the batch of 32, got 5",
+    ),
     ("lstm", ["--text", "no-such-file"], "--text wanted a file of UTF-8 text, got no-such-file: "),
     ("lstm", ["--length", "20000"], "--text wanted at least 400020 characters, got "),
     ("conv", ["--resume"], "--resume wanted a checkpoint, got none at "),
-    ("mlp", ["--rate", "1e30", "--dtype", "float32"], "is nan; the last checkpoint is of the last whole epoch: try"),
+    (
+        "mlp",
+        ["--rate", "1e30", "--dtype", "float32"],
+        "is nan; the last checkpoint is of the last whole epoch or Ctrl-C: try",
+    ),
 ]
 
 
@@ -307,7 +321,10 @@ def test_checkpoint_of_another_run(start: Start, tmp_path: Path) -> None:
 def test_out_that_is_a_file(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     code, _, stderr = start("mlp", "--no-plot")
-    assert (code, stderr) == (1, f"mlp: error: --out wanted a directory, got {tmp_path / 'run'}: File exists\n")
+    assert (code, stderr) == (
+        1,
+        f"mlp: error: --out wanted a directory, got {tmp_path / 'run'}: File exists\n",
+    )
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -336,7 +353,8 @@ def test_split_is_a_partition_of_the_digits() -> None:
 
     pixels, labels = datasets.load_digits(return_X_y=True)
     rows = [
-        np.concatenate([d.images.reshape(-1, 64) * 16, d.labels[:, None]], axis=1) for d in _data.load_digits()
+        np.concatenate([d.images.reshape(-1, 64) * 16, d.labels[:, None]], axis=1)
+        for d in _data.load_digits()
     ]
     whole = np.concatenate([pixels, labels[:, None]], axis=1)
     got = np.concatenate(rows)
@@ -385,7 +403,9 @@ def test_mlp_computes_in_bfloat16_and_keeps_float32(
     assert 0 < abs(half["losses"][0] - whole["losses"][0]) <= 9 * 2**-8 * whole["losses"][0]
     arrays = mx.load(str(tmp_path / "bfloat16" / "checkpoint.safetensors"))
     weight = arrays["model.layers.1.weight"]
-    assert {a.dtype for k, a in arrays.items() if k.startswith("model.") or k.endswith((".m", ".v"))} == {mx.float32}
+    assert {a.dtype for k, a in arrays.items() if k.startswith("model.") or k.endswith((".m", ".v"))} == {
+        mx.float32
+    }
     assert mx.any(weight != weight.astype(mx.bfloat16).astype(mx.float32)).item()
 
 
@@ -394,18 +414,32 @@ def test_help(name: str, start: Start) -> None:
     code, stdout, _ = start(name, "--help")
     assert code == 0
     assert f"examples:\n  python -m lamina.examples.{name}\n" in stdout
-    for flag in ("--epochs", "--seed", "--json", "--short", "--resume", "--out", "--no-plot", "--batch", "--rate"):
+    for flag in (
+        "--epochs",
+        "--seed",
+        "--json",
+        "--short",
+        "--resume",
+        "--out",
+        "--no-plot",
+        "--batch",
+        "--rate",
+    ):
         assert flag in stdout
 
 
 def test_list_of_examples() -> None:
-    done = subprocess.run([sys.executable, "-m", "lamina.examples"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lamina.examples"], capture_output=True, text=True, check=True
+    )
     assert re.findall(r"^``(\w+)``", done.stdout, re.MULTILINE) == NAMES
 
 
 def test_commands_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command of the page is one that the example takes, and each example is there."""
-    commands = re.findall(r"^python -m lamina\.examples\.(\w+)(.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(
+        r"^python -m lamina\.examples\.(\w+)(.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert {name for name, _ in commands} == set(NAMES)
     for name, arguments in commands:
         module = importlib.import_module(f"lamina.examples.{name}")

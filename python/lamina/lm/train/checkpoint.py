@@ -98,7 +98,7 @@ def load_checkpoint(
 
 
 def restore(path: Path, arrays: dict[str, mx.array], prefix: str, wanted: Any, put: Any) -> None:
-    """Call ``put`` with the tree of a file's arrays under ``prefix``, which must be those of the tree ``wanted``."""
+    """Call ``put`` with the tree of the arrays under ``prefix``, which must be like those of ``wanted``."""
     own = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
     for name, old in tree_flatten(wanted):
         if name not in own or tuple(own[name].shape) != tuple(old.shape) or own[name].dtype != old.dtype:
