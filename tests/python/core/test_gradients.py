@@ -41,7 +41,8 @@ def check(fun, *args, smooth=1.0):
         return (fun(*xs) * weights).sum()
 
     every = tuple(range(len(args)))
-    grads = [np.array(g) for g in mx.grad(loss, argnums=every)(*arrays)]
+    found = mx.grad(loss, argnums=every)(*arrays)
+    grads = [np.array(g) for g in (found if isinstance(found, tuple) else (found,))]
     for i, a in enumerate(args):
         a = np.asarray(a, np.float64)
         numeric = np.zeros_like(a)
