@@ -395,6 +395,28 @@ def test_accumulation_and_checkpointing_change_nothing() -> None:
             assert error <= bound * np.linalg.norm(wanted) + bound, name
 
 
+def test_accumulation_and_checkpointing_save_memory() -> None:
+    """Parts hold a part of the activations; of three layers, one is there at a time beside three inputs."""
+    windows = mx.random.randint(0, 30, (32, 97), key=mx.random.key(3))
+
+    def peak_bytes(parts: int, recompute: bool) -> int:
+        model = transformer.CharTransformer(30, 96, recompute)
+        optimizer = optim.SGD(1.0)
+        optimizer.init(model.trainable_parameters())
+        step = transformer.make_step(model, optimizer, parts)
+        mx.eval(step(windows), model.state, optimizer.state)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(step(windows), model.state, optimizer.state)
+        return mx.get_peak_memory() - before
+
+    whole = peak_bytes(1, False)
+    assert peak_bytes(1, True) < whole / 2
+    assert peak_bytes(4, False) < whole / 3
+    assert peak_bytes(4, True) < whole / 6
+
+
 def test_mlp_computes_in_bfloat16_and_keeps_float32(
     result: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
