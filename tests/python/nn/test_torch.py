@@ -1,7 +1,7 @@
 """Layers, losses and optimizers against PyTorch's, whose numbers tests/golden/make_torch_nn.py wrote.
 
-In float64 both compute the same formulas, so that what is left is rounding and the ten digits of the file; float32
-is held to its own rounding of as many terms.
+In float64 both compute the same formulas, so that what is left is rounding and the ten digits of the file;
+float32 is held to its own rounding of as many terms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls of several steps, by a prefix of the name: `vjp:exp` differentiates `exp`, `file:npy` saves and loads."""
+"""Calls of several steps, by a prefix of the name: `vjp:exp` differentiates, `file:npy` saves and loads."""
 
 from __future__ import annotations
 

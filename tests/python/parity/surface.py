@@ -1,8 +1,9 @@
 """The functions that calls are drawn for, each with what draws its arguments and how its results compare.
 
 Comparison: `ulp` (element by element, in units of the last place), `norm` (off by so many roundings of the
-largest magnitude that the operands' products and sums can reach), `exact`, or `kind` (dtype and shape only). Where parts
-of a result are free (signs of factors, the order of equal elements), canonical.py says what is compared.
+largest magnitude that the operands' products and sums can reach), `exact`, or `kind` (dtype and shape only).
+Where parts of a result are free (signs of factors, the order of equal elements), canonical.py says what is
+compared.
 """
 
 from __future__ import annotations
