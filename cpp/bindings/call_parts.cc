@@ -15,6 +15,7 @@ constexpr size_t kMostText = 60;
 std::string short_repr(PyObject* o) {
   PyObject* repr = PyObject_Repr(o);
   if (!repr) {  // an object that cannot be printed is named by its type
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) throw py::error_already_set();
     PyErr_Clear();
     return "<" + type_name(o) + ">";
   }
@@ -27,9 +28,10 @@ std::string short_repr(PyObject* o) {
 
 std::string list_of_keys(PyObject* dict) {
   std::string text;
-  PyObject *key, *value;
-  Py_ssize_t at = 0;
-  while (PyDict_Next(dict, &at, &key, &value)) text += (text.empty() ? "" : ", ") + short_repr(key);
+  // A copy: printing a key may run anything.
+  for (const py::handle key : py::reinterpret_steal<py::list>(checked(PyDict_Keys(dict)))) {
+    text += (text.empty() ? "" : ", ") + short_repr(key.ptr());
+  }
   return text;
 }
 
@@ -38,7 +40,7 @@ class Walker {
   explicit Walker(bool state) : state_(state) {}
 
   void walk(PyObject* tree, const std::string& path) {
-    if (Py_EnterRecursiveCall(" in a nested tree of arrays")) throw py::error_already_set();
+    const DepthGuard depth;
     if (is_array(tree)) {
       const Array& a = value_of(tree);
       parts.push_back({Kind::kArray, path, std::string(dtype_name(a.dtype())), a.shape()});
@@ -49,18 +51,16 @@ class Walker {
     } else if (!state_ || state_constant(tree)) {
       parts.push_back({Kind::kConstant, path, short_repr(tree), {}});
     }
-    Py_LeaveRecursiveCall();
   }
 
   std::vector<CallPart> parts;
 
  private:
   void sequence(PyObject* tree, const std::string& path) {
-    const py::object items = owned(PySequence_Fast(tree, "a sequence"));
-    const Py_ssize_t n = PySequence_Fast_GET_SIZE(items.ptr());
-    parts.push_back({Kind::kContainer, path, type_name(tree) + " of " + std::to_string(n), {}});
-    for (Py_ssize_t i = 0; i < n; ++i) {
-      walk(PySequence_Fast_GET_ITEM(items.ptr(), i), path + "[" + std::to_string(i) + "]");
+    const py::tuple items = py::reinterpret_steal<py::tuple>(checked(PySequence_Tuple(tree)));
+    parts.push_back({Kind::kContainer, path, type_name(tree) + " of " + std::to_string(items.size()), {}});
+    for (size_t i = 0; i < items.size(); ++i) {
+      walk(py::object(items[i]).ptr(), path + "[" + std::to_string(i) + "]");
     }
   }
 
@@ -97,8 +97,8 @@ std::vector<std::string> parameter_names(PyObject* fun) {
       names.push_back((kind == 2 ? "*" : "") + py::cast<std::string>(p.attr("name")));
     }
   } catch (const py::error_already_set& e) {
-    // Builtins without a signature: their arguments are numbered.
-    if (!e.matches(PyExc_ValueError) && !e.matches(PyExc_TypeError)) throw;
+    // Without a signature that can be read, arguments are numbered.
+    if (!e.matches(PyExc_Exception)) throw;
   }
   return names;
 }

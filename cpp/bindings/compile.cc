@@ -77,11 +77,15 @@ py::bytes signature_of(const std::vector<Array>& arrays, bool shapes) {
 class TraceLock {
  public:
   explicit TraceLock(py::list holder) {
-    if (holder.empty() || py::cast<long>(py::object(holder[0])) != getpid()) {
+    const auto stale = [&] { return holder.empty() || py::cast<long>(py::object(holder[0])) != getpid(); };
+    if (stale()) {
       const py::object fresh = py::module_::import("threading").attr("RLock")();
-      holder.attr("clear")();
-      holder.append(getpid());
-      holder.append(fresh);
+      // Another thread may have made one while Python ran.
+      if (stale()) {
+        holder.attr("clear")();
+        holder.append(getpid());
+        holder.append(fresh);
+      }
     }
     lock_ = holder[1];
     lock_.attr("acquire")();
@@ -236,15 +240,16 @@ class CompiledCall final : public TransformCall {
     py::tuple entry = record(c);
     // So that the first evaluation is like all others, and one plan serves them.
     evaluate_released(graph_of(entry[0]).pending_constants());
-    Graph& graph = graph_of(entry[0]);
-    graph.number = ++traced_;
-    graph.why = std::move(why);
-    recent_.push_back(std::move(parts));
-    if (recent_.size() > kRemembered) recent_.pop_front();
     const py::list fresh;
     PyObject* entries = PyDict_SetDefault(self->cache, key.ptr(), fresh.ptr());
     if (!entries) throw py::error_already_set();
+    Graph& graph = graph_of(entry[0]);
+    graph.number = traced_ + 1;
+    graph.why = std::move(why);
+    recent_.push_back(std::move(parts));
+    if (recent_.size() > kRemembered) recent_.pop_front();
     py::reinterpret_borrow<py::list>(entries).append(entry);
+    ++traced_;
     return entry;
   }
 
@@ -253,7 +258,9 @@ class CompiledCall final : public TransformCall {
     const py::tuple& call = c.call;
     const std::vector<Array>& inputs = c.inputs;
     py::object result, state;
+    // Each run finds the state that the call found, and leaves it so.
     const lamina::Function traced = [&](const std::vector<Array>& placeholders) {
+      const TreeSnapshot captured_then(captured.ptr()), changed_then(changed.ptr());
       size_t next = 0;
       const py::tuple replaced =
           py::reinterpret_borrow<py::tuple>(replace_arrays(call.ptr(), placeholders, next));
@@ -265,14 +272,12 @@ class CompiledCall final : public TransformCall {
       state = map_leaves(changed.ptr(), [](PyObject* leaf) { return borrowed(leaf); });
       return outs;
     };
-    const TreeSnapshot before_inputs(captured.ptr()), before_outputs(changed.ptr());
     auto graph = std::make_unique<Graph>();
     graph->shapeless = shapeless_;
     if (shapeless_) {
       // What other lengths give back is not what callers see.
       const lamina::Function probe = [&](const std::vector<Array>& placeholders) {
         const py::object first_result = result, first_state = state;
-        const TreeSnapshot inputs_then(captured.ptr()), outputs_then(changed.ptr());
         Arrays outs;
         std::exception_ptr refused;
         try {

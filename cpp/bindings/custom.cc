@@ -83,6 +83,12 @@ bool match(PyObject* tree, PyObject* given, Arrays& out) {
       if (!one && PyErr_Occurred()) throw py::error_already_set();
       if (!match(part, one ? one : Py_None, out)) return false;
     }
+    for (const py::handle name : py::reinterpret_borrow<py::dict>(given).attr("keys")()) {
+      if (py::reinterpret_borrow<py::dict>(tree).contains(name)) continue;
+      throw ValueError(fmt::format(
+          "[custom_function] a rule gave the key {}, wanted keys of {}", std::string(py::repr(name)),
+          std::string(py::str(py::reinterpret_borrow<py::dict>(tree).attr("keys")()))));
+    }
     return true;
   }
   if (!PyList_Check(tree) && !PyTuple_Check(tree)) return true;

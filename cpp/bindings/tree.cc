@@ -14,17 +14,15 @@ py::object tuple_like(PyObject* model, py::list items) {
   return borrowed(reinterpret_cast<PyObject*>(Py_TYPE(model))).attr("_make")(items);
 }
 
-struct DepthGuard {
-  DepthGuard() {
-    if (Py_EnterRecursiveCall(" in a nested tree of arrays")) throw py::error_already_set();
-  }
-  ~DepthGuard() { Py_LeaveRecursiveCall(); }
-};
-
 // A copy of a dict's items: the tree may change while Python code runs.
 py::list items_of(PyObject* dict) { return py::reinterpret_steal<py::list>(checked(PyDict_Items(dict))); }
 
 }  // namespace
+
+DepthGuard::DepthGuard() {
+  if (Py_EnterRecursiveCall(" in a nested tree of arrays")) throw py::error_already_set();
+}
+DepthGuard::~DepthGuard() { Py_LeaveRecursiveCall(); }
 
 void collect_arrays(PyObject* tree, std::vector<Array>& out) {
   if (is_array(tree)) {

@@ -8,6 +8,15 @@
 
 namespace lamina::bind {
 
+// A level of recursion into a tree; RecursionError where it is too deep.
+class DepthGuard {
+ public:
+  DepthGuard();
+  ~DepthGuard();
+  DepthGuard(const DepthGuard&) = delete;
+  DepthGuard& operator=(const DepthGuard&) = delete;
+};
+
 // Trees: lists, tuples and dicts (and their subclasses, nn.Module among them) nested in any way; arrays and
 // all other objects are leaves. Dicts are walked in insertion order.
 

@@ -91,23 +91,52 @@ Array placed_in_front(const CustomCall& call, size_t i, const Array& got, int ax
   return broadcast_to(got, wanted);
 }
 
+// The primals at some places as a function's only arguments: no derivative of the others is asked for, and so
+// none of theirs can be infinite or missing.
+struct SomePrimals {
+  Function fun;
+  Arrays all;
+  std::vector<size_t> places;
+
+  SomePrimals(const Function& f, Arrays primals, const std::function<bool(size_t)>& wanted)
+      : fun(f), all(std::move(primals)) {
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (wanted(i)) places.push_back(i);
+    }
+  }
+  Arrays of(const Arrays& a) const {
+    Arrays out;
+    for (size_t i : places) out.push_back(a[i]);
+    return out;
+  }
+  Arrays operator()(const Arrays& some) const {
+    Arrays given = all;
+    for (size_t k = 0; k < places.size(); ++k) given[places[k]] = some[k];
+    return fun(given);
+  }
+};
+
 }  // namespace
 
-Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs) {
+Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs,
+                        const std::vector<bool>& wants) {
   const CustomFunction& f = call.function;
   if (!f.rules.vjp) {
     // What runs again waits for the cotangents: run any earlier, its results would be kept until then.
     Arrays wait;
     std::copy_if(cotangents.begin(), cotangents.end(), std::back_inserter(wait),
                  [](const Array& c) { return c.valid(); });
-    return vjp(f.fun, depends(call.primals, wait), cotangents).second;
+    const SomePrimals some(f.fun, depends(call.primals, wait), [&](size_t i) { return wants[i]; });
+    const Arrays found = vjp(some, some.of(some.all), cotangents).second;
+    Arrays grads(call.primals.size());
+    for (size_t k = 0; k < found.size(); ++k) grads[some.places[k]] = found[k];
+    return grads;
   }
   Arrays c = cotangents, o = outputs, again;
   for (size_t i = 0; i < o.size(); ++i) {
     if (!o[i].valid()) {
       // Outputs that nothing uses have no node any more: their values come from the function's graph.
       if (again.empty()) again = f.fun(call.primals);
-      check_count("the outputs", "array", call.outputs.size(), again.size());
       o[i] = again[i];
     }
     if (!c[i].valid()) c[i] = zeros_like(o[i]);
@@ -123,11 +152,8 @@ Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const 
 Arrays custom_tangents(const CustomCall& call, const Arrays& tangents) {
   const CustomFunction& f = call.function;
   if (!f.rules.jvp) {
-    Arrays all = tangents;
-    for (size_t i = 0; i < all.size(); ++i) {
-      if (!all[i].valid()) all[i] = zeros_like(call.primals[i]);
-    }
-    return jvp(f.fun, call.primals, all).second;
+    const SomePrimals some(f.fun, call.primals, [&](size_t i) { return tangents[i].valid(); });
+    return jvp(some, some.of(call.primals), some.of(tangents)).second;
   }
   Arrays outs = f.rules.jvp(call.primals, tangents);
   check_count("jvp", "tangent", call.outputs.size(), outs.size());

@@ -108,8 +108,10 @@ inline bool closes_call(const Node& n) { return n.op == OpId::StopGradient && n.
 Arrays call_custom(const CustomFunction& function, const Arrays& primals);
 
 // What the rules of a call give, checked: gradients of the primals, tangents of the outputs (empty handles on
-// both sides say zero), outputs over `size` examples with the mapped axis in front.
-Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs);
+// both sides say zero; `wants`: which primals' gradients are needed), outputs over `size` examples with the
+// mapped axis in front.
+Arrays custom_gradients(const CustomCall& call, const Arrays& cotangents, const Arrays& outputs,
+                        const std::vector<bool>& wants);
 Arrays custom_tangents(const CustomCall& call, const Arrays& tangents);
 Arrays custom_mapped(const CustomCall& call, const Arrays& primals, const std::vector<bool>& mapped,
                      int64_t size);

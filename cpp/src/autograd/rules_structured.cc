@@ -151,8 +151,11 @@ std::pair<Array, Array> scatter_gradients(const Place& at, ScatterMode mode, con
     default: {
       // Whatever equals the extremum shares its gradient, as in a reduction.
       const Array kept = equal(a, out), won = equal(at.read(out), updates);
-      const Array count = at.write(astype(kept, g.dtype()), astype(won, g.dtype()), ScatterMode::kAdd);
-      const Array share = divide(g, where(equal(count, zero(count)), ones_like(count), count));
+      // Counted in at least float32: bfloat16 stops at 256.
+      const Dtype t = promote(g.dtype(), Dtype::kFloat32);
+      const Array count = at.write(astype(kept, t), astype(won, t), ScatterMode::kAdd);
+      const Array shares = divide(astype(g, t), where(equal(count, zero(count)), ones_like(count), count));
+      const Array share = astype(shares, g.dtype());
       return {where(kept, share, zero(g)), where(won, at.read(share), zero(g))};
     }
   }

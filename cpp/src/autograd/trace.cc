@@ -44,6 +44,11 @@ bool may_fuse(const Node* n) {
          (is_elementwise(n->op) || f == Family::kReduce || f == Family::kCast);
 }
 
+// Evaluated, or being evaluated: a constant. Its inputs may go at any time, but for what a transform keeps.
+bool is_there(const Node* n) {
+  return n->state.load(std::memory_order_acquire) != NodeState::kLazy && !n->kept;
+}
+
 Arrays placeholders(const Arrays& like) {
   Arrays out;
   for (const Array& a : like) out.push_back(make_node(OpId::Placeholder, a.dtype(), a.shape(), {}));
@@ -111,13 +116,15 @@ Trace::Trace(const Arrays& inputs, const Arrays& outs, bool detached) : impl_(st
   auto input_at = [](const Node* n, size_t i) {
     return i < n->inputs.size() ? n->inputs[i] : primals_of(*n)[i - n->inputs.size()].node();
   };
+  auto enter = [&](Node* n) {
+    if (depends.try_emplace(n, false).second && !is_there(n)) stack.emplace_back(n, 0);
+  };
   for (const Array& out : outs) {
-    if (depends.try_emplace(out.node(), false).second) stack.emplace_back(out.node(), 0);
+    enter(out.node());
     while (!stack.empty()) {
       auto& [n, next] = stack.back();
       if (next < input_count(n)) {
-        Node* in = input_at(n, next++);
-        if (depends.try_emplace(in, false).second) stack.emplace_back(in, 0);
+        enter(input_at(n, next++));
         continue;
       }
       visited.push_back(n);
@@ -175,7 +182,8 @@ Arrays Trace::pending_constants() const {
       open[n] |= n->op == OpId::Placeholder || n->tracer;
       if (next < n->inputs.size()) {
         const Node* in = n->inputs[next++];
-        if (open.try_emplace(in, false).second) stack.emplace_back(in, 0);
+        if (open.try_emplace(in, is_there(in) && in->tracer).second && !is_there(in))
+          stack.emplace_back(in, 0);
         continue;
       }
       for (const Node* in : n->inputs) open[n] |= open[in];

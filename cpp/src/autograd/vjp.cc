@@ -147,7 +147,9 @@ class Backward {
     bool any = false;
     for (const Array& c : s.cotangents) any |= c.valid();
     if (!any) return;
-    const Arrays grads = custom_gradients(call, s.cotangents, s.outputs);
+    std::vector<bool> wants;
+    for (const Array& p : call.primals) wants.push_back(inside(p));
+    const Arrays grads = custom_gradients(call, s.cotangents, s.outputs, wants);
     for (size_t i = 0; i < grads.size(); ++i) {
       if (grads[i].valid()) give(call.primals[i], grads[i]);
     }

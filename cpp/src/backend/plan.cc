@@ -137,11 +137,9 @@ struct Cache {
 
   void count(const Job& job, uint64_t PlanCounters::*what) {
     ++(counters.*what);
-    if (job.origins.empty()) return;
-    std::vector<uint32_t> origins = job.origins;
-    std::sort(origins.begin(), origins.end());
-    origins.erase(std::unique(origins.begin(), origins.end()), origins.end());
-    for (uint32_t o : origins) ++(by_origin[o].*what);
+    for (uint32_t o : job.origins) {
+      if (const auto it = by_origin.find(o); it != by_origin.end()) ++(it->second.*what);
+    }
   }
 };
 Cache& cache() {
@@ -290,7 +288,11 @@ bool plan_is_known(const Job& job) {
 
 uint32_t new_origin() {
   static std::atomic<uint32_t> next{1};
-  return next.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t origin = next.fetch_add(1, std::memory_order_relaxed);
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  c.by_origin.try_emplace(origin);
+  return origin;
 }
 
 void forget_origin(uint32_t origin) {

@@ -72,7 +72,7 @@ std::vector<ProfileEvent> Profile::events() const {
     // A wait that began before the block counts from its beginning.
     const int64_t start = std::max(s.start, r.start);
     e.start = seconds_of(start - r.start);
-    e.duration = seconds_of(s.end - start);
+    e.duration = seconds_of(std::max(s.end, start) - start);
     e.thread = static_cast<int>(thread - threads.begin());
     e.stream = s.stream;
     e.bytes_read = s.bytes_read;

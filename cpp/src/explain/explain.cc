@@ -5,6 +5,7 @@
 
 #include "backend/cost.h"
 #include "backend/plan.h"
+#include "backend/reference/layout_dtype.h"
 #include "backend/views.h"
 #include "core/fail.h"
 
@@ -22,23 +23,22 @@ uint64_t bytes_of(const Explanation::Value& v) {
 }
 
 std::string scalar_text(const Node& n) {
-  const Array a(const_cast<Node*>(&n));
-  if (is_complex(n.dtype)) {
-    const auto c = a.item<std::complex<float>>();
-    return fmt::format("{}{:+}j", c.real(), c.imag());
-  }
-  if (n.dtype == Dtype::kBool) return a.item<bool>() ? "true" : "false";
-  if (n.dtype == Dtype::kFloat64) return fmt::format("{}", a.item<double>());
-  if (is_inexact(n.dtype)) return fmt::format("{}", a.item<float>());
-  if (n.dtype == Dtype::kUInt64) return fmt::format("{}", a.item<uint64_t>());
-  return fmt::format("{}", a.item<int64_t>());
+  const void* at = n.view().data;
+  if (n.dtype == Dtype::kBool) return *static_cast<const uint8_t*>(at) ? "true" : "false";
+  return visit_dtype(n.dtype, [at]<class T>(std::type_identity<T>) {
+    const auto x = widen(*static_cast<const T*>(at));
+    if constexpr (kIsComplex<T>)
+      return fmt::format("{}{:+}j", x.real(), x.imag());
+    else
+      return fmt::format("{}", x);
+  });
 }
 
 class Builder {
  public:
-  Builder(const Arrays& outputs, const std::unordered_map<const Node*, std::string>& names,
-          const Arrays& there)
-      : outputs_(outputs), names_(names), backend_(backend()), job_(job_of(outputs, there)) {
+  // Under the planning lock: nobody evaluates the job's nodes meanwhile.
+  Builder(const Arrays& outputs, const std::unordered_map<const Node*, std::string>& names, const Job& job)
+      : outputs_(outputs), names_(names), backend_(backend()), job_(job) {
     append_backend_key(job_, backend_);
     out_.plan_known = plan_is_known(job_);
     out_.backend = backend_.name;
@@ -259,7 +259,7 @@ class Builder {
   const Arrays& outputs_;
   const std::unordered_map<const Node*, std::string>& names_;
   const Backend& backend_;
-  Job job_;
+  Job job_;  // a copy, whose key is the backend's too
   std::shared_ptr<const Plan> plan_;
   PlanNotes notes_;
   std::vector<Layout> layouts_;  // by value
@@ -294,7 +294,9 @@ size_t Explanation::count(Kind kind) const {
 Explanation explain(const Arrays& outputs, const NamedArrays& names, const Arrays& there) {
   std::unordered_map<const Node*, std::string> given;
   for (const auto& [name, a] : names) given.emplace(a.node(), name);
-  return Builder(outputs, given, there).run();
+  Explanation out;
+  with_job_of(outputs, there, [&](const Job& job) { out = Builder(outputs, given, job).run(); });
+  return out;
 }
 
 Explanation explain(const Function& fun, const Arrays& inputs, const std::vector<std::string>& names) {

@@ -39,7 +39,7 @@ void add_leaf(Job& job, Node* n) {
 }
 
 void add_node(Job& job, Node* n) {
-  if (n->origin != 0 && (job.origins.empty() || job.origins.back() != n->origin)) {
+  if (n->origin != 0 && std::find(job.origins.begin(), job.origins.end(), n->origin) == job.origins.end()) {
     job.origins.push_back(n->origin);
   }
   job.nodes.emplace_back(n);
@@ -317,6 +317,49 @@ Planned plan(std::span<const Array> arrays) {
   return planned;
 }
 
+// Makes the nodes of jobs that will not run lazy again, and tells who waits for them.
+void give_up(std::span<const std::shared_ptr<Job>> jobs, const std::exception_ptr& error) {
+  for (const std::shared_ptr<Job>& job : jobs) {
+    unschedule(*job);
+    job->event->set(error);
+  }
+}
+
+// Hands the planned jobs to their streams. What this thread is to run itself goes into `inside`, or is
+// returned for the last one; `events` gets what a caller that waits has to wait for. Where it throws, the
+// jobs that no stream has are lazy again.
+std::function<void()> enqueue_all(const Planned& planned, bool async, std::shared_ptr<void> place,
+                                  std::vector<Ref<Event>>& events,
+                                  std::vector<std::function<void()>>& inside) {
+  Jobs left = planned.before;
+  if (planned.last) left.push_back(planned.last);
+  events.reserve(events.size() + left.size());
+  inside.reserve(left.size());
+  size_t queued = 0;  // by streams
+  std::function<void()> now;
+  try {
+    for (const std::shared_ptr<Job>& job : left) {
+      const bool last = job == planned.last;
+      job->place = place;
+      if (!last || !async) events.push_back(job->event);
+      auto work = enqueue(
+          job->stream, [job] { run_job(*job); }, !last || async);
+      if (last) {
+        now = std::move(work);
+      } else if (work) {
+        inside.push_back(std::move(work));
+      } else {
+        ++queued;
+      }
+    }
+  } catch (...) {
+    // Inside an evaluation all jobs are this thread's own, and elsewhere all but the last are the streams'.
+    give_up(std::span(left).subspan(queued), std::current_exception());
+    throw;
+  }
+  return now;
+}
+
 }  // namespace
 
 void set_engine(Engine* e) { engine = e; }
@@ -338,20 +381,7 @@ void evaluate(std::span<const Array> arrays, bool async, const char* why) {
       const Node* n = a.node();
       if (n->state.load(std::memory_order_acquire) == NodeState::kScheduled) events.push_back(n->event);
     }
-    const Planned planned = plan(arrays);
-    for (const auto& job : planned.before) {
-      job->place = place;
-      events.push_back(job->event);
-      auto work = enqueue(
-          job->stream, [job] { run_job(*job); }, true);
-      if (work) inside.push_back(std::move(work));
-    }
-    if (const std::shared_ptr<Job>& job = planned.last) {
-      job->place = std::move(place);
-      if (!async) events.push_back(job->event);
-      now = enqueue(
-          job->stream, [job] { run_job(*job); }, async);
-    }
+    now = enqueue_all(plan(arrays), async, std::move(place), events, inside);
   }
   place.reset();
   for (const auto& work : inside) work();
@@ -363,23 +393,26 @@ void evaluate(std::span<const Array> arrays, bool async, const char* why) {
   }
 }
 
-Job job_of(std::span<const Array> arrays, std::span<const Array> there) {
+void with_job_of(std::span<const Array> arrays, std::span<const Array> there,
+                 const std::function<void(const Job&)>& f) {
   Job job;
   std::lock_guard lock(planning_mutex);
   job.event = Ref<Event>(new Event);
+  if (const Node* first = first_lazy(arrays)) job.stream = first->stream_index;
   try {
     Collector collect(job, true, there);
     for (const Array& a : arrays) {
       if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
     }
+    if (collect.mixed()) fail<ValueError>("explain", "wants a graph on one stream, got ops of several");
     number_operands(job);
     engine->extend_key(job);
+    f(job);
   } catch (...) {
     unschedule(job);
     throw;
   }
   unschedule(job);
-  return job;
 }
 
 TraceScope::TraceScope() { ++tracing.depth; }
@@ -392,7 +425,9 @@ TraceScope::~TraceScope() {
     std::lock_guard lock(planning_mutex);
     for (const Ref<Node>& n : kept) {
       n->kept = false;
-      if (n->ready()) finished.push_back(n.get());
+      if (!n->ready()) continue;
+      n->op = OpId::Data;  // before others may read it
+      finished.push_back(n.get());
     }
   }
   for (Node* n : finished) n->detach();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -41,9 +42,11 @@ struct Job {
   }
 };
 
-// The job that evaluating these arrays would be, inputs of a traced function taken for arrays that are there.
-// So are the arrays of `there`. Nothing is scheduled: the nodes stay lazy.
-Job job_of(std::span<const Array> arrays, std::span<const Array> there = {});
+// Shows f the job that evaluating these arrays would be, inputs of a traced function and the arrays of
+// `there` taken for arrays that are there. Nothing is scheduled, and nobody plans meanwhile. ValueError for
+// ops of several streams.
+void with_job_of(std::span<const Array> arrays, std::span<const Array> there,
+                 const std::function<void(const Job&)>& f);
 
 // Turns a job's nodes into memory.
 class Engine {

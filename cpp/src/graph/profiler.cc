@@ -38,6 +38,8 @@ int64_t now() {
 }
 
 uint32_t Recorder::number_of(std::string_view text) {
+  // Room first: a name whose number has no text would be read beyond the end.
+  if (texts.size() == texts.capacity()) texts.reserve(2 * texts.size() + 16);
   const auto [it, fresh] = numbers_.try_emplace(std::string(text), static_cast<uint32_t>(texts.size()));
   if (fresh) texts.push_back(&it->first);
   return it->second;

@@ -153,12 +153,13 @@ std::function<void()> enqueue(int stream, std::function<void()> work, bool async
     q.busy = true;
     return now;
   }
-  q.work.push_back(std::move(work));
-  q.most_length = std::max(q.most_length, q.work.size());
+  // The thread first: where there can be none, nothing is left in the queue.
   if (!q.has_thread) {
     std::thread([&q, stream] { drain(q, stream); }).detach();
     q.has_thread = true;
   }
+  q.work.push_back(std::move(work));
+  q.most_length = std::max(q.most_length, q.work.size());
   q.changed.notify_all();
   return {};
 }

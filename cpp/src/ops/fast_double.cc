@@ -24,24 +24,25 @@ Array attention_of_doubles(const Array& q, const Array& k, const Array& v, doubl
                            const std::optional<Array>& mask, bool causal, const std::optional<Array>& sinks) {
   const int64_t B = q.shape(0), H = q.shape(1), L = q.shape(2), K = k.shape(1), S = k.shape(2), G = H / K;
   const Shape grouped{B, K, G, L, S};
+  if (S == 0) return zeros({B, H, L, v.shape(3)}, kDouble);
   Array scores = matmul(reshape(multiply(q, number(scale)), {B, K, G, L, q.shape(3)}),
                         swapaxes(expand_dims(k, {2}), -1, -2));
-  const Array hidden = number(-std::numeric_limits<double>::infinity());
-  if (causal) scores = where(tri(L, S, S - L, Dtype::kBool), scores, hidden);
+  // Finite, as in the kernels: a row that sees nothing gets the mean of the values, and one of -inf NaN.
+  const Array hidden = number(std::numeric_limits<double>::lowest());
   if (mask) {
     const Array m = reshape(*mask, grouped);
     scores = m.dtype() == Dtype::kBool ? where(m, scores, hidden) : add(scores, astype(m, kDouble));
   }
+  if (causal) scores = where(tri(L, S, S - L, Dtype::kBool), scores, hidden);
   const std::optional<Array> sink =
       sinks ? std::optional(reshape(astype(*sinks, kDouble), {1, K, G, 1, 1})) : std::nullopt;
   Array top = max(scores, Axes{-1}, true);
   if (sink) top = maximum(top, *sink);
-  // A row that sees nothing has weights of zero.
-  top = stop_gradient(where(isfinite(top), top, number(0)));
+  top = stop_gradient(top);
   const Array e = exp(subtract(scores, top));
   Array total = sum(e, Axes{-1}, true);
   if (sink) total = add(total, exp(subtract(*sink, top)));
-  const Array weights = divide(e, where(equal(total, number(0)), number(1), total));
+  const Array weights = divide(e, total);
   return reshape(matmul(weights, expand_dims(v, {2})), {B, H, L, v.shape(3)});
 }
 

@@ -32,6 +32,7 @@ def profiled(file: str | None) -> Iterator[None]:
     if file is None:
         yield
         return
+    place = Path(file).absolute()  # also where the block changes the working directory
     folder = Path(file).parent
     if not folder.is_dir():
         raise FileNotFoundError(2, "no such folder for the profile", str(folder))
@@ -42,5 +43,5 @@ def profiled(file: str | None) -> Iterator[None]:
         with profile:
             yield
     finally:
-        profile.save(file)
+        profile.save(place)
         print(f"{profile.table(ROWS)}profile: {file}", file=sys.stderr)

@@ -405,3 +405,20 @@ def test_shapeless_at_any_length(name: str) -> None:
         plain, got = f(x), c(x)
         assert got.shape == plain.shape
         assert np.asarray(got).tobytes() == np.asarray(plain).tobytes(), shape
+
+
+def test_shapeless_probes_find_the_state_of_the_call() -> None:
+    """A function that adds to its state, and runs several times while it is recorded."""
+    state: dict[str, object] = {"items": [], "n": 0}
+
+    def step(x: mx.array) -> mx.array:
+        state["items"].append(x.sum())  # type: ignore[attr-defined]
+        state["n"] += 1  # type: ignore[operator]
+        return mx.checkpoint(mx.sin)(x) * state["n"]
+
+    compiled = mx.compile(step, inputs=state, outputs=state, shapeless=True)
+    x = mx.arange(5, dtype=mx.float32)
+    for n in range(1, 4):
+        assert mx.array_equal(compiled(x), mx.sin(x) * n).item()
+        assert state["n"] == n
+        assert len(state["items"]) == n  # type: ignore[arg-type]

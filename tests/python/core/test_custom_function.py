@@ -524,3 +524,33 @@ def test_names_and_wrapping() -> None:
     assert f.__name__ == "named"
     assert f.__doc__ == "What it does."
     assert mx.grad(f)(mx.array(1.0)).item() == 4
+
+
+def test_captured_arrays_have_no_part_in_other_derivatives() -> None:
+    """A captured array whose derivative is infinite, or which has none, is a constant."""
+    zero, one = mx.array(0.0), mx.array(1.0)
+    _, (tangent,) = mx.jvp(mx.checkpoint(lambda x: x + mx.sqrt(zero)), [one], [one])
+    assert tangent.item() == 1.0
+    matrix = mx.array([[2.0, 1.0], [0.0, 3.0]])
+    wanted = float(np.linalg.eigvals(np.asarray(matrix)).real.sum())
+    gradient = mx.grad(mx.checkpoint(lambda x: (x * mx.linalg.eigvals(matrix).real).sum()))(one)
+    assert abs(gradient.item() - wanted) <= 1e-5 * abs(wanted)
+
+
+def test_a_gradient_of_an_unknown_name_raises() -> None:
+    f = mx.custom_function(lambda p: (p["weight"] ** 2).sum())
+    f.vjp(lambda primals, cotangents, outputs: {"wieght": cotangents})
+    with pytest.raises(ValueError, match=r"gave the key 'wieght', wanted keys of .*'weight'"):
+        mx.grad(f)({"weight": mx.ones(2)})
+
+
+def test_checkpoints_of_arrays_that_a_stream_is_computing() -> None:
+    x = mx.ones((8, 8))
+    for _ in range(300):
+        w = mx.ones((8, 8))
+        for _ in range(20):
+            w = mx.tanh(w @ x) + 1
+        mx.async_eval(w)
+        y = mx.checkpoint(lambda a, w=w: (a @ w).sum())(x)
+        z = mx.compile(lambda a, w=w: (a + w).sum())(x)
+        assert np.isfinite((y + z).item())

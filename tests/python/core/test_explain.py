@@ -286,3 +286,18 @@ def test_export_to_svg(tmp_path: Any) -> None:
     with pytest.raises(TypeError, match="export_to_svg"):
         mx.export_to_svg(3, y)
     assert np.asarray(y).shape == (3, 3)
+
+
+def test_a_tree_that_holds_itself_is_a_recursion_error() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    for _ in range(3):
+        with pytest.raises(RecursionError):
+            mx.explain(mx.compile(lambda x: x), endless)
+    assert mx.explain(lambda x: mx.exp(x) + 1, mx.ones(3)).steps
+
+
+def test_several_streams_are_refused() -> None:
+    side = mx.new_stream(mx.cpu)
+    with pytest.raises(ValueError, match=r"\[explain\] wants a graph on one stream"):
+        mx.explain(lambda x: mx.exp(mx.sin(x, stream=side)), mx.ones(3))

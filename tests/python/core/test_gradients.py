@@ -236,3 +236,12 @@ def test_an_exception_of_the_function_passes_through():
 
 def test_custom_function_takes_its_function_by_name():
     assert mx.custom_function(f=mx.square)(mx.array(3.0)).item() == 9
+
+
+def test_ties_of_many_16_bit_updates_share_the_gradient():
+    n = 3000
+    index, updates = mx.zeros((n,), mx.int32), mx.zeros((n,), mx.bfloat16)
+    g = mx.grad(lambda u: mx.zeros((1,), mx.bfloat16).at[index].maximum(u).astype(mx.float32).sum())(updates)
+    total = float(np.asarray(g.astype(mx.float32), np.float64).sum())
+    # One share goes to the element itself; each is rounded to bfloat16.
+    assert abs(total - n / (n + 1)) <= 2.0**-7

@@ -154,7 +154,9 @@ template <ArgReduceKind kKind, class T, class Index>
 void search_columns(const Line& first, int64_t columns, char* out, int64_t out_step) {
   if constexpr (sizeof(T) >= 4 && !kIsComplex<T>) {
     const bool fits = sizeof(T) == 8 || first.length <= std::numeric_limits<uint32_t>::max();
-    if (first.tiles.columns && fits) return search_wide_columns<T, Index>(first, columns, out, out_step);
+    const bool wide = columns * static_cast<int64_t>(sizeof(T)) >= 64;
+    if (first.tiles.columns && fits && wide)
+      return search_wide_columns<T, Index>(first, columns, out, out_step);
   }
   constexpr int64_t kColumns = 256;
   for (int64_t c = 0; c < columns; c += kColumns) {

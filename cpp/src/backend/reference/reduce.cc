@@ -96,7 +96,8 @@ void join_rows(typename Op::Sum* __restrict sums, const char* in, int64_t row_st
   auto row = [&](int64_t r) { return reinterpret_cast<const T*>(in + r * row_step); };
   int64_t r = 0;
   if (column_step == static_cast<int64_t>(sizeof(T))) {
-    if (join && std::is_same_v<T, typename Op::Sum>) {
+    // Not for columns narrower than a cache line: a call for each row costs more than it saves.
+    if (join && std::is_same_v<T, typename Op::Sum> && columns * column_step >= 64) {
       for (; r < rows; ++r) {
         const void* operands[] = {sums, row(r)};
         join(operands, sums, static_cast<size_t>(columns));
