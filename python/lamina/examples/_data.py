@@ -41,7 +41,7 @@ def load_digits() -> tuple[Digits, Digits]:
         from sklearn import datasets
     except ImportError as e:
         raise DataError(
-            f"the digits come with scikit-learn, which does not load ({e}): pip install 'lamina[examples]'"
+            f"the digits come with scikit-learn, which does not load ({e}): pip install scikit-learn"
         ) from e
     pixels, labels = datasets.load_digits(return_X_y=True)
     images = (np.asarray(pixels) / 16).astype(np.float32).reshape(-1, 8, 8, 1)

@@ -293,7 +293,7 @@ def run(options: Options, train_it: Callable[[Options], Result]) -> int:
     """
     try:
         if options.plot and importlib.util.find_spec("matplotlib") is None:
-            raise RunError("pictures want matplotlib: pip install 'lamina[examples]', or give --no-plot")
+            raise RunError("pictures want matplotlib: pip install matplotlib, or give --no-plot")
         result = train_it(options)
     except LMError as e:
         print(f"{options.name}: error: {e}", file=sys.stderr)

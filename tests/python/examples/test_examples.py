@@ -331,7 +331,7 @@ def test_out_that_is_a_file(start: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("matplotlib", "pictures want matplotlib: pip install 'lamina[examples]', or give --no-plot"),
+        ("matplotlib", "pictures want matplotlib: pip install matplotlib, or give --no-plot"),
         ("sklearn", "the digits come with scikit-learn, which does not load"),
     ],
 )
