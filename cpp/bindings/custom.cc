@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include <fmt/format.h>
 #include <pybind11/eval.h>
 
 #include "bindings/axes.h"

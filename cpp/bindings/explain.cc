@@ -1,5 +1,6 @@
 #include "lamina/explain.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "bindings/box.h"
@@ -138,8 +139,8 @@ std::string traces_text(const Explained& x) {
     evaluations += t.evaluations;
   }
   std::string text = "compiled: " + counted(x.traces.size(), "trace") + ", " + counted(calls, "call") + ", " +
-                     counted(calls - x.traces.size(), "replay") + "; " + counted(plans_of(x), "plan") +
-                     " for " + counted(evaluations, "evaluation") + "\n";
+                     counted(calls - std::min<uint64_t>(calls, x.traces.size()), "replay") + "; " +
+                     counted(plans_of(x), "plan") + " for " + counted(evaluations, "evaluation") + "\n";
   if (x.traces.empty()) return text;
   std::vector<std::vector<std::string>> rows{
       {"trace", "nodes", "calls", "plans", "evaluations", "traced because"}};
@@ -256,10 +257,13 @@ void add_type(const Scope& core) {
       "@raises ValueError There is no graph: `explain` had no arguments.\n"
       ">>> mx.explain(mx.exp, mx.zeros(3)).to_svg()[:4]\n'<svg'\n",
       [](PyObject* self) { return to_svg(plan_of(Box<Explained>::of(self))); });
-  def(type, "_repr_svg_(self) -> str | None", "The drawing, for notebooks.",
+  def(type, "_repr_svg_(self) -> str | None",
+      "The drawing, for notebooks; None without a graph or for a large one.",
       [](PyObject* self) -> py::object {
+        // What a notebook would draw by itself has a size that can be looked at.
+        constexpr size_t kMostValues = 2000;
         const Explained& x = Box<Explained>::of(self);
-        if (!x.plan) return py::none();
+        if (!x.plan || x.plan->values.size() > kMostValues) return py::none();
         return py::str(to_svg(*x.plan));
       });
 }
