@@ -258,6 +258,26 @@ void schedule(Job& job) {
   }
 }
 
+// The lazy arrays in the order of the longest way from what is there to each, where another order came: of
+// the gradients of a deep function the last layer's come first, and what the others read can go in between.
+// Empty where the order is this already. The job holds all nodes, producers first.
+std::vector<Node*> by_height(const Job& job, std::span<const Array> arrays) {
+  std::vector<Node*> roots;
+  std::vector<uint32_t> height(job.nodes.size(), 0);
+  for (size_t i = 0; i < job.nodes.size(); ++i) {
+    for (const Node* in : job.nodes[i]->inputs) {
+      if (in->event == job.event) height[i] = std::max(height[i], height[in->index] + 1);
+    }
+  }
+  for (const Array& a : arrays) {
+    if (a.node()->event == job.event) roots.push_back(a.node());
+  }
+  const auto lower = [&](const Node* a, const Node* b) { return height[a->index] < height[b->index]; };
+  if (std::is_sorted(roots.begin(), roots.end(), lower)) return {};
+  std::stable_sort(roots.begin(), roots.end(), lower);
+  return roots;
+}
+
 const Node* first_lazy(std::span<const Array> arrays) {
   for (const Array& a : arrays) {
     if (a.node()->state.load(std::memory_order_acquire) == NodeState::kLazy) return a.node();
@@ -300,11 +320,28 @@ Planned plan(std::span<const Array> arrays) {
   whole.stream = first->stream_index;
   whole.event = Ref<Event>(new Event);
   try {
-    Collector collect(whole);
-    for (const Array& a : arrays) {
-      if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) collect.visit(a.node());
+    bool mixed = false;
+    const auto collect = [&](auto&& visit_all) {
+      Collector collector(whole);
+      visit_all(collector);
+      mixed = collector.mixed();
+    };
+    collect([&](Collector& c) {
+      for (const Array& a : arrays) {
+        if (a.node()->state.load(std::memory_order_relaxed) == NodeState::kLazy) c.visit(a.node());
+      }
+    });
+    const std::vector<Node*> roots = arrays.size() > 1 ? by_height(whole, arrays) : std::vector<Node*>();
+    if (!roots.empty()) {
+      whole.nodes.clear();
+      whole.leaves.clear();
+      whole.waits.clear();
+      whole.origins.clear();
+      collect([&](Collector& c) {
+        for (Node* root : roots) c.visit(root);
+      });
     }
-    if (collect.mixed()) {
+    if (mixed) {
       finish_parts(planned);
     } else {
       finish_planning(whole);

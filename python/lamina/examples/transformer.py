@@ -19,7 +19,7 @@ from lamina.examples._data import Batches, Text, load_text
 from lamina.examples._options import Options, at_least, read_options
 from lamina.examples._run import Result, RunError, mean_loss, run, train
 from lamina.nn.utils import checkpoint
-from lamina.utils import tree_flatten, tree_map
+from lamina.utils import tree_map
 
 HEADS, WIDTH, LAYERS = 4, 128, 3
 
@@ -72,8 +72,7 @@ def make_step(
             loss, gradients = gradient(part)
             total = total + loss
             sums = gradients if sums is None else tree_map(mx.add, sums, gradients)
-            # From the last layer to the first: what a layer computed again goes before the next one begins.
-            mx.eval(total, [g for _, g in reversed(tree_flatten(sums))])
+            mx.eval(total, sums)
         update(tree_map(lambda g: g / parts, sums))
         return total / parts
 

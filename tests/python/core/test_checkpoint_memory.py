@@ -82,3 +82,34 @@ def test_peaks_are_as_computed(size: tuple[int, int], blocks: int, layers: int) 
     # The inputs of all blocks but the first, which is given; the products of one block, a state on its way
     # through it, and from the second block back on, the cotangent, which by then has the room of one input.
     assert peak_of_gradient(size, blocks, layers, mx.checkpoint) == (blocks + layers) * state
+
+
+@pytest.mark.parametrize("how", [plain, mx.checkpoint])
+def test_gradients_in_any_order_have_the_same_peak(how: Wrap) -> None:
+    """Those of the last layer are computed first, whatever the order: what they read can go then."""
+    x, _, cotangent = operands(SIZES[0])
+    rng = np.random.default_rng(1)
+    width = SIZES[0][1]
+    weights = [mx.array(rng.standard_normal((width, width)).astype(np.float32) / 12) for _ in range(6)]
+    mx.eval(weights)
+
+    def loss(ws: list[mx.array]) -> mx.array:
+        y = x
+        for w in ws:
+            y = how(partial(block, count=4))(y, w)
+        return (y * cotangent).sum()
+
+    def asked(order: Callable[[list[mx.array]], list[mx.array]]) -> Callable[[], list[mx.array]]:
+        def f() -> list[mx.array]:
+            value, gradients = mx.value_and_grad(loss)(weights)
+            return order([value, *gradients])
+
+        return f
+
+    peaks = [peak(asked(order)) for order in (list, lambda a: a[::-1], lambda a: a[1::2] + a[::2])]
+    assert peaks[0] == peaks[1] == peaks[2]
+    state, most = capacity(SIZES[0][0] * width), capacity(width * width)
+    # Each layer's input and product are read backwards: of all blocks, or of one and the others' inputs.
+    kept = 2 * 6 * 4 if how is plain else 2 * 4 + 6
+    # Beside them states on their way, the gradients, and sums of theirs.
+    assert peaks[0] <= (kept + 3) * state + 9 * most
