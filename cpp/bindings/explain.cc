@@ -8,7 +8,7 @@
 #include "bindings/io.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
-#include "io/file.h"
+#include "explain/words.h"
 
 namespace lamina::bind {
 namespace {
@@ -37,14 +37,13 @@ py::list texts(const std::vector<std::string>& v) {
 }
 
 py::dict value_dict(const Explanation::Value& v) {
-  static constexpr const char* kSources[] = {"input", "constant", "computed"};
   py::dict out;
   out["op"] = v.op;
   out["name"] = v.name;
   out["params"] = v.params;
   out["dtype"] = std::string(dtype_name(v.dtype));
   out["shape"] = owned(to_python(v.shape));
-  out["source"] = kSources[static_cast<size_t>(v.source)];
+  out["source"] = word_of(v.source);
   out["inputs"] = numbers(v.inputs);
   out["step"] = v.step < 0 ? py::object(py::none()) : py::object(py::int_(v.step));
   out["result"] = v.result;
@@ -53,9 +52,8 @@ py::dict value_dict(const Explanation::Value& v) {
 }
 
 py::dict step_dict(const Explanation& e, const Explanation::Step& s) {
-  static constexpr const char* kKinds[] = {"tape", "kernel", "view"};
   py::dict out;
-  out["kind"] = kKinds[static_cast<size_t>(s.kind)];
+  out["kind"] = word_of(s.kind);
   out["ops"] = list_from(s.values, [&e](uint32_t v) { return py::str(e.values[v].op); });
   out["values"] = numbers(s.values);
   out["reads"] = numbers(s.reads);
@@ -126,10 +124,6 @@ std::string joined(const std::vector<std::string>& parts) {
   for (size_t i = 0; i < std::min(kMost, parts.size()); ++i) text += (i ? "; " : "") + parts[i];
   if (parts.size() > kMost) text += "; and " + std::to_string(parts.size() - kMost) + " more";
   return text;
-}
-
-std::string counted(uint64_t n, const std::string& what) {
-  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
 std::string traces_text(const Explained& x) {
@@ -216,15 +210,7 @@ void write_svg(const Any& file, Rest args, const py::dict& kwargs) {
   for (const auto& [key, value] : kwargs) {
     names.emplace_back(py::cast<std::string>(key), array_in(value.ptr()));
   }
-  const std::string text = to_svg(lamina::explain(outputs, names));
-  if (PyObject_HasAttrString(file.object, "write")) {
-    borrowed(file.object).attr("write")(text);
-    return;
-  }
-  if (!PyUnicode_Check(file.object) && !PyObject_HasAttrString(file.object, "__fspath__")) file.wrong();
-  AtomicFile out(path_of(borrowed(file.object)));
-  out.write(std::as_bytes(std::span(text)));
-  out.commit();
+  write_text(file, to_svg(lamina::explain(outputs, names)));
 }
 
 void add_type(const Scope& core) {

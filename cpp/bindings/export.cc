@@ -8,7 +8,6 @@
 #include "bindings/tree.h"
 #include "export/recording.h"
 #include "graph/node.h"
-#include "io/file.h"
 #include "ops/table.h"
 
 namespace lamina::bind {
@@ -226,15 +225,7 @@ void write_dot(const Any& file, Rest args, const py::dict& kwargs) {
   for (const auto& [key, value] : kwargs) {
     names.emplace_back(py::cast<std::string>(key), input_array("export_to_dot", value.ptr()));
   }
-  const std::string text = graph_to_dot(in.positional, names);
-  if (PyObject_HasAttrString(file.object, "write")) {
-    borrowed(file.object).attr("write")(text);
-    return;
-  }
-  if (!PyUnicode_Check(file.object) && !PyObject_HasAttrString(file.object, "__fspath__")) file.wrong();
-  AtomicFile out(path_of(borrowed(file.object)));
-  out.write(std::as_bytes(std::span(text)));
-  out.commit();
+  write_text(file, graph_to_dot(in.positional, names));
 }
 
 void add_exporter(const Scope& core) {

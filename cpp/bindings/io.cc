@@ -4,6 +4,7 @@
 
 #include "bindings/io.h"
 #include "bindings/tree.h"
+#include "io/file.h"
 #include "io/npy.h"
 #include "io/npz.h"
 #include "io/safetensors.h"
@@ -38,6 +39,17 @@ bool is_path(PyObject* o) {
 std::string path_of(const py::object& file) {
   const py::object path = py::module_::import("os").attr("fsdecode")(file);
   return py::cast<std::string>(path);
+}
+
+void write_text(const Any& file, const std::string& text) {
+  if (PyObject_HasAttrString(file.object, "write")) {
+    borrowed(file.object).attr("write")(text);
+    return;
+  }
+  if (!PyUnicode_Check(file.object) && !PyObject_HasAttrString(file.object, "__fspath__")) file.wrong();
+  AtomicFile out(path_of(borrowed(file.object)));
+  out.write(std::as_bytes(std::span(text)));
+  out.commit();
 }
 
 std::string with_extension(std::string path, const std::string& extension) {

@@ -40,6 +40,8 @@ class Outgoing {
 bool is_path(PyObject* o);
 std::string path_of(const py::object& file);
 std::string with_extension(std::string path, const std::string& extension);
+// Writes a text to an object with a write method, or to a path, at which nothing half-written is ever seen.
+void write_text(const Any& file, const std::string& text);
 
 // Writes to a path, or through a temporary file to an object with a write method.
 template <class F>

@@ -332,10 +332,8 @@ class Painter {
     const size_t box = b.box_of.at(i);
     const Point at = corner(b, box);
     const Box& size = b.boxes[box];
-    static constexpr const char* kSources[] = {"input", "constant", "computed"};
-    body_ += fmt::format("<g data-value=\"{}\" data-source=\"{}\"{}><title>{}</title>", i,
-                         kSources[static_cast<size_t>(v.source)], v.result ? " data-result=\"1\"" : "",
-                         escaped(tip(i)));
+    body_ += fmt::format("<g data-value=\"{}\" data-source=\"{}\"{}><title>{}</title>", i, word_of(v.source),
+                         v.result ? " data-result=\"1\"" : "", escaped(tip(i)));
     body_ += shape_text(look_of(v), at, size, v.result);
     double y = at.y + kLine - 1;
     for (size_t k = 0; k < lines_[i].size(); ++k, y += kLine) {

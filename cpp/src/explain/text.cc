@@ -31,6 +31,20 @@ std::string reference(const Explanation& e, uint32_t value) {
   return fmt::format("{}{}", v.source == Explanation::Source::kConstant ? "constant " : "%", value);
 }
 
+const char* word_of(Explanation::Kind kind) {
+  static constexpr std::array<const char*, 3> kWords{"tape", "kernel", "view"};
+  return kWords[static_cast<size_t>(kind)];
+}
+
+const char* word_of(Explanation::Source source) {
+  static constexpr std::array<const char*, 3> kWords{"input", "constant", "computed"};
+  return kWords[static_cast<size_t>(source)];
+}
+
+std::string counted(uint64_t n, const char* what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
+
 namespace {
 
 using Kind = Explanation::Kind;
@@ -38,8 +52,6 @@ using Value = Explanation::Value;
 using Row = std::vector<std::string>;
 
 constexpr size_t kCellLetters = 48;  // of a list in one cell; its first entry may be longer
-
-std::string counted(size_t n, const char* what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
 
 // "multiply x2, exp, add, ... (12)": equal neighbours once, long lists cut short.
 std::string joined(const std::vector<std::string>& words) {
@@ -89,15 +101,13 @@ std::string values_text(const Explanation& e) {
 }
 
 Row row_of(const Explanation& e, size_t number) {
-  static constexpr std::array<const char*, 3> kKinds{"tape", "kernel", "view"};
   const Explanation::Step& s = e.steps[number];
   std::vector<std::string> ops, reads, results;
   for (uint32_t v : s.values) ops.push_back(e.values[v].op);
   for (uint32_t v : s.reads) reads.push_back(reference(e, v));
   const std::vector<uint32_t>& made = s.writes.empty() ? s.values : s.writes;
   for (uint32_t v : made) { results.push_back(fmt::format("{} {}", reference(e, v), type_of(e.values[v]))); }
-  Row row{std::to_string(number + 1), kKinds[static_cast<size_t>(s.kind)], joined(ops), joined(results),
-          joined(reads)};
+  Row row{std::to_string(number + 1), word_of(s.kind), joined(ops), joined(results), joined(reads)};
   if (s.kind == Kind::kView) {
     row.insert(row.end(), {"", "", ""});
   } else {

@@ -7,6 +7,9 @@
 namespace lamina {
 
 // How the text and the drawing name things.
+const char* word_of(Explanation::Kind kind);
+const char* word_of(Explanation::Source source);
+std::string counted(uint64_t n, const char* what);            // "1 tape", "2 tapes"
 std::string in_bytes(uint64_t n);                             // "1.5 kB"
 std::string in_flops(double n);                               // "2.1 M"
 std::string type_of(const Explanation::Value& v);             // "float32 (3, 4)"

@@ -91,6 +91,25 @@ def above_zero(text: str) -> float:
     return value
 
 
+def text_options(length: int) -> dict[str, dict[str, Any]]:
+    """The options of an example that learns text, ``length`` characters in a window unless asked otherwise.
+
+    Examples
+    --------
+    >>> sorted(text_options(64))
+    ['length', 'text']
+    """
+    return {
+        "text": {"type": Path, "metavar": "FILE", "help": "text to learn (default: lamina's sources)"},
+        "length": {
+            "type": at_least(1),
+            "default": length,
+            "metavar": "N",
+            "help": "characters in a window (%(default)s)",
+        },
+    }
+
+
 def read_options(
     argv: Sequence[str] | None,
     name: str,

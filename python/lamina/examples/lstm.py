@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import lamina.core as mx
 import lamina.nn as nn
 import lamina.optimizers as optim
 from lamina.examples._data import Batches, Text, load_text
-from lamina.examples._options import Options, above_zero, at_least, read_options
+from lamina.examples._options import Options, above_zero, read_options, text_options
 from lamina.examples._run import Result, mean_loss, run, train
 
 Memory = tuple[mx.array, mx.array]
@@ -79,13 +78,7 @@ def train_lstm(options: Options) -> Result:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; ``argv`` are its arguments, those of the process if not given."""
     own = {
-        "text": {"type": Path, "metavar": "FILE", "help": "text to learn (default: lamina's sources)"},
-        "length": {
-            "type": at_least(1),
-            "default": 64,
-            "metavar": "N",
-            "help": "characters in a window (%(default)s)",
-        },
+        **text_options(length=64),
         "clip": {
             "type": above_zero,
             "default": 1.0,

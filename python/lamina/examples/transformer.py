@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
 import lamina.optimizers as optim
 from lamina.examples._data import Batches, Text, load_text
-from lamina.examples._options import Options, at_least, read_options
+from lamina.examples._options import Options, at_least, read_options, text_options
 from lamina.examples._run import Result, RunError, mean_loss, run, train
 from lamina.nn.utils import checkpoint
 from lamina.utils import tree_map
@@ -117,13 +116,7 @@ def train_transformer(options: Options) -> Result:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the example; ``argv`` are its arguments, those of the process if not given."""
     own = {
-        "text": {"type": Path, "metavar": "FILE", "help": "text to learn (default: lamina's sources)"},
-        "length": {
-            "type": at_least(1),
-            "default": 96,
-            "metavar": "N",
-            "help": "characters in a window (%(default)s)",
-        },
+        **text_options(length=96),
         "accumulate": {
             "type": at_least(1),
             "default": 2,
