@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from bench.compare.model import Job, Peer
 
 _EXAMPLES = """examples:
-  python -m bench.compare                               every job, lamina and NumPy
+  python -m bench.compare                               every job, every library that is there
   python -m bench.compare --list                        the names of the jobs
   python -m bench.compare --jobs 'target,sort/*/1m'     the targets, and sorting of 1M elements
-  python -m bench.compare --peers numpy,torch,mlx       those that can be imported here
+  python -m bench.compare --peers numpy,torch,mlx       these only
   python -m bench.compare --repeat 15 --json out.json --chart out.png
   python -m bench.compare --sizes 1k,1m                 op families at two sizes only
 A ratio is lamina's time over the peer's: below 1, lamina is faster. Ctrl-C keeps what is measured so far."""
@@ -78,9 +78,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--peers",
         type=lambda t: _names(t, others, "peer"),
-        default=["numpy"],
+        default=others,
         metavar="NAME,...",
-        help=f"who to compare with, of {', '.join(others)} (default: numpy); missing ones are left out",
+        help=f"who to compare with, of {', '.join(others)} (default: all); missing ones are left out",
     )
     p.add_argument(
         "--repeat", type=_count, default=7, metavar="N", help="samples of each job and peer (default: 7)"

@@ -74,6 +74,9 @@ class Job:
         Bytes read and written at least, each once; 0 where that says nothing.
     flops : int
         Floating-point operations at least; 0 where that says nothing.
+    prepare : callable, optional
+        ``prepare(ops, *arrays)``: what the work gets instead of the operands, made once and not timed (a
+        library's own layout of weights).
     traceable : bool
         False where ``run`` does something different each time, so that a peer must not record and replay it.
     """
@@ -85,6 +88,7 @@ class Job:
     target: float | None = None
     bytes: int = 0
     flops: int = 0
+    prepare: Callable[..., Sequence[Any]] | None = None
     traceable: bool = True
 
 

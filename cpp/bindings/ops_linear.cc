@@ -176,18 +176,27 @@ void add_packed_products(const Scope& core) {
   def(core,
       "quantized_matmul(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
       "transpose: bool = "
-      "True, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, stream: "
-      "StreamOrDevice = None) -> array",
+      "True, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, activations: str "
+      "= 'float', stream: StreamOrDevice = None) -> array",
       std::string("The product with a packed matrix, in its packed layout.\n"
                   "@x Array of float32, float16 or bfloat16.\n"
                   "@transpose Multiply with the transposed matrix.\n") +
-          kPacked + kFormat + kRaises +
+          kPacked + kFormat +
+          "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which is "
+          "faster; a row then gives the same bits alone as in any batch. Formats other than affine, and "
+          "products with a matrix that is not transposed, take x as it is either way.\n" +
+          kRaises +
           ">>> parts = mx.quantize(mx.ones((3, 64)))\n"
           ">>> mx.quantized_matmul(mx.ones((2, 64)), *parts).shape\n(2, 3)\n",
       [](const Array& x, const Array& w, const OptArray& scales, const OptArray& biases, bool transposed,
-         OptInt group, OptInt bits, const std::string& mode) {
-        const QuantSpec spec = quant_spec(mode, group, bits, "quantized_matmul");
-        return quantized_matmul(x, w, scales, biases, spec, transposed);
+         OptInt group, OptInt bits, const std::string& mode, const std::string& activations) {
+        const char* op = "quantized_matmul";
+        const QuantSpec spec = quant_spec(mode, group, bits, op);
+        if (activations != "float" && activations != "int8") {
+          fail<ValueError>(op, "activations must be 'float' or 'int8', got '{}'", activations);
+        }
+        return quantized_matmul(x, w, scales, biases, spec, transposed,
+                                activations == "int8" ? QuantizedMode::kInt8 : QuantizedMode::kExact);
       });
   def(core,
       "gather_qmm(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "

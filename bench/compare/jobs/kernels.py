@@ -71,37 +71,51 @@ def _products(sizes: Sizes) -> list[Job]:
 _GROUP = 64
 
 
-def _packed(rng: np.random.Generator, m: int, k: int) -> list[Input]:
+def _packed(rng: np.random.Generator, m: int, k: int, dtype: str) -> list[Input]:
     """m rows of activations and a k x k matrix of random 4-bit weights with scales and biases."""
     words = rng.integers(0, 1 << 32, (k, k // 8), dtype=np.uint32)
-    scales = draws.uniform(rng, k, k // _GROUP, low=0.01, high=0.02)
-    biases = Input(-8 * scales.values, "float32")
-    return [draws.normal(rng, m, k), Input(words, "uint32"), scales, biases]
+    # Powers of two: libraries that store biases for codes offset by 8 then hold the same weights.
+    scales = np.exp2(rng.integers(-8, -5, (k, k // _GROUP))).astype(np.float32)
+    x = draws.normal(rng, m, k) if dtype == "float32" else draws.normal_bfloat16(rng, m, k)
+    return [x, Input(words, "uint32"), Input(scales, dtype), Input(-8 * scales, dtype)]
 
 
-def _unpacked_product(inputs: Sequence[np.ndarray]) -> list[Expected]:
+def _unpacked_product(inputs: Sequence[np.ndarray], dtype: str, int8: bool) -> list[Expected]:
     x, words, scales, biases = inputs
     codes = (words[..., None] >> np.arange(0, 32, 4, dtype=np.uint32) & np.uint32(15)).reshape(len(words), -1)
-    weights = codes * np.repeat(scales.astype(np.float64), _GROUP, 1) + np.repeat(biases, _GROUP, 1)
+    each = np.repeat(scales.astype(np.float64), _GROUP, 1)
+    weights = codes * each + np.repeat(biases, _GROUP, 1)
+    out = x.astype(np.float64) @ weights.T
     # The codes' part and the biases' part cancel: each is rounded at its own size.
-    norm = np.abs(x, dtype=np.float64) @ (16 * np.repeat(scales.astype(np.float64), _GROUP, 1)).T
-    return [Expected(x.astype(np.float64) @ weights.T, bounds.walk(1) * EPS["float32"] * norm, "float32")]
+    bound = bounds.walk(1) * EPS["float32"] * (np.abs(x, dtype=np.float64) @ (16 * each).T)
+    if int8:
+        # An activation is off by half a step of its group at most; eight standard deviations of their sum.
+        steps = np.abs(x, dtype=np.float64).reshape(len(x), -1, _GROUP).max(-1) / 127
+        squares = np.square(weights).reshape(len(words), -1, _GROUP).sum(-1)
+        bound = bound + 8 * np.sqrt(np.square(steps) @ squares.T / 12)
+    return [Expected(out, bound + EPS[dtype] * (np.abs(out) + bound), dtype)]
 
 
 def _quantized(sizes: Sizes) -> list[Job]:
     k = sizes.side(4096)
-    return [
-        Job(
-            f"target/matmul_4bit/{rows}",
-            lambda r, m=rows: _packed(r, m, k),
-            lambda xp, x, words, scales, biases: xp.matmul_4bit(x, words, scales, biases),
-            _unpacked_product,
+
+    def job(rows: int, dtype: str, int8: bool, target: float | None) -> Job:
+        multiply = "matmul_4bit_int8" if int8 else "matmul_4bit"
+        mode = "int8/" if int8 else "" if dtype == "bfloat16" else f"{dtype}/"
+        return Job(
+            f"target/matmul_4bit/{mode}{rows}",
+            lambda r: _packed(r, rows, k, dtype),
+            lambda xp, x, packed: getattr(xp, multiply)(x, packed),
+            lambda i: _unpacked_product(i, dtype, int8),
             target,
-            k * k // 2 + 8 * k * k // _GROUP,
+            k * k // 2 + (2 if dtype == "bfloat16" else 4) * 2 * k * k // _GROUP,
             2 * rows * k * k,
+            prepare=lambda xp, x, *weights: [x, xp.packed_4bit(*weights)],
         )
-        for rows, target in ((1, 1.0), (32, 0.7), (256, 0.6))
-    ]
+
+    made = [job(rows, "bfloat16", False, target) for rows, target in ((1, 1.0), (32, 0.7), (256, 0.6))]
+    made += [job(rows, "bfloat16", True, target) for rows, target in ((1, 0.8), (32, 0.35), (256, 0.35))]
+    return [*made, job(1, "float32", False, None)]
 
 
 def _attention_expected(inputs: Sequence[np.ndarray]) -> list[Expected]:

@@ -66,6 +66,14 @@ class Ops:
         scores = self.where(later, self.float32(-1e30), (q @ self.swapaxes(k, -1, -2)) * scale)
         return self.softmax(scores) @ v
 
+    def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
+        """4-bit weights in groups of 64, laid out as the library wants them."""
+        raise Unsupported(f"{self._name} has no product with 4-bit weights")
+
+    def matmul_4bit_int8(self, x: Any, packed: Any) -> Any:
+        """x @ w.T with 4-bit weights, where x may be rounded to 8 bits: by default as without that leave."""
+        return self.matmul_4bit(x, packed)
+
     def scatter_add(self, x: Any, indices: Any, updates: Any) -> Any:
         """A copy of ``x`` with the updates added to the rows at the indices."""
         return x.at[indices].add(updates)
@@ -115,9 +123,14 @@ class ArrayPeer:
         """The operand as the library's array, in memory."""
         raise NotImplementedError
 
+    def operands(self, job: Job, inputs: Sequence[Input]) -> Sequence[Any]:
+        """What the job's work gets."""
+        arrays = [self.array(i) for i in inputs]
+        return job.prepare(self.ops, *arrays) if job.prepare else arrays
+
     def make(self, job: Job, inputs: Sequence[Input]) -> Callable[[], Any]:
         """A function that does the job on these operands."""
-        arrays = [self.array(i) for i in inputs]
+        arrays = self.operands(job, inputs)
         return self.finished(functools.partial(job.run, self.ops, *arrays), job)
 
     def finished(self, run: Callable[[], Any], job: Job) -> Callable[[], Any]:

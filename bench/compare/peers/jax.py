@@ -74,7 +74,7 @@ class JaxPeer(ArrayPeer):
 
     def make(self, job: Job, inputs: Sequence[Input]) -> Callable[[], Any]:
         """The job compiled, if it does the same each time."""
-        jax, ops, arrays = importlib.import_module("jax"), self.ops, [self.array(i) for i in inputs]
+        jax, ops, arrays = importlib.import_module("jax"), self.ops, self.operands(job, inputs)
 
         def work(*operands: Any) -> Any:
             return job.run(ops, *operands)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
-from bench.compare.peers.mlx_like import MlxLikePeer
+from bench.compare.peers.mlx_like import MlxLikePeer, MlxOps
+
+
+class LaminaOps(MlxOps):
+    """The functions of ``lamina.core``."""
+
+    def matmul_4bit_int8(self, x: Any, packed: Any) -> Any:
+        """x @ w.T with x rounded to 8 bits in each group."""
+        return self.matmul_4bit(x, packed, activations="int8")
 
 
 class LaminaPeer(MlxLikePeer):
@@ -12,6 +21,7 @@ class LaminaPeer(MlxLikePeer):
 
     name = "lamina"
     module_name = "lamina.core"
+    ops_type = LaminaOps
 
     def version(self) -> str:
         """The package's version."""

@@ -38,9 +38,13 @@ class MlxOps(Ops):
         """The library's own attention."""
         return self._module.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
 
-    def matmul_4bit(self, x: Any, words: Any, scales: Any, biases: Any) -> Any:
+    def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
+        """The layout of MLX: that of the operands."""
+        return words, scales, biases
+
+    def matmul_4bit(self, x: Any, packed: Any, **options: Any) -> Any:
         """x @ w.T with 4-bit weights in groups of 64."""
-        return self._module.quantized_matmul(x, words, scales, biases, transpose=True, group_size=64, bits=4)
+        return self._module.quantized_matmul(x, *packed, transpose=True, group_size=64, bits=4, **options)
 
     def conv2d_same(self, x: Any, weight: Any) -> Any:
         """3x3 convolution of (N, H, W, C) images with one pixel of padding; weight (O, 3, 3, C)."""

@@ -83,6 +83,18 @@ class TorchOps(Ops):
         """The library's own attention."""
         return self._nn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
+    def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
+        """The weights as its kernel stores them; codes there are offset by 8, so biases differ."""
+        torch = self._module
+        shifts = torch.arange(0, 32, 4)
+        codes = (words.to(torch.int64)[..., None] >> shifts & 15).reshape(len(words), -1).to(torch.int32)
+        with_zeros = torch.stack([scales, biases + 8 * scales], -1).transpose(0, 1)
+        return torch._convert_weight_to_int4pack_for_cpu(codes, 2), with_zeros.contiguous()
+
+    def matmul_4bit(self, x: Any, packed: Any) -> Any:
+        """x @ w.T with 4-bit weights in groups of 64."""
+        return self._module._weight_int4pack_mm_for_cpu(x, packed[0], 64, packed[1])
+
     def conv2d_same(self, x: Any, weight: Any) -> Any:
         """3x3 convolution with one pixel of padding; views move the axes: channels-last tensors."""
         out = self._nn.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), padding=1)

@@ -225,7 +225,6 @@ class Builder {
       case Refusal::kShape: return fmt::format("different shapes: {} and {}", n.shape, theirs);
       case Refusal::kRows: return "reduces other rows than the consumer's tape";
       case Refusal::kReducedTwice: return "the result of a reduction is reduced again";
-      case Refusal::kLengthOne: return "reduction over axes of length 1";
       case Refusal::kNodeLimit: return "the tape has as many ops as a tape may have";
       case Refusal::kInputLimit: return "the tape would read more values than a tape may";
       case Refusal::kNone: break;

@@ -121,7 +121,6 @@ class Former {
     const Value& v = graph_.values[i];
     const uint32_t in = graph_.values[v.inputs[0]].shape;
     const int k = trailing_axes(v, shape_of(v.inputs[0]).size());
-    if (in == v.shape) return Refusal::kLengthOne;
     if (consumed_by_reduce(i)) return Refusal::kReducedTwice;
     if (r.row_axes > 0) {
       const bool same = in == r.full_shape && v.shape == r.row_shape && k == r.row_axes;

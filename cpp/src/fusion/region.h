@@ -52,7 +52,6 @@ enum class Refusal : uint8_t {
   kShape,          // neither the full nor the row shape of the consumers' region
   kRows,           // a reduction over other rows than those of the region
   kReducedTwice,   // a reduction whose result is reduced again
-  kLengthOne,      // a reduction over axes of length 1
   kNodeLimit,      // Options::max_nodes
   kInputLimit,     // Options::max_inputs
 };

@@ -32,11 +32,17 @@ double count(const Array& a, const Axes& axes) {
 
 }  // namespace
 
+// Axes of length 1 are left out: a sum of the one number -0 is -0, whatever made the graph.
 Array reduce_keepdims(OpId id, const Array& x, const Axes& axes) {
+  Axes long_axes;
+  for (int64_t i : axes) {
+    if (x.shape()[static_cast<size_t>(i)] != 1) long_axes.push_back(i);
+  }
   const bool to_bool = op_info(id).result == ResultRule::kBool;
-  if (axes.empty()) return to_bool ? astype(x, Dtype::kBool) : x;
+  if (long_axes.empty()) return to_bool ? astype(x, Dtype::kBool) : x;
   const Dtype out = to_bool ? Dtype::kBool : x.dtype();
-  return make_node(id, out, keep_dims(x.shape(), axes), {x}, make_params(AxesParams{axes}));
+  const Shape shape = keep_dims(x.shape(), long_axes);
+  return make_node(id, out, shape, {x}, make_params(AxesParams{std::move(long_axes)}));
 }
 
 #define REDUCE(id, name, ...)                                      \

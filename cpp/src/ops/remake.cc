@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ops/common.h"
 #include "ops/remake_case.h"
 
 namespace lamina {
@@ -192,6 +193,9 @@ std::vector<ResultType> infer_results(const NodeRecipe& recipe, std::span<const 
 namespace {
 
 Array make_recipe_node(const NodeRecipe& r, std::span<const Array> operands) {
+  if (op_info(r.op).family == Family::kReduce) {
+    return reduce_keepdims(r.op, operands[0], static_cast<const AxesParams&>(*r.params).axes);
+  }
   Array out = make_node(r.op, r.results[0].dtype, r.results[0].shape, operands, r.params);
   if (op_info(r.op).family == Family::kTuple) {
     Ref<Results> results(new Results);
