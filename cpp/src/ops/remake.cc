@@ -194,7 +194,7 @@ namespace {
 
 Array make_recipe_node(const NodeRecipe& r, std::span<const Array> operands) {
   if (op_info(r.op).family == Family::kReduce) {
-    return reduce_keepdims(r.op, operands[0], static_cast<const AxesParams&>(*r.params).axes);
+    return reduce_keepdims(r.op, operands[0], static_cast<const ParamsOf<AxesParams>&>(*r.params).value.axes);
   }
   Array out = make_node(r.op, r.results[0].dtype, r.results[0].shape, operands, r.params);
   if (op_info(r.op).family == Family::kTuple) {
