@@ -63,6 +63,7 @@ void finish_tile(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kern
   }
   if constexpr (sizeof(T) == 4) {
     if (g.epilogue) (*g.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
+    if (!g.c) return;
   }
   for (int64_t i = 0; i < rows; ++i)
     kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
@@ -308,7 +309,7 @@ void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
 
 template <class T>
 void multiply_batch(const GemmArgs& g) {
-  const int64_t work = g.m * g.n * std::max<int64_t>(g.k, 1);
+  const int64_t work = g.m * g.n * (std::max<int64_t>(g.k, 1) + g.epilogue_work);
   if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kParallelWork);
   if (g.batch < 4 * num_threads() && work >= 4 * kParallelWork) {
     for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), true);
