@@ -213,13 +213,11 @@ void verify(const Graph& graph, const Partition& p) {
   }
   for (uint32_t i = 0; i < graph.nodes; ++i) {
     for (uint32_t in : graph.values[i].inputs) {
-      if (in >= graph.nodes || p.region_of[in] == p.region_of[i]) continue;
-      if (p.region_of[in] < 0) {
-        if (taken_by[in] >= 0 && taken_by[in] != p.region_of[i]) {
-          fail<Error>("fusion", "kernel {} with an epilogue is read by node {} outside", in, i);
-        }
-        continue;
+      if (in >= graph.nodes) continue;
+      if (taken_by[in] >= 0 && taken_by[in] != p.region_of[i]) {
+        fail<Error>("fusion", "kernel {} with an epilogue is read by node {} outside", in, i);
       }
+      if (p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
       if (p.regions[static_cast<size_t>(p.region_of[in])].nodes.back() != in) {
         fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
       }

@@ -427,7 +427,7 @@ TEST(Epilogues, AreRefused) {
   {
     Biased m;
     m.b.want(m.b.node(OpId::Sum, kRow, {m.result}, Dtype::kFloat32, {1}));
-    EXPECT_EQ(m.refusal(), Refusal::kTwoRegions) << "tanh is wanted and summed up: it is a row region";
+    EXPECT_EQ(m.refusal(), Refusal::kRowTape) << "tanh is wanted and summed up";
   }
   EXPECT_EQ(Biased().parts({.fuse = false}).decisions[0].refusal, Refusal::kFusionOff);
   EXPECT_EQ(Biased().parts({.epilogues = false}).decisions[0].refusal, Refusal::kNoEpilogue);
