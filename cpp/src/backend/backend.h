@@ -17,8 +17,8 @@ struct Epilogue {
 };
 
 // What a kernel gets: the op's parameters and views of its operands. Outputs have memory; output 0 may be
-// input 0's own memory where the entry says in_place. With an epilogue, which is called once for each element,
-// output 0 has none.
+// input 0's own memory where the entry says in_place. With an epilogue, which is called once for each
+// element, output 0 has none.
 struct KernelCall {
   OpId op;
   const Params* params;

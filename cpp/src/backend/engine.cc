@@ -198,9 +198,8 @@ class Run {
     give_tape_memory(bound.tape, true, job_.inputs(step.node), written);
     const int64_t start = begin();
     const TapeEpilogue tape(bound, n->shape, read, written);
-    const auto apply = [&tape](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
-      tape.apply(tile, row0, rows, col0, cols, ld);
-    };
+    const auto apply = [&tape](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
+                               int64_t ld) { tape.apply(tile, row0, rows, col0, cols, ld); };
     const Epilogue epilogue{apply, tape.work()};
     const KernelCall call{n->op, n->params.get(), in, std::span(&result, 1), &epilogue};
     if (backend_.computes && result.size() > 0) entry.run(call);

@@ -17,7 +17,9 @@ using fusion::Space;
 
 constexpr int64_t kEpilogueBytes = 24 << 10;  // of slots: about an L1 cache
 constexpr int64_t kLeastEpilogueTile = 128, kMostEpilogueTile = 1024;
-constexpr int64_t kInstrWork = 8;  // multiply-adds of a product that take as long as one instruction
+constexpr int64_t kMostFetched = 16384;  // elements of a tile that are asked for while the one before runs
+constexpr int64_t kOwnRow = 96;          // elements from which on a row is worth a run of its own
+constexpr int64_t kInstrWork = 8;        // multiply-adds of a product that take as long as one instruction
 
 int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -50,6 +52,9 @@ TapeEpilogue::TapeEpilogue(const BoundTape& bound, const Shape& full, std::span<
   for (const View& v : outputs) outputs_.push_back(operand_of(v, full.size()));
   fold_rows(full);
   make_scalars();
+  for (size_t i = 0; i < tape.code.size(); ++i) {
+    if (tape.code[i].space != Space::kScalar) code_.push_back(code_of(i));
+  }
 }
 
 int64_t TapeEpilogue::work() const { return kInstrWork * static_cast<int64_t>(b_.tape.code.size()); }
@@ -77,15 +82,32 @@ void TapeEpilogue::fold_rows(const Shape& full) {
   auto packed = [this](const Operand& o) {
     return o.inner == 1 && o.outer.size() == 1 && o.outer[0] == columns_;
   };
-  for (Operand& o : inputs_) o.packed = packed(o);
-  for (Operand& o : outputs_) o.packed = packed(o);
+  for (int64_t n : outer_) rows_ *= n;
+  for (std::vector<Operand>* operands : {&inputs_, &outputs_}) {
+    for (Operand& o : *operands) {
+      o.packed = packed(o);
+      if (o.inner == 1 && o.outer.size() == 1 && o.outer[0] != 0) streamed_.push_back(&o);
+    }
+  }
+}
+
+// Asks for what lies below a tile. A product's next tile usually lies below the last one, and rows of a tile
+// are too short for the hardware to see them coming.
+void TapeEpilogue::fetch(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+  constexpr int64_t kLine = 64;
+  for (const Operand* o : streamed_) {
+    for (int64_t r = row; r < std::min(row + rows, rows_); ++r) {
+      const char* from = o->base + (r * o->outer[0] + column) * o->item;
+      for (int64_t at = 0; at < columns * o->item; at += kLine) __builtin_prefetch(from + at, 0, 2);
+    }
+  }
 }
 
 // Numbers that are the same everywhere, and what is computed of them, once for all tiles.
 void TapeEpilogue::make_scalars() {
   const std::vector<Instr>& code = b_.tape.code;
-  const auto count = std::count_if(code.begin(), code.end(),
-                                   [](const Instr& c) { return c.space == Space::kScalar; });
+  const auto count =
+      std::count_if(code.begin(), code.end(), [](const Instr& c) { return c.space == Space::kScalar; });
   at_.assign(code.size(), nullptr);
   if (count == 0) return;
   const int64_t each = whole_lines(tile_ * 8);
@@ -100,9 +122,23 @@ void TapeEpilogue::make_scalars() {
       const Operand& o = inputs_[static_cast<size_t>(c.source)];
       fill(static_cast<char*>(at_[i]), o.base, tile_, o.item);
     } else {
-      call(i, at_.data(), at_[i], tile_);
+      call(code_of(i), at_.data(), at_[i], tile_);
     }
   }
+}
+
+TapeEpilogue::Code TapeEpilogue::code_of(size_t i) const {
+  const Instr& c = b_.tape.code[i];
+  Code out;
+  out.function = b_.tile[i];
+  out.slot = c.slot * slot_bytes_;
+  out.item = static_cast<int64_t>(itemsize(c.dtype));
+  out.value = static_cast<int32_t>(i);
+  for (size_t j = 0; j < c.in.size(); ++j) out.in[j] = c.in[j];
+  out.loads = c.kind == InstrKind::kLoad;
+  if (out.loads && c.source != b_.tape.product) out.operand = &inputs_[static_cast<size_t>(c.source)];
+  if (c.store >= 0) out.operand = &outputs_[static_cast<size_t>(c.store)];
+  return out;
 }
 
 int64_t TapeEpilogue::row_offset(const Operand& o, int64_t row) const {
@@ -120,65 +156,62 @@ void TapeEpilogue::apply(float* tile, int64_t row0, int64_t rows, int64_t col0, 
   char* slots = epilogue_scratch(static_cast<size_t>(std::max(1, b_.tape.slots) * slot_bytes_));
   SmallVec<void*, 32> at;
   for (void* p : at_) at.push_back(p);
-  // Short rows are taken several at a time.
-  const int64_t together = std::clamp<int64_t>(tile_ / std::max<int64_t>(1, cols), 1, rows);
+  if (rows * cols <= kMostFetched) fetch(row0 + rows, rows, col0, cols);
+  // Short rows are taken several at a time, whose operands and results are copied for it.
+  const int64_t together =
+      cols >= kOwnRow ? 1 : std::clamp<int64_t>(tile_ / std::max<int64_t>(1, cols), 1, rows);
   const int64_t width = std::min(cols, tile_);
   for (int64_t r = 0; r < rows; r += together) {
     for (int64_t c = 0; c < cols; c += width) {
-      run({tile + r * ld + c, row0 + r, std::min(together, rows - r), col0 + c, std::min(width, cols - c), ld},
+      run({tile + r * ld + c, row0 + r, std::min(together, rows - r), col0 + c, std::min(width, cols - c),
+           ld},
           at.data(), slots);
     }
   }
 }
 
 void TapeEpilogue::run(const Chunk& chunk, void** at, char* slots) const {
-  const std::vector<Instr>& code = b_.tape.code;
   const bool whole_rows = chunk.rows == 1 || chunk.columns == columns_;
-  for (size_t i = 0; i < code.size(); ++i) {
-    const Instr& c = code[i];
-    if (c.space == Space::kScalar) continue;
-    char* slot = slots + c.slot * slot_bytes_;
-    if (c.kind == InstrKind::kLoad) {
-      at[i] = load(i, chunk, slot);
+  const int64_t n = chunk.rows * chunk.columns;
+  for (const Code& c : code_) {
+    char* slot = slots + c.slot;
+    if (c.loads) {
+      at[c.value] = load(c.operand, chunk, slot);
       continue;
     }
-    const Operand* out = c.store >= 0 ? &outputs_[static_cast<size_t>(c.store)] : nullptr;
-    at[i] = slot;
-    if (out && whole_rows) at[i] = out->base + (chunk.row * columns_ + chunk.column) * out->item;
-    call(i, at, at[i], chunk.rows * chunk.columns);
-    if (out && !whole_rows) store_rows(*out, chunk, slot);
+    const bool in_place = c.operand && whole_rows;
+    void* out = in_place ? c.operand->base + (chunk.row * columns_ + chunk.column) * c.item : slot;
+    at[c.value] = out;
+    call(c, at, out, n);
+    if (c.operand && !in_place) store_rows(*c.operand, chunk, slot);
   }
 }
 
 // Where the elements of an input below the chunk lie one after the other: in place, or gathered in the slot.
-void* TapeEpilogue::load(size_t i, const Chunk& chunk, char* slot) const {
-  const auto source = b_.tape.code[i].source;
+void* TapeEpilogue::load(const Operand* o, const Chunk& chunk, char* slot) const {
   const int64_t n = chunk.columns;
-  if (source == b_.tape.product) {
+  if (!o) {
     if (chunk.rows == 1 || chunk.ld == n) return chunk.tile;
     for (int64_t r = 0; r < chunk.rows; ++r) {
       std::memcpy(slot + r * n * 4, chunk.tile + r * chunk.ld, static_cast<size_t>(n) * 4);
     }
     return slot;
   }
-  const Operand& o = inputs_[static_cast<size_t>(source)];
-  const bool in_place = chunk.rows == 1 ? o.inner == 1 : o.packed && n == columns_;
+  const bool in_place = chunk.rows == 1 ? o->inner == 1 : o->packed && n == columns_;
   for (int64_t r = 0; r < chunk.rows; ++r) {
-    char* from = o.base + (row_offset(o, chunk.row + r) + chunk.column * o.inner) * o.item;
+    char* from = o->base + (row_offset(*o, chunk.row + r) + chunk.column * o->inner) * o->item;
     if (in_place) return from;
-    gather(from, o.inner, slot + r * n * o.item, n, o.item);
+    gather(from, o->inner, slot + r * n * o->item, n, o->item);
   }
   return slot;
 }
 
-void TapeEpilogue::call(size_t i, void* const* at, void* out, int64_t n) const {
-  const Instr& c = b_.tape.code[i];
-  const void* in[3];
-  for (size_t j = 0; j < c.in.size(); ++j) in[j] = at[static_cast<size_t>(c.in[j])];
-  if (b_.tile[i]) {
-    b_.tile[i](in, out, static_cast<size_t>(n));
+void TapeEpilogue::call(const Code& c, void* const* at, void* out, int64_t n) {
+  const void* in[3] = {at[c.in[0]], at[c.in[1]], at[c.in[2]]};
+  if (c.function) {
+    c.function(in, out, static_cast<size_t>(n));
   } else {
-    std::memcpy(out, in[0], static_cast<size_t>(n) * itemsize(c.dtype));
+    std::memcpy(out, in[0], static_cast<size_t>(n * c.item));
   }
 }
 

@@ -199,8 +199,8 @@ class Painter {
 
   std::string title(const Block& b) const {
     const Explanation::Step& s = e_.steps[static_cast<size_t>(b.step)];
-    return fmt::format("step {}: {}, {} read, {} written", b.step + 1, word_of(s.kind), in_bytes(s.bytes_read),
-                       in_bytes(s.bytes_written));
+    return fmt::format("step {}: {}, {} read, {} written", b.step + 1, word_of(s.kind),
+                       in_bytes(s.bytes_read), in_bytes(s.bytes_written));
   }
 
   void arrange_all() {

@@ -155,10 +155,11 @@ std::string to_text(const Explanation& e) {
   double flops = 0;
   for (const Explanation::Step& s : e.steps) flops += s.flops.value_or(0);
   const size_t fused = e.count(Kind::kWithEpilogue);
-  std::string text = fmt::format(
-      "{}: {}, {}{}, {}; the plan {}\n", counted(ops, "op"), counted(e.count(Kind::kTape), "tape"),
-      counted(e.count(Kind::kKernel) + fused, "kernel"), fused ? fmt::format(" ({} with epilogue)", fused) : "",
-      counted(e.count(Kind::kView), "view"), e.plan_known ? "is in the cache" : "is new");
+  std::string text =
+      fmt::format("{}: {}, {}{}, {}; the plan {}\n", counted(ops, "op"),
+                  counted(e.count(Kind::kTape), "tape"), counted(e.count(Kind::kKernel) + fused, "kernel"),
+                  fused ? fmt::format(" ({} with epilogue)", fused) : "",
+                  counted(e.count(Kind::kView), "view"), e.plan_known ? "is in the cache" : "is new");
   text += fmt::format("{} read, {} written, {} flop; {} never in memory ({})\n", in_bytes(e.bytes_read()),
                       in_bytes(e.bytes_written()), in_flops(flops), counted(inside, "value"),
                       in_bytes(e.bytes_saved()));

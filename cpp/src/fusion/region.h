@@ -70,8 +70,8 @@ struct Decision {
 
 // Partitions the fusable nodes into regions. A node joins
 // the region of its consumers where all of them are in that one region, so no path leaves a region and comes
-// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves and for kernels. A kernel
-// takes a region as its epilogue where all its consumers are in it.
+// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves and for kernels. A
+// kernel takes a region as its epilogue where all its consumers are in it.
 struct Partition {
   std::vector<Region> regions;
   std::vector<int> region_of;

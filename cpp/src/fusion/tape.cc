@@ -147,7 +147,8 @@ class Lowering {
     for (size_t i = tape_.code.size(); i-- > 0;) {
       const Instr& c = tape_.code[i];
       const bool same = c.kind == op.kind && c.op == op.op && c.space == op.space && c.dtype == op.dtype &&
-                        c.compute == op.compute && std::equal(c.in.begin(), c.in.end(), op.in.begin(), op.in.end());
+                        c.compute == op.compute &&
+                        std::equal(c.in.begin(), c.in.end(), op.in.begin(), op.in.end());
       if (same) return static_cast<int32_t>(i);
     }
     return -1;

@@ -59,7 +59,8 @@ void expect_tiles_make_the_result(const Array& product, const std::string& what)
   const Shape shape = n.shape;
   product.eval();
   const Array plain = astype(product, Dtype::kFloat32);
-  const Array sums = astype(astype(Array(std::span<const float>(tiles), shape), product.dtype()), Dtype::kFloat32);
+  const Array sums =
+      astype(astype(Array(std::span<const float>(tiles), shape), product.dtype()), Dtype::kFloat32);
   for (size_t i = 0; i < tiles.size(); ++i) {
     ASSERT_EQ(sums.data<float>()[i], plain.data<float>()[i]) << what << " element " << i;
   }
@@ -72,15 +73,24 @@ TEST(Epilogue, EveryPathOfMatmul) {
     bool a_turned, b_turned;  // stored as the transpose
   };
   const std::vector<Case> cases = {
-      {{1, 300}, {300, 1100}, false, false},    {{1, 300}, {300, 1100}, false, true},
-      {{5, 40}, {40, 300}, false, false},       {{16, 40}, {40, 300}, false, true},
-      {{300, 40}, {40, 3}, false, false},       {{300, 40}, {40, 1}, false, true},
-      {{300, 40}, {40, 7}, true, false},        {{130, 300}, {300, 290}, false, false},
-      {{130, 600}, {600, 290}, true, true},     {{500, 5000}, {5000, 9}, true, false},
-      {{20, 9000}, {9000, 33}, true, false},    {{5, 0}, {0, 7}, false, false},
-      {{0, 4}, {4, 7}, false, false},           {{4, 4}, {4, 0}, false, false},
-      {{6, 3, 4}, {6, 4, 5}, false, false},     {{3, 200, 90}, {3, 90, 70}, false, false},
-      {{40, 20, 30}, {40, 30, 20}, false, true}, {{7, 11, 30}, {30, 20}, false, false},
+      {{1, 300}, {300, 1100}, false, false},
+      {{1, 300}, {300, 1100}, false, true},
+      {{5, 40}, {40, 300}, false, false},
+      {{16, 40}, {40, 300}, false, true},
+      {{300, 40}, {40, 3}, false, false},
+      {{300, 40}, {40, 1}, false, true},
+      {{300, 40}, {40, 7}, true, false},
+      {{130, 300}, {300, 290}, false, false},
+      {{130, 600}, {600, 290}, true, true},
+      {{500, 5000}, {5000, 9}, true, false},
+      {{20, 9000}, {9000, 33}, true, false},
+      {{5, 0}, {0, 7}, false, false},
+      {{0, 4}, {4, 7}, false, false},
+      {{4, 4}, {4, 0}, false, false},
+      {{6, 3, 4}, {6, 4, 5}, false, false},
+      {{3, 200, 90}, {3, 90, 70}, false, false},
+      {{40, 20, 30}, {40, 30, 20}, false, true},
+      {{7, 11, 30}, {30, 20}, false, false},
       {{2, 3, 4, 5}, {3, 5, 6}, false, false},
   };
   auto stored = [&rng](Shape s, bool turned, Dtype t) {
@@ -116,10 +126,10 @@ TEST(Epilogue, EveryPathOfQuantizedMatmul) {
           Shape shape = rows;
           shape.push_back(transposed ? 384 : 256);
           const Array x = random_array(shape, rows[0] == 3 ? Dtype::kBFloat16 : Dtype::kFloat32, rng);
-          expect_tiles_make_the_result(quantized_matmul(x, parts[0], parts[1], biases, spec, transposed, mode),
-                                       fmt::format("format {} bits {} x {} transposed {} mode {}",
-                                                   static_cast<int>(spec.format), spec.bits, shape, transposed,
-                                                   static_cast<int>(mode)));
+          expect_tiles_make_the_result(
+              quantized_matmul(x, parts[0], parts[1], biases, spec, transposed, mode),
+              fmt::format("format {} bits {} x {} transposed {} mode {}", static_cast<int>(spec.format),
+                          spec.bits, shape, transposed, static_cast<int>(mode)));
         }
       }
     }

@@ -384,8 +384,9 @@ TEST(Epilogues, TheProductIsReadInFloat32) {
     }
   }
   // Of the two loads only the bias is converted; the result is rounded.
-  EXPECT_EQ(std::count_if(t.code.begin(), t.code.end(), [](const Instr& c) { return c.kind == InstrKind::kCast; }),
-            2);
+  EXPECT_EQ(
+      std::count_if(t.code.begin(), t.code.end(), [](const Instr& c) { return c.kind == InstrKind::kCast; }),
+      2);
   for (const auto& donors : t.donors) {
     EXPECT_EQ(std::count(donors.begin(), donors.end(), t.product), 0) << "tiles are no memory to give away";
   }
