@@ -81,7 +81,9 @@ void add_event_type(const Scope& core) {
                                               "One thing that took time in a profiled block: a kernel, a "
                                               "tape of fused ops, a copy, a plan or a wait.",
                                               {slot(Py_tp_repr, event_repr)});
-  def_property(type, "kind: str", "kernel, tape (ops fused into one pass), copy, plan or sync (a wait).",
+  def_property(type, "kind: str",
+               "kernel, tape (ops fused into one pass), kernel with epilogue (such ops on the tiles of a "
+               "product), copy, plan or sync (a wait).",
                [](PyObject* s) { return std::string(kind_name(event(s).kind)); });
   def_property(type, "name: str", "The kernel, the fused ops joined by +, or what was waited for.",
                [](PyObject* s) { return event(s).name; });

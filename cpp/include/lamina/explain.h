@@ -29,7 +29,8 @@ struct Explanation {
     bool result = false;     // asked for, or held by somebody else
     bool in_memory = false;  // false: it lives inside a tape, a tile at a time
   };
-  enum class Kind : uint8_t { kTape, kKernel, kView };
+  // kWithEpilogue: a kernel whose result goes through elementwise ops tile by tile, and never through memory.
+  enum class Kind : uint8_t { kTape, kKernel, kView, kWithEpilogue };
   struct Step {
     Kind kind = Kind::kKernel;
     std::vector<uint32_t> values;  // computed here, producers first

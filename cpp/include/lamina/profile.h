@@ -11,14 +11,15 @@ namespace lamina {
 // What took time in a profiled block.
 struct ProfileEvent {
   enum class Kind : uint8_t {
-    kKernel,  // one kernel
-    kTape,    // elementwise ops and row reductions in one pass; the name lists them
-    kCopy,    // memory put in order for a kernel, or for a reshape that no strides can say
-    kPlan,    // a graph of new structure was planned
-    kSync,    // a thread waited: for an evaluation, another stream, or room in a stream's queue
+    kKernel,        // one kernel
+    kTape,          // elementwise ops and row reductions in one pass; the name lists them
+    kWithEpilogue,  // one kernel and, tile by tile, elementwise ops on its result
+    kCopy,          // memory put in order for a kernel, or for a reshape that no strides can say
+    kPlan,          // a graph of new structure was planned
+    kSync,          // a thread waited: for an evaluation, another stream, or room in a stream's queue
   };
   Kind kind = Kind::kKernel;
-  std::string name;                // "matmul", "multiply+add+sum", "copy for matmul", "plan", "eval", "item"
+  std::string name;  // "matmul", "multiply+add+sum", "matmul+add", "copy for matmul", "plan", "eval", "item"
   std::string detail;              // "float32 (64, 64)": the result; "12 nodes" of a plan
   double start = 0, duration = 0;  // seconds; the start counts from the beginning of the block
   int thread = 0;                  // threads are numbered in the order in which they were first seen
@@ -28,7 +29,8 @@ struct ProfileEvent {
   double flops = 0;          // arithmetic of the mathematical definition, not of the algorithm
   size_t active_memory = 0;  // bytes of array memory in use while it ran
 };
-const char* kind_name(ProfileEvent::Kind kind);  // "kernel", "tape", "copy", "plan", "sync"
+const char* kind_name(
+    ProfileEvent::Kind kind);  // "kernel", "tape", "kernel with epilogue", "copy", "plan", "sync"
 
 // What the machine does at most with num_threads() threads.
 struct MachinePeaks {

@@ -11,13 +11,21 @@
 
 namespace lamina {
 
+// What becomes of a kernel's result, tile by tile, in place of writing it.
+struct Epilogue {
+  TileEpilogue apply;
+  int64_t work = 0;  // for an element, in multiply-adds of a product: threads pay for it too
+};
+
 // What a kernel gets: the op's parameters and views of its operands. Outputs have memory; output 0 may be
-// input 0's own memory where the entry says in_place.
+// input 0's own memory where the entry says in_place. With an epilogue, which is called once for each
+// element, output 0 has none.
 struct KernelCall {
   OpId op;
   const Params* params;
   std::span<const View> in;
   std::span<const View> out;
+  const Epilogue* epilogue = nullptr;
 
   template <class P>
   const P& as() const {
@@ -29,6 +37,8 @@ struct KernelEntry {
   void (*run)(const KernelCall&) = nullptr;
   bool in_place = false;       // output 0 may take over input 0's memory when nobody else needs it
   bool contiguous_in = false;  // inputs must be row-contiguous
+  // Whether the kernel takes an epilogue where its result has this dtype; null: never.
+  bool (*takes_epilogue)(Dtype) = nullptr;
 };
 
 // A backend is a value: its kernels by op id, and its tile functions. An empty entry raises Unsupported.

@@ -183,6 +183,19 @@ Cost tape_cost(const fusion::Tape& tape, int row_axes, const Shape& full, std::s
   return cost;
 }
 
+Cost epilogue_cost(const KernelCall& call, const fusion::Tape& tape, std::span<const View> in,
+                   std::span<const View> out) {
+  View written = call.out[0];
+  written.data = &written;  // it has no memory, and so none of an input's
+  const Cost kernel = kernel_cost({call.op, call.params, call.in, std::span(&written, 1)});
+  Cost cost = tape_cost(tape, 0, written.shape, in, out);
+  const uint64_t result = extent_bytes(written);
+  cost.flops += kernel.flops;
+  cost.bytes_read += kernel.bytes_read - result;
+  cost.bytes_written += kernel.bytes_written - result;
+  return cost;
+}
+
 std::string tape_name(const fusion::Tape& tape) {
   constexpr size_t kNames = 12;
   struct Part {

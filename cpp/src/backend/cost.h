@@ -19,6 +19,9 @@ uint64_t extent_bytes(const View& v);
 Cost kernel_cost(const KernelCall& call);
 Cost tape_cost(const fusion::Tape& tape, int row_axes, const Shape& full, std::span<const View> in,
                std::span<const View> out);
+// A kernel whose result a tape takes tile by tile; `in` and `out` are the tape's.
+Cost epilogue_cost(const KernelCall& call, const fusion::Tape& tape, std::span<const View> in,
+                   std::span<const View> out);
 // "multiply+add+sum": the ops in their order, equal neighbours once with their number, long tapes cut short.
 std::string tape_name(const fusion::Tape& tape);
 

@@ -6,6 +6,7 @@
 
 #include "backend/plan.h"
 #include "backend/step_recorder.h"
+#include "backend/tape_epilogue.h"
 #include "backend/views.h"
 #include "core/fail.h"
 
@@ -26,6 +27,7 @@ class Run {
         case Step::Kind::kView: view(step); break;
         case Step::Kind::kKernel: kernel(step); break;
         case Step::Kind::kTape: tape(step); break;
+        case Step::Kind::kWithEpilogue: with_epilogue(step); break;
       }
       for (uint32_t v : step.last_uses) release(v);
     }
@@ -98,10 +100,15 @@ class Run {
     return dense;
   }
 
+  const KernelEntry& entry_of(const Node& n) const {
+    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(n.op)];
+    if (!entry.run) unsupported(n.op, n.dtype, backend_.name);
+    return entry;
+  }
+
   void kernel(const Step& step) {
     Node* n = job_.nodes[step.node].get();
-    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(n->op)];
-    if (!entry.run) unsupported(n->op, n->dtype, backend_.name);
+    const KernelEntry& entry = entry_of(*n);
     std::vector<View> in, out;
     for (uint32_t v : job_.inputs(step.node)) in.push_back(ready_view(v, entry.contiguous_in));
     if (n->results) {
@@ -150,19 +157,54 @@ class Run {
     const bool donate = donation_is_safe(bound, full);
     std::vector<View> in, out;
     for (uint32_t v : bound.tape.inputs) in.push_back(job_.value(v)->view());
-    for (size_t o = 0; o < bound.tape.outputs.size(); ++o) {
-      const uint32_t v = bound.tape.outputs[o].node;
-      Node* n = job_.nodes[v].get();
+    give_tape_memory(bound.tape, donate, {}, out);
+    const int64_t start = begin();
+    if (backend_.computes) run_tape(bound, full, in, out);
+    if (recorder_) recorder_->ran_tape(bound, full, in, out, start);
+    for (const auto& o : bound.tape.outputs) finish(o.node);
+  }
+
+  // Memory for the outputs of a tape, of dying inputs where `donate` and none of `kept`.
+  void give_tape_memory(const fusion::Tape& tape, bool donate, std::span<const uint32_t> kept,
+                        std::vector<View>& out) {
+    for (size_t o = 0; o < tape.outputs.size(); ++o) {
+      Node* n = job_.nodes[tape.outputs[o].node].get();
       BufferRef donated;
-      for (size_t d = 0; donate && !donated && d < bound.tape.donors[o].size(); ++d) {
-        donated = donor(bound.tape.inputs[static_cast<size_t>(bound.tape.donors[o][d])], n->dtype, n->shape);
+      for (size_t d = 0; donate && !donated && d < tape.donors[o].size(); ++d) {
+        const uint32_t v = tape.inputs[static_cast<size_t>(tape.donors[o][d])];
+        if (std::find(kept.begin(), kept.end(), v) == kept.end()) donated = donor(v, n->dtype, n->shape);
       }
       give_memory(*n, std::move(donated));
       out.push_back(n->view());
     }
+  }
+
+  // The kernel's own result has no memory: the tape runs on its tiles. What the kernel reads must not change
+  // meanwhile; of what the tape reads, a tile's elements are read before they are overwritten.
+  void with_epilogue(const Step& step) {
+    Node* n = job_.nodes[step.node].get();
+    const KernelEntry& entry = entry_of(*n);
+    const BoundTape& bound = *step.tape;
+    View result;
+    result.dtype = n->dtype;
+    result.shape = n->shape;
+    result.strides = row_major_strides(n->shape);
+    std::vector<View> in, read, written;
+    for (uint32_t v : job_.inputs(step.node)) in.push_back(ready_view(v, entry.contiguous_in));
+    for (size_t i = 0; i < bound.tape.inputs.size(); ++i) {
+      const bool product = static_cast<int32_t>(i) == bound.tape.product;
+      read.push_back(product ? result : job_.value(bound.tape.inputs[i])->view());
+    }
+    give_tape_memory(bound.tape, true, job_.inputs(step.node), written);
     const int64_t start = begin();
-    if (backend_.computes) run_tape(bound, full, in, out);
-    if (recorder_) recorder_->ran_tape(bound, full, in, out, start);
+    const TapeEpilogue tape(bound, n->shape, read, written);
+    const auto apply = [&tape](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
+                               int64_t ld) { tape.apply(tile, row0, rows, col0, cols, ld); };
+    const Epilogue epilogue{apply, tape.work()};
+    const KernelCall call{n->op, n->params.get(), in, std::span(&result, 1), &epilogue};
+    if (backend_.computes && result.size() > 0) entry.run(call);
+    if (recorder_) recorder_->ran_with_epilogue(call, bound, read, written, start);
+    temporaries_.clear();
     for (const auto& o : bound.tape.outputs) finish(o.node);
   }
 

@@ -77,7 +77,7 @@ void see_through(fusion::Graph& g) {
   }
 }
 
-fusion::Graph describe(const Job& job) {
+fusion::Graph describe(const Job& job, const Backend& backend) {
   fusion::Graph g;
   ShapeTable table;
   g.nodes = job.nodes.size();
@@ -92,6 +92,8 @@ fusion::Graph describe(const Job& job) {
       v.inputs.assign(in.begin(), in.end());
       v.wanted = job.wanted[i] != 0;
       if (is_reduce(v.op)) v.axes = n->as<AxesParams>().axes;
+      const KernelEntry& entry = backend.kernels[static_cast<size_t>(v.op)];
+      v.takes_epilogue = entry.takes_epilogue && entry.takes_epilogue(v.dtype);
     }
     g.values.push_back(std::move(v));
   }
@@ -100,14 +102,92 @@ fusion::Graph describe(const Job& job) {
   return g;
 }
 
+// The step of a region, by itself or as the epilogue of its kernel.
+Step tape_step(const fusion::Graph& graph, const fusion::Region& r, const Backend& backend) {
+  Step step;
+  step.kind = r.kernel >= 0 ? Step::Kind::kWithEpilogue : Step::Kind::kTape;
+  const uint32_t root = r.nodes.back();
+  step.node = r.kernel >= 0 ? static_cast<uint32_t>(r.kernel) : root;
+  step.tape = std::make_unique<BoundTape>(bind(fusion::lower(graph, r, backend.has_pair), r.row_axes, backend));
+  for (uint32_t v : r.nodes) {
+    const fusion::Value& value = graph.values[v];
+    if (value.shape == r.full_shape) step.full_value = v;
+    if (is_reduce(value.op) && r.full_shape != value.shape) step.full_value = value.inputs[0];
+  }
+  if (graph.values[step.full_value].shape != r.full_shape) step.full_value = root;
+  return step;
+}
+
+// Steps in the order of the nodes that they end with, but a kernel with an epilogue runs as soon as what both
+// read is there: were it to wait for the tape's root, the kernel's operands would have to.
+class StepOrder {
+ public:
+  StepOrder(const Job& job, const fusion::Graph& graph, const fusion::Partition& parts)
+      : job_(job), graph_(graph), parts_(parts), region_at_(parts.regions.size(), 0), taken_(graph.nodes, 0) {
+    for (const fusion::Region& r : parts.regions) {
+      if (r.kernel >= 0) taken_[static_cast<size_t>(r.kernel)] = 1;
+    }
+  }
+
+  bool runs_with_tape(uint32_t node) const { return taken_[node] != 0; }
+
+  // Steps come in the order of `node`, that of a region at its root.
+  void add(uint32_t node, Step step) {
+    uint32_t at = node, after = 0;
+    const int region = parts_.region_of[node];
+    if (step.kind == Step::Kind::kWithEpilogue) {
+      at = step.node;
+      for (uint32_t v : job_.inputs(step.node)) at = std::max(at, place_of(v));
+      for (uint32_t v : step.tape->tape.inputs) at = std::max(at, place_of(v));
+      after = node + 1;
+      moved_ = true;
+    }
+    if (region >= 0) region_at_[static_cast<size_t>(region)] = at;
+    steps_.push_back({at, after, std::move(step)});
+  }
+
+  std::vector<Step> take() {
+    if (moved_) {
+      std::stable_sort(steps_.begin(), steps_.end(), [](const Placed& a, const Placed& b) {
+        return std::pair(a.at, a.after) < std::pair(b.at, b.after);
+      });
+    }
+    std::vector<Step> out;
+    out.reserve(steps_.size());
+    for (Placed& p : steps_) out.push_back(std::move(p.step));
+    return out;
+  }
+
+ private:
+  struct Placed {
+    uint32_t at, after;
+    Step step;
+  };
+
+  uint32_t place_of(uint32_t v) const {
+    if (v >= graph_.nodes) return 0;
+    const int region = parts_.region_of[v];
+    return region < 0 ? v : region_at_[static_cast<size_t>(region)];
+  }
+
+  const Job& job_;
+  const fusion::Graph& graph_;
+  const fusion::Partition& parts_;
+  std::vector<uint32_t> region_at_;
+  std::vector<uint8_t> taken_;
+  std::vector<Placed> steps_;
+  bool moved_ = false;
+};
+
 void find_last_uses(const Job& job, Plan& plan) {
   std::vector<int64_t> last(job.nodes.size() + job.leaves.size(), -1);
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    if (step.kind == Step::Kind::kTape) {
+    if (step.tape) {
       for (uint32_t v : step.tape->tape.inputs) last[v] = static_cast<int64_t>(s);
       for (const auto& o : step.tape->tape.outputs) last[o.node] = static_cast<int64_t>(s);
-    } else {
+    }
+    if (step.kind != Step::Kind::kTape) {
       for (uint32_t v : job.inputs(step.node)) last[v] = static_cast<int64_t>(s);
       last[step.node] = static_cast<int64_t>(s);
     }
@@ -210,35 +290,31 @@ void append_backend_key(Job& job, const Backend& backend) {
 }
 
 std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, PlanNotes* notes) {
-  fusion::Graph graph = describe(job);
+  fusion::Graph graph = describe(job, backend);
   fusion::Options options;
   options.fuse = backend.fuse;
   fusion::Partition parts = fusion::form_regions(graph, options);
   fusion::verify(graph, parts);
   auto plan = std::make_shared<Plan>();
   plan->key = job.key;
+  StepOrder order(job, graph, parts);
   for (uint32_t i = 0; i < graph.nodes; ++i) {
-    Step step;
-    step.node = i;
     const int region = parts.region_of[i];
     if (region >= 0) {
       const fusion::Region& r = parts.regions[static_cast<size_t>(region)];
-      if (r.nodes.back() != i) continue;
-      step.kind = Step::Kind::kTape;
-      fusion::Tape tape = fusion::lower(graph, r, backend.has_pair);
-      step.tape = std::make_unique<BoundTape>(bind(std::move(tape), r.row_axes, backend));
-      for (uint32_t v : r.nodes) {
-        const fusion::Value& value = graph.values[v];
-        if (value.shape == r.full_shape) step.full_value = v;
-        if (is_reduce(value.op) && r.full_shape != value.shape) step.full_value = value.inputs[0];
-      }
-      if (graph.values[step.full_value].shape != r.full_shape) step.full_value = i;
-    } else if (op_info(graph.values[i].op).family == Family::kView) {
+      if (r.nodes.back() == i) order.add(i, tape_step(graph, r, backend));
+      continue;
+    }
+    if (order.runs_with_tape(i)) continue;
+    Step step;
+    step.node = i;
+    if (op_info(graph.values[i].op).family == Family::kView) {
       if (graph.values[i].inputs.empty()) continue;
       step.kind = Step::Kind::kView;
     }
-    plan->steps.push_back(std::move(step));
+    order.add(i, std::move(step));
   }
+  plan->steps = order.take();
   find_last_uses(job, *plan);
   if (notes) *notes = {std::move(graph), std::move(parts)};
   return plan;
@@ -303,7 +379,7 @@ void forget_origin(uint32_t origin) {
 }
 
 std::string describe_plan(const Job& job, const Plan& plan) {
-  static constexpr const char* kKinds[] = {"view", "kernel", "tape"};
+  static constexpr const char* kKinds[] = {"view", "kernel", "tape", "kernel with epilogue"};
   std::string text;
   for (const Step& s : plan.steps) {
     const Node* n = job.nodes[s.node].get();

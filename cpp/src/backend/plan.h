@@ -13,9 +13,9 @@ namespace lamina {
 
 // One thing that a plan does: values are numbered as in the job (nodes, then leaves).
 struct Step {
-  enum class Kind : uint8_t { kView, kKernel, kTape } kind = Kind::kKernel;
-  uint32_t node = 0;                // the node, or the tape's root
-  std::unique_ptr<BoundTape> tape;  // kTape
+  enum class Kind : uint8_t { kView, kKernel, kTape, kWithEpilogue } kind = Kind::kKernel;
+  uint32_t node = 0;                // the node, or the tape's root; kWithEpilogue: the kernel
+  std::unique_ptr<BoundTape> tape;  // kTape; kWithEpilogue: what is done to the kernel's tiles
   uint32_t full_value = 0;          // kTape: a value that has the full shape when the plan runs
   std::vector<uint32_t> last_uses;  // values that no later step reads
 };

@@ -24,6 +24,7 @@ const char* kind_name(ProfileEvent::Kind kind) {
   switch (kind) {
     case ProfileEvent::Kind::kKernel: return "kernel";
     case ProfileEvent::Kind::kTape: return "tape";
+    case ProfileEvent::Kind::kWithEpilogue: return "kernel with epilogue";
     case ProfileEvent::Kind::kCopy: return "copy";
     case ProfileEvent::Kind::kPlan: return "plan";
     case ProfileEvent::Kind::kSync: return "sync";

@@ -33,6 +33,12 @@ void StepRecorder::ran_tape(const BoundTape& bound, const Shape& full, std::span
       tape_name(bound.tape), out[0]);
 }
 
+void StepRecorder::ran_with_epilogue(const KernelCall& call, const BoundTape& bound, std::span<const View> in,
+                                     std::span<const View> out, int64_t start) const {
+  add(ProfileEvent::Kind::kWithEpilogue, epilogue_cost(call, bound.tape, in, out), start,
+      fmt::format("{}+{}", op_info(call.op).name, tape_name(bound.tape)), out[0]);
+}
+
 void record_planning(const Job& job, int64_t start) {
   profiling::Sample s;
   s.kind = ProfileEvent::Kind::kPlan;

@@ -15,6 +15,8 @@ class StepRecorder {
   void ran_kernel(const KernelCall& call, int64_t start) const;
   void ran_tape(const BoundTape& bound, const Shape& full, std::span<const View> in,
                 std::span<const View> out, int64_t start) const;
+  void ran_with_epilogue(const KernelCall& call, const BoundTape& bound, std::span<const View> in,
+                         std::span<const View> out, int64_t start) const;
 
  private:
   void add(ProfileEvent::Kind kind, const Cost& cost, int64_t start, std::string_view name,

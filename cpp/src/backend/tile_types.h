@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/thread_pool.h"
+
 namespace lamina {
 
 // One elementwise op on n elements of contiguous operands: unary in[0]; binary in[0], in[1]; select in[0]
@@ -24,5 +26,12 @@ using ArgReduceFn = int64_t (*)(const void* in, size_t n);
 // place, and `index` that of at[i], an unsigned integer as wide as an element. best and at have room for 64
 // bytes beyond n elements.
 using ArgColumnsFn = void (*)(const void* row, size_t n, uint64_t index, void* best, void* at);
+
+// What a kernel calls once for every finished tile of its result while it is hot, before it is rounded to the
+// result's dtype: `tile` holds rows x cols float32 values, row i at tile + i * ld; row0 and col0 say where it
+// lies in the result, whose leading axes are numbered through as rows. It may change the tile in place. Runs
+// on pool threads, on disjoint tiles.
+using TileEpilogue =
+    FunctionRef<void(float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld)>;
 
 }  // namespace lamina

@@ -101,6 +101,7 @@ class Builder {
     Explanation::Step step;
     switch (s.kind) {
       case lamina::Step::Kind::kTape: describe_tape(s, step); break;
+      case lamina::Step::Kind::kWithEpilogue: describe_epilogue(s, step); break;
       case lamina::Step::Kind::kKernel: describe_kernel(s, step); break;
       case lamina::Step::Kind::kView: describe_view(s, step); break;
     }
@@ -117,9 +118,8 @@ class Builder {
 
   void describe_tape(const lamina::Step& s, Explanation::Step& step) {
     const fusion::Tape& tape = s.tape->tape;
-    const int region = notes_.parts.region_of[s.node];
     step.kind = Kind::kTape;
-    step.values = notes_.parts.regions[static_cast<size_t>(region)].nodes;
+    step.values = region_of(s.node).nodes;
     step.phases = tape.phases;
     std::vector<View> in, out;
     for (uint32_t v : tape.inputs) {
@@ -134,20 +134,52 @@ class Builder {
     charge(step, tape_cost(tape, s.tape->row_axes, job_.value(s.full_value)->shape, in, out));
   }
 
-  void describe_kernel(const lamina::Step& s, Explanation::Step& step) {
+  void describe_epilogue(const lamina::Step& s, Explanation::Step& step) {
     const Node& n = *job_.nodes[s.node];
-    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(n.op)];
-    step.values = step.writes = {s.node};
+    const fusion::Tape& tape = s.tape->tape;
+    const std::vector<uint32_t>& nodes = region_of(tape.outputs[0].node).nodes;
+    step.kind = Kind::kWithEpilogue;
+    step.values = {s.node};
+    step.values.insert(step.values.end(), nodes.begin(), nodes.end());
     layouts_[s.node] = {row_major_strides(n.shape), 0};
-    std::vector<View> in, out;
+    std::vector<View> in, read, written;
+    const uint64_t copied = read_operands(s.node, step, in);
+    for (uint32_t v : tape.inputs) {
+      read.push_back(view_of(v));
+      if (v == s.node) continue;
+      if (std::find(step.reads.begin(), step.reads.end(), v) == step.reads.end()) step.reads.push_back(v);
+    }
+    for (const fusion::TapeOutput& o : tape.outputs) {
+      layouts_[o.node] = {row_major_strides(job_.value(o.node)->shape), 0};
+      step.writes.push_back(o.node);
+      written.push_back(view_of(o.node));
+    }
+    const View result = view_of(s.node);
+    charge(step, epilogue_cost({n.op, n.params.get(), in, std::span(&result, 1)}, tape, read, written));
+    step.bytes_read += copied;
+    step.bytes_written += copied;
+  }
+
+  // Views of what a kernel reads, and the bytes that are copied first.
+  uint64_t read_operands(uint32_t node, Explanation::Step& step, std::vector<View>& in) const {
+    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(job_.nodes[node]->op)];
     uint64_t copied = 0;
-    for (uint32_t v : job_.inputs(s.node)) {
+    for (uint32_t v : job_.inputs(node)) {
       in.push_back(view_of(v));
       step.reads.push_back(v);
       if (!entry.contiguous_in || in.back().row_contiguous()) continue;
       step.copied.push_back(v);
       copied += static_cast<uint64_t>(in.back().size()) * itemsize(in.back().dtype);
     }
+    return copied;
+  }
+
+  void describe_kernel(const lamina::Step& s, Explanation::Step& step) {
+    const Node& n = *job_.nodes[s.node];
+    step.values = step.writes = {s.node};
+    layouts_[s.node] = {row_major_strides(n.shape), 0};
+    std::vector<View> in, out;
+    const uint64_t copied = read_operands(s.node, step, in);
     if (n.op == OpId::Contiguous && in[0].row_contiguous()) {  // the input itself
       step.kind = Kind::kView;
       step.writes.clear();
@@ -200,6 +232,10 @@ class Builder {
 
   bool in_region(uint32_t v) const { return v < nodes() && notes_.parts.region_of[v] >= 0; }
 
+  const fusion::Region& region_of(uint32_t v) const {
+    return notes_.parts.regions[static_cast<size_t>(notes_.parts.region_of[v])];
+  }
+
   // What runs node v by itself: "a kernel: matmul".
   std::string alone(uint32_t v) const {
     const Node& n = *job_.nodes[v];
@@ -227,9 +263,36 @@ class Builder {
       case Refusal::kReducedTwice: return "the result of a reduction is reduced again";
       case Refusal::kNodeLimit: return "the tape has as many ops as a tape may have";
       case Refusal::kInputLimit: return "the tape would read more values than a tape may";
+      case Refusal::kNoEpilogue:
+      case Refusal::kRowTape:
+      case Refusal::kTaken:
       case Refusal::kNone: break;
     }
     fail<Error>("explain", "value {} was not fused with value {} for no reason", producer, consumer);
+  }
+
+  // Why a tape that reads the result of kernel p is not its epilogue.
+  std::string no_epilogue(uint32_t p) const {
+    const fusion::Decision& d = notes_.parts.decisions[p];
+    const Node& n = *job_.nodes[p];
+    const std::string kernel = "producer is " + alone(p);
+    const KernelEntry& entry = backend_.kernels[static_cast<size_t>(n.op)];
+    switch (d.refusal) {
+      case Refusal::kRowTape: return kernel + ", and the tape works on rows";
+      case Refusal::kTaken: return kernel + ", and the tape runs with another one";
+      case Refusal::kTwoRegions: return kernel + ", whose consumers are in different tapes";
+      case Refusal::kConsumerAlone:
+        return fmt::format("{}, and another consumer is {}", kernel, alone(d.consumer));
+      case Refusal::kShape: {
+        const Shape& tape = job_.nodes[region_of(d.consumer).nodes.back()]->shape;
+        return fmt::format("{}, and the tape has another shape: {}", kernel, tape);
+      }
+      default:
+        if (entry.takes_epilogue && !entry.takes_epilogue(n.dtype)) {
+          return fmt::format("{} of {}, which takes no epilogue", kernel, n.dtype);
+        }
+        return kernel;
+    }
   }
 
   // Whether v is a view of an array that was there before: nothing could have been fused with it.
@@ -246,10 +309,11 @@ class Builder {
       for (uint32_t p : inputs) {
         if (p >= nodes() || (!in_region(p) && !in_region(c))) continue;
         if (in_region(p) && in_region(c) && notes_.parts.region_of[p] == notes_.parts.region_of[c]) continue;
+        if (in_region(c) && region_of(c).kernel == static_cast<int64_t>(p)) continue;
         if (in_region(p)) {
           out_.unfused.push_back({p, c, reason_of(p, c)});
         } else if (!views_a_leaf(p)) {
-          out_.unfused.push_back({p, c, "producer is " + alone(p)});
+          out_.unfused.push_back({p, c, no_epilogue(p)});
         }
       }
     }

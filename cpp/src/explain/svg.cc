@@ -135,7 +135,7 @@ class Painter {
       Block b;
       b.values = e_.steps[s].values;
       b.step = static_cast<int>(s);
-      b.framed = e_.steps[s].kind == Kind::kTape;
+      b.framed = e_.steps[s].kind == Kind::kTape || e_.steps[s].kind == Kind::kWithEpilogue;
       blocks_.push_back(std::move(b));
     }
     for (uint32_t v = 0; v < e_.values.size(); ++v) {
@@ -199,8 +199,8 @@ class Painter {
 
   std::string title(const Block& b) const {
     const Explanation::Step& s = e_.steps[static_cast<size_t>(b.step)];
-    return fmt::format("step {}: tape, {} read, {} written", b.step + 1, in_bytes(s.bytes_read),
-                       in_bytes(s.bytes_written));
+    return fmt::format("step {}: {}, {} read, {} written", b.step + 1, word_of(s.kind),
+                       in_bytes(s.bytes_read), in_bytes(s.bytes_written));
   }
 
   void arrange_all() {
@@ -314,6 +314,8 @@ class Painter {
     switch (e_.steps[static_cast<size_t>(v.step)].kind) {
       case Kind::kTape: return kOp;
       case Kind::kKernel: return kKernel;
+      case Kind::kWithEpilogue:
+        return &v == &e_.values[e_.steps[static_cast<size_t>(v.step)].values[0]] ? kKernel : kOp;
       default: return kView;
     }
   }

@@ -32,7 +32,7 @@ std::string reference(const Explanation& e, uint32_t value) {
 }
 
 const char* word_of(Explanation::Kind kind) {
-  static constexpr std::array<const char*, 3> kWords{"tape", "kernel", "view"};
+  static constexpr std::array<const char*, 4> kWords{"tape", "kernel", "view", "kernel with epilogue"};
   return kWords[static_cast<size_t>(kind)];
 }
 
@@ -154,10 +154,12 @@ std::string to_text(const Explanation& e) {
   if (ops == 0) return "nothing to compute\n" + values_text(e);
   double flops = 0;
   for (const Explanation::Step& s : e.steps) flops += s.flops.value_or(0);
+  const size_t fused = e.count(Kind::kWithEpilogue);
   std::string text =
-      fmt::format("{}: {}, {}, {}; the plan {}\n", counted(ops, "op"), counted(e.count(Kind::kTape), "tape"),
-                  counted(e.count(Kind::kKernel), "kernel"), counted(e.count(Kind::kView), "view"),
-                  e.plan_known ? "is in the cache" : "is new");
+      fmt::format("{}: {}, {}{}, {}; the plan {}\n", counted(ops, "op"),
+                  counted(e.count(Kind::kTape), "tape"), counted(e.count(Kind::kKernel) + fused, "kernel"),
+                  fused ? fmt::format(" ({} with epilogue)", fused) : "",
+                  counted(e.count(Kind::kView), "view"), e.plan_known ? "is in the cache" : "is new");
   text += fmt::format("{} read, {} written, {} flop; {} never in memory ({})\n", in_bytes(e.bytes_read()),
                       in_bytes(e.bytes_written()), in_flops(flops), counted(inside, "value"),
                       in_bytes(e.bytes_saved()));

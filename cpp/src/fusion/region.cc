@@ -54,6 +54,10 @@ class Former {
         start(i);
       }
     }
+    // Regions are complete: none grows behind the back of its kernel.
+    for (uint32_t i = static_cast<uint32_t>(graph_.nodes); i-- > 0;) {
+      if (graph_.values[i].takes_epilogue && !consumers_[i].empty()) out_.decisions[i] = attach(i);
+    }
     for (Region& r : out_.regions) std::reverse(r.nodes.begin(), r.nodes.end());
     return std::move(out_);
   }
@@ -89,7 +93,7 @@ class Former {
     }
     Region& r = out_.regions[static_cast<size_t>(id)];
     if (r.nodes.size() >= options_.max_nodes) return {Refusal::kNodeLimit, first};
-    const Region before{{}, r.full_shape, r.row_shape, r.row_axes};
+    const Region before{{}, r.full_shape, r.row_shape, r.row_axes, -1};
     const Refusal unfit = is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r);
     if (unfit != Refusal::kNone) return {unfit, first};
     r.nodes.push_back(i);
@@ -101,6 +105,26 @@ class Former {
       return {Refusal::kInputLimit, first};
     }
     out_.region_of[i] = id;
+    return {};
+  }
+
+  // Makes the region of kernel i's consumers its epilogue, or says what forbids it.
+  Decision attach(uint32_t i) {
+    const uint32_t first = consumers_[i][0];
+    if (!options_.fuse) return {Refusal::kFusionOff, first};
+    if (!options_.epilogues) return {Refusal::kNoEpilogue, first};
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] < 0) return {Refusal::kConsumerAlone, c};
+    }
+    const int id = out_.region_of[first];
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id) return {Refusal::kTwoRegions, c};
+    }
+    Region& r = out_.regions[static_cast<size_t>(id)];
+    if (r.row_axes > 0) return {Refusal::kRowTape, first};
+    if (graph_.values[i].shape != r.full_shape) return {Refusal::kShape, first};
+    if (r.kernel >= 0) return {Refusal::kTaken, first};
+    r.kernel = i;
     return {};
   }
 
@@ -167,6 +191,7 @@ bool is_fusable(const Graph& graph, uint32_t node) {
 Partition form_regions(const Graph& graph, const Options& options) { return Former(graph, options).run(); }
 
 void verify(const Graph& graph, const Partition& p) {
+  std::vector<int> taken_by(graph.nodes, -1);  // kernels: the region that is their epilogue
   for (const Region& r : p.regions) {
     const int id = p.region_of[r.nodes.back()];
     for (uint32_t i : r.nodes) {
@@ -179,10 +204,20 @@ void verify(const Graph& graph, const Partition& p) {
         fail<Error>("fusion", "reduction {} reads something that has not the full shape", i);
       }
     }
+    if (r.kernel < 0) continue;
+    const Value& k = graph.values[static_cast<size_t>(r.kernel)];
+    if (!k.takes_epilogue || k.shape != r.full_shape || r.row_axes > 0) {
+      fail<Error>("fusion", "kernel {} cannot run its region as an epilogue", r.kernel);
+    }
+    taken_by[static_cast<size_t>(r.kernel)] = id;
   }
   for (uint32_t i = 0; i < graph.nodes; ++i) {
     for (uint32_t in : graph.values[i].inputs) {
-      if (in >= graph.nodes || p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
+      if (in >= graph.nodes) continue;
+      if (taken_by[in] >= 0 && taken_by[in] != p.region_of[i]) {
+        fail<Error>("fusion", "kernel {} with an epilogue is read by node {} outside", in, i);
+      }
+      if (p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
       if (p.regions[static_cast<size_t>(p.region_of[in])].nodes.back() != in) {
         fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
       }
@@ -194,6 +229,9 @@ std::string print(const Graph& graph, const Partition& p) {
   std::string text;
   for (const Region& r : p.regions) {
     text += fmt::format("region full={} row_axes={}:", graph.shapes[r.full_shape], r.row_axes);
+    if (r.kernel >= 0) {
+      text += fmt::format(" [{}]", op_info(graph.values[static_cast<size_t>(r.kernel)].op).name);
+    }
     for (uint32_t i : r.nodes) text += fmt::format(" {}", op_info(graph.values[i].op).name);
     text += '\n';
   }

@@ -17,6 +17,7 @@ struct Value {
   std::vector<uint32_t> inputs;  // producers; empty for leaves
   Axes axes;                     // of reductions
   bool wanted = false;           // needed outside the graph
+  bool takes_epilogue = false;   // a kernel that can run a tape on the tiles of its result
 };
 struct Graph {
   size_t nodes = 0;
@@ -35,12 +36,15 @@ struct Region {
   uint32_t full_shape = 0;
   uint32_t row_shape = 0;
   int row_axes = 0;  // 0: elementwise only
+  // The kernel that runs the tape as its epilogue, tile by tile; its result has the full shape. -1: none.
+  int64_t kernel = -1;
 };
 
 struct Options {
   bool fuse = true;        // false: each fusable node is a region of its own
   size_t max_nodes = 192;  // of a region
   size_t max_inputs = 24;
+  bool epilogues = true;
 };
 
 // Why a value goes through memory on its way to a consumer.
@@ -54,6 +58,9 @@ enum class Refusal : uint8_t {
   kReducedTwice,   // a reduction whose result is reduced again
   kNodeLimit,      // Options::max_nodes
   kInputLimit,     // Options::max_inputs
+  kNoEpilogue,     // Options::epilogues is false
+  kRowTape,        // of a kernel whose consumers work on rows
+  kTaken,          // of a kernel whose consumers are the epilogue of another one
 };
 // What was decided for a node, and the consumer that it was decided by.
 struct Decision {
@@ -63,11 +70,12 @@ struct Decision {
 
 // Partitions the fusable nodes into regions. A node joins
 // the region of its consumers where all of them are in that one region, so no path leaves a region and comes
-// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves.
+// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves and for kernels. A
+// kernel takes a region as its epilogue where all its consumers are in it.
 struct Partition {
   std::vector<Region> regions;
   std::vector<int> region_of;
-  std::vector<Decision> decisions;  // by node; kNone for nodes that run by themselves
+  std::vector<Decision> decisions;  // by node; kNone for those that neither join nor take a region
 };
 Partition form_regions(const Graph& graph, const Options& options = {});
 

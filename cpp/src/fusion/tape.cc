@@ -23,7 +23,11 @@ class Lowering {
   Tape run() {
     for (uint32_t i : region_.nodes) value_[i] = lower_node(i);
     for (uint32_t i : region_.nodes) {
-      if (i == region_.nodes.back() || graph_.values[i].wanted) store(i);
+      if (i == region_.nodes.back() || graph_.values[i].wanted) store(i, value_[i], space_of_node(i));
+    }
+    if (region_.kernel >= 0) {
+      const auto k = static_cast<uint32_t>(region_.kernel);
+      if (graph_.values[k].wanted) store(k, loads_.at(k), Space::kFull);
     }
     run_late();
     merge_pairs();
@@ -38,7 +42,10 @@ class Lowering {
  private:
   const Value& node(uint32_t v) const { return graph_.values[v]; }
 
+  bool is_product(uint32_t v) const { return region_.kernel == static_cast<int64_t>(v); }
+
   Space space_of(uint32_t v) const {
+    if (is_product(v)) return Space::kFull;
     const uint32_t s = node(v).shape;
     const Shape& shape = graph_.shapes[s];
     if (std::all_of(shape.begin(), shape.end(), [](int64_t d) { return d == 1; }) && !in_region(v)) {
@@ -100,8 +107,9 @@ class Lowering {
     Instr load;
     load.kind = InstrKind::kLoad;
     load.space = space_of(v);
-    load.dtype = load.compute = node(v).dtype;
+    load.dtype = load.compute = is_product(v) ? Dtype::kFloat32 : node(v).dtype;
     load.source = static_cast<int32_t>(tape_.inputs.size());
+    if (is_product(v)) tape_.product = load.source;
     tape_.inputs.push_back(v);
     const int32_t raw = emit(std::move(load));
     return loads_[v] = raw;
@@ -134,7 +142,20 @@ class Lowering {
       op.compute = tape_.code[static_cast<size_t>(op.in[op.in.size() - 1])].dtype;
       op.dtype = compute_of(n.dtype);
     }
-    return emit(std::move(op));
+    const int32_t known = find(op);
+    return known >= 0 ? known : emit(std::move(op));
+  }
+
+  // The instruction that computes the same of the same operands already, or -1.
+  int32_t find(const Instr& op) const {
+    for (size_t i = tape_.code.size(); i-- > 0;) {
+      const Instr& c = tape_.code[i];
+      const bool same = c.kind == op.kind && c.op == op.op && c.space == op.space && c.dtype == op.dtype &&
+                        c.compute == op.compute &&
+                        std::equal(c.in.begin(), c.in.end(), op.in.begin(), op.in.end());
+      if (same) return static_cast<int32_t>(i);
+    }
+    return -1;
   }
 
   int32_t cast_wide(int32_t in, const Value& n) {
@@ -157,10 +178,9 @@ class Lowering {
     return have == Space::kRow && wanted == Space::kFull ? expand(v) : v;
   }
 
-  void store(uint32_t i) {
+  void store(uint32_t i, int32_t value, Space space) {
     const Value& n = node(i);
-    const Space space = space_of_node(i);
-    int32_t v = in_space(cast(value_[i], n.dtype), space);
+    int32_t v = in_space(cast(value, n.dtype), space);
     const Instr& made = tape_.code[static_cast<size_t>(v)];
     // A value that already lives in memory, or in another output, or a scalar, needs a copy of its own.
     if (made.kind == InstrKind::kLoad || made.store >= 0 || made.space != space) {
@@ -381,7 +401,7 @@ class Lowering {
       for (size_t l = 0; l < tape_.code.size(); ++l) {
         const Instr& load = tape_.code[l];
         if (load.kind != InstrKind::kLoad || load.space != tape_.outputs[o].space ||
-            load.dtype != tape_.outputs[o].dtype) {
+            load.dtype != tape_.outputs[o].dtype || load.source == tape_.product) {
           continue;
         }
         int32_t last = -1;

@@ -48,6 +48,8 @@ struct Tape {
   std::vector<Instr> code;       // in an order in which operands come first, phases ascending
   std::vector<uint32_t> inputs;  // values of the graph that are read
   std::vector<TapeOutput> outputs;
+  // Position in `inputs` of the kernel's result in an epilogue: float32 tiles, whatever its dtype. -1: none.
+  int32_t product = -1;
   int phases = 1;
   int slots = 0;     // for tiles of full values, when rows fit one tile
   int max_item = 4;  // bytes of the widest value in a slot
@@ -72,7 +74,7 @@ struct Tape {
 // Whether a backend runs the pair of ops in one pass; outer may be a reduction.
 using PairTest = bool (*)(OpId inner, OpId outer, bool left, Dtype compute);
 
-// Lowers a region. Outputs are the root and every wanted node.
+// Lowers a region. Outputs are the root, every wanted node and, last, a wanted product.
 Tape lower(const Graph& graph, const Region& region, PairTest has_pair = nullptr);
 std::string print(const Tape& tape);
 

@@ -204,7 +204,10 @@ TEST(Convolution, ByHand) {
     ASSERT_EQ(count(shape), static_cast<int64_t>(r.want.size())) << describe(c);
     const View vx{const_cast<float*>(x), Dtype::kFloat32, c.x, row_major_strides(c.x)};
     const View vw{const_cast<float*>(w), Dtype::kFloat32, c.w, row_major_strides(c.w)};
-    for (const auto kernel : {reference::convolution, cpu::convolution}) {
+    const auto on_cpu = [](const View& a, const View& b, const View& to, const ConvolutionParams& p) {
+      cpu::convolution(a, b, to, p);
+    };
+    for (const auto kernel : {reference::convolution, +on_cpu}) {
       std::vector<float> got(r.want.size(), -1);
       kernel(vx, vw, {got.data(), Dtype::kFloat32, shape, row_major_strides(shape)}, c.p);
       EXPECT_EQ(got, r.want) << describe(c);

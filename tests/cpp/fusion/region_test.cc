@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "fusion/tape.h"
 #include "lamina/error.h"
 
@@ -27,6 +29,7 @@ class Builder {
     inputs_.push_back(std::move(in));
     return static_cast<int>(nodes_.size()) - 1;
   }
+  void can_take_epilogue(int i) { nodes_[static_cast<size_t>(i)].takes_epilogue = true; }
   void want(int i) { nodes_[static_cast<size_t>(i)].wanted = true; }
 
   Graph graph() const {
@@ -302,6 +305,171 @@ TEST(Verify, RejectsARegionThatLeaks) {
   bad.regions.push_back({{0, 1}, g.values[0].shape, g.values[0].shape, 0});
   bad.region_of = {0, 0, -1};
   EXPECT_THROW(verify(g, bad), Error);
+}
+
+TEST(Tapes, EqualOpsOfEqualOperandsAreComputedOnce) {
+  // exp(x) * exp(x) + max(exp(x)): three exponentials, of which two are the same node's twin.
+  Builder b;
+  const int x = b.leaf(kFull);
+  const int e = b.node(OpId::Exp, kFull, {x}), f = b.node(OpId::Exp, kFull, {x});
+  const int top = b.node(OpId::Max, kRow, {b.node(OpId::Exp, kFull, {x})}, Dtype::kFloat32, {1});
+  b.want(b.node(OpId::Add, kFull, {b.node(OpId::Multiply, kFull, {e, f}), top}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  ASSERT_EQ(p.regions.size(), 1u);
+  auto count = [](const Tape& t, OpId op) {
+    return std::count_if(t.code.begin(), t.code.end(), [op](const Instr& c) { return c.op == op; });
+  };
+  EXPECT_EQ(count(lower(g, p.regions[0]), OpId::Exp), 1);
+  EXPECT_EQ(count(lower(g, p.regions[0]), OpId::Multiply), 1);
+}
+
+TEST(Tapes, WantedTwinsHaveResultsOfTheirOwn) {
+  Builder b;
+  const int x = b.leaf(kFull), y = b.leaf(kFull);
+  const int e = b.node(OpId::Add, kFull, {x, y}), f = b.node(OpId::Add, kFull, {x, y});
+  const int other = b.node(OpId::Add, kFull, {y, x});
+  b.want(e);
+  b.want(f);
+  b.want(b.node(OpId::Multiply, kFull, {b.node(OpId::Subtract, kFull, {e, f}), other}));
+  const Graph g = b.graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  ASSERT_EQ(t.outputs.size(), 3u);
+  EXPECT_NE(t.outputs[0].value, t.outputs[1].value);
+  int adds = 0;
+  for (const Instr& c : t.code) adds += c.kind == InstrKind::kOp && c.op == OpId::Add;
+  EXPECT_EQ(adds, 2) << "operands in another order are other operands";
+}
+
+// A product, and tanh(product + bias) below it.
+struct Biased {
+  Builder b;
+  int product, sum, result;
+
+  explicit Biased(Dtype t = Dtype::kFloat32) {
+    const int x = b.leaf({5, 3}, t), w = b.leaf({3, 7}, t), bias = b.leaf({7}, t);
+    product = b.node(OpId::Matmul, kFull, {x, w}, t);
+    b.can_take_epilogue(product);
+    sum = b.node(OpId::Add, kFull, {product, bias}, t);
+    result = b.node(OpId::Tanh, kFull, {sum}, t);
+    b.want(result);
+  }
+  Partition parts(const Options& options = {}) const {
+    const Graph g = b.graph();
+    Partition p = form_regions(g, options);
+    verify(g, p);
+    return p;
+  }
+  Refusal refusal() const { return parts().decisions[static_cast<size_t>(product)].refusal; }
+};
+
+TEST(Epilogues, AKernelTakesTheRegionOfItsConsumers) {
+  const Biased m;
+  const Partition p = m.parts();
+  EXPECT_EQ(print(m.b.graph(), p), "region full=(5, 7) row_axes=0: [matmul] add tanh\n");
+  EXPECT_EQ(m.refusal(), Refusal::kNone);
+  const Tape t = lower(m.b.graph(), p.regions[0]);
+  ASSERT_GE(t.product, 0);
+  EXPECT_EQ(t.inputs[static_cast<size_t>(t.product)], static_cast<uint32_t>(m.product));
+  EXPECT_EQ(t.phases, 1);
+}
+
+TEST(Epilogues, TheProductIsReadInFloat32) {
+  const Biased m(Dtype::kBFloat16);
+  const Tape t = lower(m.b.graph(), m.parts().regions[0]);
+  for (const Instr& c : t.code) {
+    if (c.kind == InstrKind::kLoad) {
+      const bool product = c.source == t.product;
+      EXPECT_EQ(c.dtype, product ? Dtype::kFloat32 : Dtype::kBFloat16);
+    }
+  }
+  // Of the two loads only the bias is converted; the result is rounded.
+  EXPECT_EQ(
+      std::count_if(t.code.begin(), t.code.end(), [](const Instr& c) { return c.kind == InstrKind::kCast; }),
+      2);
+  for (const auto& donors : t.donors) {
+    EXPECT_EQ(std::count(donors.begin(), donors.end(), t.product), 0) << "tiles are no memory to give away";
+  }
+}
+
+TEST(Epilogues, AWantedProductIsOneOutputMore) {
+  Biased m(Dtype::kFloat16);
+  m.b.want(m.product);
+  EXPECT_EQ(m.refusal(), Refusal::kNone);
+  const Tape t = lower(m.b.graph(), m.parts().regions[0]);
+  ASSERT_EQ(t.outputs.size(), 2u);
+  EXPECT_EQ(t.outputs[0].node, static_cast<uint32_t>(m.result));
+  EXPECT_EQ(t.outputs[1].node, static_cast<uint32_t>(m.product));
+  EXPECT_EQ(t.outputs[1].dtype, Dtype::kFloat16);
+}
+
+TEST(Epilogues, OneElementIsNotAScalarOfTheTape) {
+  Builder b;
+  const int product = b.node(OpId::Matmul, {1, 1}, {b.leaf({1, 3}), b.leaf({3, 1})});
+  b.can_take_epilogue(product);
+  b.want(b.node(OpId::Tanh, {1, 1}, {product}));
+  const Graph g = b.graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  ASSERT_EQ(t.product, 0);
+  EXPECT_EQ(t.code[0].space, Space::kFull);
+}
+
+TEST(Epilogues, AreRefused) {
+  {
+    Biased m;
+    m.b.node(OpId::Sort, kFull, {m.product});
+    EXPECT_EQ(m.refusal(), Refusal::kConsumerAlone);
+  }
+  {
+    Biased m;
+    m.b.want(m.b.node(OpId::Sin, kFull, {m.product}));
+    EXPECT_EQ(m.refusal(), Refusal::kTwoRegions);
+  }
+  {
+    Biased m;
+    m.b.want(m.b.node(OpId::Sum, kRow, {m.result}, Dtype::kFloat32, {1}));
+    EXPECT_EQ(m.refusal(), Refusal::kRowTape) << "tanh is wanted and summed up";
+  }
+  EXPECT_EQ(Biased().parts({.fuse = false}).decisions[0].refusal, Refusal::kFusionOff);
+  EXPECT_EQ(Biased().parts({.epilogues = false}).decisions[0].refusal, Refusal::kNoEpilogue);
+}
+
+TEST(Epilogues, RowWorkAndOtherShapesAreRefused) {
+  Builder b;
+  const int product = b.node(OpId::Matmul, kFull, {b.leaf({5, 3}), b.leaf({3, 7})});
+  b.can_take_epilogue(product);
+  b.want(b.node(OpId::Sum, kRow, {b.node(OpId::Exp, kFull, {product})}, Dtype::kFloat32, {1}));
+  EXPECT_EQ(form_regions(b.graph()).decisions[0].refusal, Refusal::kRowTape);
+
+  Builder wide;
+  const int line = wide.node(OpId::Matmul, {1, 7}, {wide.leaf({1, 3}), wide.leaf({3, 7})});
+  wide.can_take_epilogue(line);
+  wide.want(wide.node(OpId::Add, kFull, {line, wide.leaf(kFull)}));
+  EXPECT_EQ(form_regions(wide.graph()).decisions[0].refusal, Refusal::kShape);
+}
+
+TEST(Epilogues, TheLastOfTwoKernelsTakesTheGate) {
+  Builder b;
+  const int x = b.leaf({5, 3});
+  const int up = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  const int gate = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  b.can_take_epilogue(up);
+  b.can_take_epilogue(gate);
+  b.want(b.node(OpId::Multiply, kFull, {up, b.node(OpId::Sigmoid, kFull, {gate})}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(p.regions[0].kernel, gate);
+  EXPECT_EQ(p.decisions[static_cast<size_t>(up)].refusal, Refusal::kTaken);
+}
+
+TEST(Epilogues, VerifyFindsAKernelThatIsReadElsewhere) {
+  Biased m;
+  Partition p = m.parts();
+  m.b.node(OpId::Sort, kFull, {m.product});
+  const Graph g = m.b.graph();
+  p.region_of.push_back(-1);
+  EXPECT_THROW(verify(g, p), Error);
 }
 
 }  // namespace

@@ -77,11 +77,12 @@ CHAINS = [(2, 2), (2, 4), (4, 4), (8, 4), (4, 8), (4, 2), (16, 16)]
 @pytest.mark.parametrize(("blocks", "layers"), CHAINS)
 def test_peaks_are_as_computed(size: tuple[int, int], blocks: int, layers: int) -> None:
     state = capacity(size[0] * size[1])
-    # Backwards, each layer needs its product x @ w; and the product of a cotangent is on its way beside it.
+    # Backwards, each layer needs its product x @ w; a cotangent is on its way beside them.
     assert peak_of_gradient(size, blocks, layers, plain) == (blocks * layers + 1) * state
-    # The inputs of all blocks but the first, which is given; the products of one block, a state on its way
-    # through it, and from the second block back on, the cotangent, which by then has the room of one input.
-    assert peak_of_gradient(size, blocks, layers, mx.checkpoint) == (blocks + layers) * state
+    # The inputs of all blocks but the first, which is given, and the products of one block. A state on its
+    # way through it has the room of the block's input, and the product of a cotangent none: each of its tiles
+    # is multiplied at once, into the room of the layer's product.
+    assert peak_of_gradient(size, blocks, layers, mx.checkpoint) == (blocks + layers - 1) * state
 
 
 @pytest.mark.parametrize("how", [plain, mx.checkpoint])

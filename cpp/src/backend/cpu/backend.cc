@@ -58,7 +58,7 @@ void run_quantized_matmul_packed(const KernelCall& c) {
     copy(in[i], dense);
     in[i] = dense;
   }
-  run_quantized_matmul({c.op, c.params, in, c.out});
+  run_quantized_matmul({c.op, c.params, in, c.out, c.epilogue});
 }
 
 // Leading axes of A that can be counted as rows, because B is one matrix and A's rows follow one another.
@@ -75,7 +75,7 @@ bool folds_into_rows(const View& a, const View& b) {
   return true;
 }
 
-void multiply(const View& a, const View& b, const View& out) {
+void multiply(const View& a, const View& b, const View& out, const Epilogue* epilogue) {
   if (!is_inexact(out.dtype)) {
     reference::matmul(a, b, out);
     return;
@@ -91,6 +91,7 @@ void multiply(const View& a, const View& b, const View& out) {
   g.c = out.data;
   g.c_dtype = out.dtype;
   g.ldc = g.n;
+  if (epilogue) g.epilogue = &epilogue->apply, g.epilogue_work = epilogue->work;
   std::vector<int64_t> a_at, b_at, c_at;
   if (n > 2 && folds_into_rows(a, b)) {
     g.m = out.size() / g.n;
@@ -101,14 +102,16 @@ void multiply(const View& a, const View& b, const View& out) {
     g.batch = static_cast<int64_t>(c_at.size());
     g.a_offsets = a_at.data();
     g.b_offsets = b_at.data();
-    g.c_offsets = c_at.data();
+    if (g.c) g.c_offsets = c_at.data();
   }
   gemm(g);
 }
 
-void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0]); }
+void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0], c.epilogue); }
 void run_segmented_matmul(const KernelCall& c) {
-  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], multiply);
+  reference::segmented_matmul(
+      c.in[0], c.in[1], c.in[2], c.out[0],
+      [](const View& a, const View& b, const View& out) { multiply(a, b, out, nullptr); });
 }
 
 // The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
@@ -160,6 +163,7 @@ void run_quantized_matmul(const KernelCall& c) {
   q.y = out.data;
   q.y_dtype = out.dtype;
   q.y_row_stride = q.n;
+  if (c.epilogue) q.epilogue = &c.epilogue->apply, q.epilogue_work = c.epilogue->work;
   std::vector<int64_t> x_at, y_at, w_at;
   View one_matrix = x;
   one_matrix.strides = Strides(n, 0);
@@ -170,7 +174,7 @@ void run_quantized_matmul(const KernelCall& c) {
     y_at = batch_offsets(out, n - 2);
     q.batch = static_cast<int64_t>(x_at.size());
     q.x_offsets = x_at.data();
-    q.y_offsets = y_at.data();
+    if (q.y) q.y_offsets = y_at.data();
     if (w.shape.size() > 2) {
       w_at = batch_offsets(w, n - 2);
       const int64_t matrix = w.shape[n - 2] * w.shape[n - 1];
@@ -302,12 +306,20 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::AttentionBackward, run_attention_backward);
   set(
       OpId::Convolution,
-      [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); }, false,
-      true);
+      [](const KernelCall& c) {
+        convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.epilogue);
+      },
+      false, true);
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();
     fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);
   });
+  // Products whose sums are float32.
+  for (OpId id : {OpId::Matmul, OpId::QuantizedMatmul, OpId::Convolution}) {
+    k[static_cast<size_t>(id)].takes_epilogue = [](Dtype t) {
+      return t == Dtype::kFloat32 || t == Dtype::kFloat16 || t == Dtype::kBFloat16;
+    };
+  }
 }
 
 bool has_pair(OpId inner, OpId outer, bool left, Dtype compute) {

@@ -86,16 +86,28 @@ std::vector<int64_t> output_rows(const ConvPhase& phase, const View& out, int64_
   return rows;
 }
 
+// Gives an epilogue a tile of sums whose rows are output positions: those from `row0` on, or those whose
+// elements begin where `begins` says.
+void apply_at(const Epilogue& e, float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
+              int64_t ld, const std::vector<int64_t>& begins, int64_t outputs) {
+  if (begins.empty()) return e.apply(tile, row0, rows, col0, cols, ld);
+  for (int64_t i = 0; i < rows; ++i) {
+    e.apply(tile + i * ld, begins[static_cast<size_t>(row0 + i)] / outputs, 1, col0, cols, ld);
+  }
+}
+
 // A phase as products of windows and weights, a group at a time.
 template <class T>
 class PhaseProduct {
  public:
-  PhaseProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s)
+  PhaseProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s,
+               const Epilogue* epilogue)
       : phase_(phase),
         x_(x),
         w_(w),
         out_(out),
         s_(s),
+        epilogue_(epilogue),
         rows_(output_rows(phase, out, s.images)),
         taps_(weight_taps(phase, w)),
         positions_(s.images * positions_of(phase)),
@@ -109,7 +121,8 @@ class PhaseProduct {
 
   void run() {
     const bool by_group = s_.groups >= 2 * num_threads();
-    const bool large = positions_ * depth_ * s_.per_group >= kParallelWork;
+    const int64_t after = epilogue_ ? epilogue_->work : 0;
+    const bool large = positions_ * (depth_ + after) * s_.per_group >= kParallelWork;
     for_each(s_.groups, by_group, [&](int64_t g) {
       if (s_.per_group <= kFewOutputs) {
         multiply_few(g, !by_group && large);
@@ -155,7 +168,15 @@ class PhaseProduct {
     g.n = s_.per_group;
     g.k = depth_;
     g.b = {weights(group), x_.dtype, 1, depth_};
-    g.c = static_cast<char*>(out_.data) + group * s_.per_group * item_;
+    const auto apply = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
+      apply_at(*epilogue_, tile, row0, rows, group * s_.per_group + col0, cols, ld, rows_, s_.outputs);
+    };
+    const GemmEpilogue placed(apply);
+    if (epilogue_) {
+      g.epilogue = &placed;
+    } else {
+      g.c = static_cast<char*>(out_.data) + group * s_.per_group * item_;
+    }
     g.c_dtype = out_.dtype;
     g.ldc = s_.outputs;
     g.c_rows = rows_.empty() ? nullptr : rows_.data();
@@ -203,14 +224,19 @@ class PhaseProduct {
   void store_turned(int64_t group, int64_t first, int64_t count, const T* sums) {
     const GemmKernels<T>& kernels = gemm_kernels<T>();
     const int64_t n = s_.per_group;
-    char* out = static_cast<char*>(out_.data) + group * n * item_;
     const bool dense = rows_.empty() && n == s_.outputs;
-    if (dense && n == 1) return kernels.store(sums, count, out + first * item_, out_.dtype);
+    if (dense && n == 1 && !epilogue_) {
+      return kernels.store(sums, count, static_cast<char*>(out_.data) + first * item_, out_.dtype);
+    }
     Scratch turned(n * count * static_cast<int64_t>(sizeof(T)));
     T* rows = turned.template as<T>();
     const void* from[kFewOutputs];
     for (int64_t i = 0; i < n; ++i) from[i] = sums + i * count;
     kernels.pack_scattered(from, sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32, n, count, rows, n);
+    if constexpr (sizeof(T) == 4) {
+      if (epilogue_) return apply_at(*epilogue_, rows, first, count, group * n, n, n, rows_, s_.outputs);
+    }
+    char* out = static_cast<char*>(out_.data) + group * n * item_;
     if (dense) return kernels.store(rows, n * count, out + first * n * item_, out_.dtype);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = rows_.empty() ? (first + i) * s_.outputs : rows_[static_cast<size_t>(first + i)];
@@ -221,6 +247,7 @@ class PhaseProduct {
   const ConvPhase& phase_;
   const View &x_, &w_, &out_;
   const Sizes& s_;
+  const Epilogue* epilogue_;
   const std::vector<int64_t> rows_, taps_;
   const int64_t positions_, depth_, item_;
   const Scratch zeros_, gathered_;
@@ -230,11 +257,14 @@ class PhaseProduct {
 template <class T>
 class LineProduct {
  public:
-  LineProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s)
+  // With an epilogue x is float32.
+  LineProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s,
+              const Epilogue* epilogue)
       : phase_(phase),
         x_(x),
         out_(out),
         s_(s),
+        epilogue_(epilogue),
         taps_(taps_of(phase)),
         weights_(taps_ * s.outputs * static_cast<int64_t>(sizeof(T))) {
     T* to = weights_.template as<T>();
@@ -257,7 +287,8 @@ class LineProduct {
         run_line(i / cuts, first, std::min(outputs, first + cut), memory.as<LineTap>());
       }
     };
-    if (lines * outputs * taps_ * s_.outputs < kParallelWork) return run_jobs(0, jobs);
+    const int64_t each = taps_ + (epilogue_ ? epilogue_->work : 0);
+    if (lines * outputs * each * s_.outputs < kParallelWork) return run_jobs(0, jobs);
     const int64_t per_job = std::min(cut, outputs) * taps_ * s_.outputs;
     parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_jobs);
   }
@@ -282,11 +313,32 @@ class LineProduct {
     line.end = end;
     line.length = phase_[2].length;
     line.stride = phase_[2].stride;
-    line.out = const_cast<char*>(element_at(out_, (row * length(2) + phase_[2].first) * s_.outputs));
+    line.dtype = x_.dtype;
+    const int64_t position = row * length(2) + phase_[2].first;
+    if (epilogue_) return run_tile(line, position);
+    line.out = const_cast<char*>(element_at(out_, position * s_.outputs));
     line.out_step = phase_[2].step * s_.outputs;
-    line.dtype = out_.dtype;
+    run_any(line);
+  }
+
+  void run_any(const ConvLine& line) const {
     const bool dense = s_.outputs == 1 && line.stride == 1 && line.out_step == 1;
     dense ? signal_line(line) : depthwise_line(line);
+  }
+
+  // A line into memory of its own, and its epilogue; output 0 of the line is the given position.
+  void run_tile(ConvLine& line, int64_t position) const {
+    const int64_t n = s_.outputs, count = line.end - line.begin, step = phase_[2].step;
+    Scratch memory(count * n * 4);
+    auto* tile = memory.as<float>();
+    // Of output 0, which may lie before the memory: only outputs from line.begin on are written.
+    line.out = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(tile) -
+                                       static_cast<uintptr_t>(line.begin * n * 4));
+    line.out_step = n;
+    run_any(line);
+    const int64_t first = position + line.begin * step;
+    if (step == 1) return epilogue_->apply(tile, first, count, 0, n, n);
+    for (int64_t i = 0; i < count; ++i) epilogue_->apply(tile + i * n, first + i * step, 1, 0, n, n);
   }
 
   // The taps whose lines of inputs lie inside the image, for a window at (i, j).
@@ -312,6 +364,7 @@ class LineProduct {
   const ConvPhase& phase_;
   const View &x_, &out_;
   const Sizes& s_;
+  const Epilogue* epilogue_;
   const int64_t taps_;
   const Scratch weights_;
 };
@@ -326,7 +379,7 @@ bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
   return true;
 }
 
-void pointwise(const View& x, const View& w, const View& out, const Sizes& s) {
+void pointwise(const View& x, const View& w, const View& out, const Sizes& s, const Epilogue* epilogue) {
   std::vector<int64_t> a, b, c;
   for (int64_t i = 0; i < s.groups; ++i) {
     a.push_back(i * s.channels);
@@ -345,26 +398,79 @@ void pointwise(const View& x, const View& w, const View& out, const Sizes& s) {
   g.batch = s.groups;
   g.a_offsets = a.data();
   g.b_offsets = b.data();
-  g.c_offsets = c.data();
+  // Groups are problems of the product: their rows are the same, and their columns are neighbours.
+  const auto apply = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
+    epilogue->apply(tile, row0 % g.m, rows, row0 / g.m * s.per_group + col0, cols, ld);
+  };
+  const GemmEpilogue placed(apply);
+  if (epilogue) {
+    g.epilogue = &placed;
+    g.epilogue_work = epilogue->work;
+  } else {
+    g.c_offsets = c.data();
+  }
   gemm(g);
 }
 
+// Fills float32 memory for the whole result, zeros at first, and gives it to the epilogue.
+template <class Fill>
+void apply_to_whole(const View& out, const Epilogue& epilogue, const Fill& fill_sums) {
+  const int64_t n = out.shape.back(), rows = out.size() / n;
+  const BufferRef memory = allocate(static_cast<size_t>(out.size()) * sizeof(float));
+  View sums = out;
+  sums.dtype = Dtype::kFloat32;
+  sums.data = memory->data();
+  std::memset(sums.data, 0, static_cast<size_t>(out.size()) * sizeof(float));
+  fill_sums(sums);
+  parallel_ranges(rows, std::max<int64_t>(1, kParallelWork / (n * std::max<int64_t>(1, epilogue.work))),
+                  [&](int64_t begin, int64_t end) {
+                    epilogue.apply(sums.as<float>() + begin * n, begin, end - begin, 0, n, n);
+                  });
+}
+
+View widened(const View& v, BufferRef& memory) {
+  memory = allocate(static_cast<size_t>(v.size()) * sizeof(float));
+  View wide = v;
+  wide.dtype = Dtype::kFloat32;
+  wide.data = memory->data();
+  load_row_f32({v.data, v.dtype, 0, 1}, v.size(), wide.as<float>());
+  return wide;
+}
+
+// The cases whose kernels cannot give unrounded tiles, and results with elements that no tap reaches (gaps).
+void convolve_widened(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+                      const Epilogue& epilogue, bool gaps);
+
 template <class T>
-void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
+void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+              const Epilogue* epilogue) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
   const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s);
+  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s, epilogue);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
-  if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
+  const bool gaps = covered < out.size();
+  if (epilogue && (gaps || (depthwise && x.dtype != Dtype::kFloat32))) {
+    return convolve_widened(x, w, out, p, *epilogue, gaps);
+  }
+  if (gaps) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
   for (const ConvPhase& phase : phases) {
     if (depthwise) {
-      LineProduct<T>(phase, x, w, out, s).run();
+      LineProduct<T>(phase, x, w, out, s, epilogue).run();
     } else {
-      PhaseProduct<T>(phase, x, w, out, s).run();
+      PhaseProduct<T>(phase, x, w, out, s, epilogue).run();
     }
   }
+}
+
+void convolve_widened(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+                      const Epilogue& epilogue, bool gaps) {
+  BufferRef x_memory, w_memory;
+  const bool wide = x.dtype == Dtype::kFloat32;
+  const View x32 = wide ? x : widened(x, x_memory), w32 = wide ? w : widened(w, w_memory);
+  if (!gaps) return convolve<float>(x32, w32, out, p, &epilogue);
+  apply_to_whole(out, epilogue, [&](const View& sums) { convolve<float>(x32, w32, sums, p, nullptr); });
 }
 
 // Four float32 convolutions of the real and the imaginary parts.
@@ -391,7 +497,7 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   const float* const planes[4][2] = {{xr, wr}, {xi, wi}, {xr, wi}, {xi, wr}};
   for (int64_t i = 0; i < 4; ++i) {
     convolve<float>(plane(x, const_cast<float*>(planes[i][0])), plane(w, const_cast<float*>(planes[i][1])),
-                    plane(out, sums + i * n), p);
+                    plane(out, sums + i * n), p, nullptr);
   }
   for (int64_t i = 0; i < n; ++i) {
     out.as<std::complex<float>>()[i] = {sums[i] - sums[n + i], sums[2 * n + i] + sums[3 * n + i]};
@@ -400,16 +506,18 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
 
 }  // namespace
 
-void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p) {
+void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
+                 const Epilogue* epilogue) {
   if (out.size() == 0) return;
   if (x.size() == 0 || weight.size() == 0) {
+    if (epilogue) return apply_to_whole(out, *epilogue, [](const View&) {});
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
     return;
   }
   switch (out.dtype) {
-    case Dtype::kFloat64: return convolve<double>(x, weight, out, p);
+    case Dtype::kFloat64: return convolve<double>(x, weight, out, p, nullptr);
     case Dtype::kComplex64: return convolve_complex(x, weight, out, p);
-    default: return convolve<float>(x, weight, out, p);
+    default: return convolve<float>(x, weight, out, p, epilogue);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/backend.h"
 #include "core/view.h"
 #include "ops/params.h"
 
@@ -14,6 +15,8 @@ namespace lamina::cpu {
 //
 // Error bound for float32: |out - exact| <= (k / 256 + 256) * eps * sum |x| |weight|, componentwise, at
 // worst, for sums of k products. Results do not depend on the number of threads.
-void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p);
+// With an epilogue (not for float64 and complex64) out has no memory.
+void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
+                 const Epilogue* epilogue = nullptr);
 
 }  // namespace lamina::cpu

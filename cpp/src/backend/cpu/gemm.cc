@@ -15,6 +15,10 @@ constexpr int64_t kParallelWork = int64_t{1} << 19;
 constexpr int64_t kPackedBytes = int64_t{8} << 20;
 // A job's block of packed B is made for at most this many columns.
 constexpr int64_t kStripCols = 256;
+// Of fewer steps than kGemmDepth more columns fit. Long rows suit what is done to finished panels.
+constexpr int64_t kOnePassCols = 512;
+// Sums that are finished together: enough rows that a panel of B serves several, few enough to be hot still.
+constexpr int64_t kFinishedElems = 16384;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -63,6 +67,7 @@ void finish_tile(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kern
   }
   if constexpr (sizeof(T) == 4) {
     if (g.epilogue) (*g.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
+    if (!g.c) return;
   }
   for (int64_t i = 0; i < rows; ++i)
     kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
@@ -131,7 +136,9 @@ class PackedProduct {
   void choose_cut() {
     // Strips begin at multiples of 32 columns, which packers of 32-code runs rely on.
     const int64_t unit = std::max<int64_t>(kernels_.nr, 32);
-    strip_cols_ = std::min(ceil_div(g_.n, unit) * unit, kStripCols);
+    const int64_t most =
+        one_pass() ? std::min(kOnePassCols, kStripCols * kGemmDepth / g_.k / unit * unit) : kStripCols;
+    strip_cols_ = std::min(ceil_div(g_.n, unit) * unit, most);
     block_rows_ = rows_;
     if (!parallel_) return;
     const int64_t wanted = 4 * num_threads();
@@ -143,6 +150,8 @@ class PackedProduct {
         std::min(ceil_div(wanted, ceil_div(g_.n, strip_cols_)), ceil_div(rows_, 4 * kernels_.mr));
     block_rows_ = ceil_div(ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
   }
+  // All steps at once: each panel's sums are finished as soon as they are there, in one place for all panels.
+  bool one_pass() const { return !direct_ && g_.k <= kGemmDepth; }
 
   void run_span() {
     T* packed_a = packed_.template as<T>();
@@ -164,7 +173,8 @@ class PackedProduct {
     const int64_t rows = std::min(block_rows_, rows_ - row0), cols = std::min(strip_cols_, g_.n - col0);
     const bool kept = !direct_ && span_ < g_.k;
     Scratch packed_b(kernels_.packed_b_elems(cols, std::min(g_.k, kGemmDepth)) * kItem);
-    Scratch own(direct_ || kept ? 0 : rows * cols * kItem);
+    const int64_t step = std::max<int64_t>(1, kFinishedElems / cols / kernels_.mr) * kernels_.mr;
+    Scratch own(direct_ || kept ? 0 : (one_pass() ? std::min(step, rows) : rows) * cols * kItem);
     T* tile = direct_ ? reinterpret_cast<T*>(output_at(g_, p_, base_ + row0, col0))
               : kept  ? sums_.template as<T>() + row0 * g_.n + col0
                       : own.template as<T>();
@@ -178,10 +188,11 @@ class PackedProduct {
         kernels_.multiply(rows, cols, depth, a, b, tile, ld, k0 > 0);
         continue;
       }
-      for (int64_t i = 0; i < rows; i += kernels_.mr) {
-        const int64_t height = std::min(kernels_.mr, rows - i);
-        kernels_.multiply(height, cols, depth, a + i * depth, b, tile + i * ld, ld, k0 > 0);
-        finish_tile(g_, p_, kernels_, tile + i * ld, base_ + row0 + i, height, col0, cols, ld);
+      for (int64_t i = 0; i < rows; i += step) {
+        const int64_t height = std::min(step, rows - i);
+        T* panel = tile + (one_pass() ? 0 : i * ld);
+        kernels_.multiply(height, cols, depth, a + i * depth, b, panel, ld, k0 > 0);
+        finish_tile(g_, p_, kernels_, panel, base_ + row0 + i, height, col0, cols, ld);
       }
     }
   }
@@ -308,7 +319,7 @@ void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
 
 template <class T>
 void multiply_batch(const GemmArgs& g) {
-  const int64_t work = g.m * g.n * std::max<int64_t>(g.k, 1);
+  const int64_t work = g.m * g.n * (std::max<int64_t>(g.k, 1) + g.epilogue_work);
   if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kParallelWork);
   if (g.batch < 4 * num_threads() && work >= 4 * kParallelWork) {
     for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), true);

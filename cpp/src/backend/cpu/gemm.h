@@ -2,17 +2,14 @@
 
 #include <cstdint>
 
+#include "backend/tile_types.h"
 #include "core/thread_pool.h"
 #include "lamina/dtype.h"
 
 namespace lamina::cpu {
 
-// Called once for every finished output tile while it is hot, before it is rounded to the output dtype:
-// `tile` holds rows x cols float32 values, row i at tile + i * ld; row0 and col0 say where it lies in the
-// output, where rows of a batch are numbered through (batch * m + row). It may change the tile in place. Runs
-// on pool threads, on disjoint tiles.
-using GemmEpilogue =
-    FunctionRef<void(float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld)>;
+// Rows of a batch are numbered through: batch * m + row.
+using GemmEpilogue = TileEpilogue;
 
 // A matrix in memory: element (i, j) at data + i * row_stride + j * col_stride, in elements; any stride, zero
 // and negative included.
@@ -48,7 +45,9 @@ struct GemmArgs {
   const int64_t* c_offsets = nullptr;
   // Where each of the m rows of C begins, in elements, in place of row * ldc; null: there.
   const int64_t* c_rows = nullptr;
+  // With an epilogue c may be null: the result is not written then.
   const GemmEpilogue* epilogue = nullptr;
+  int64_t epilogue_work = 0;  // for an element, in multiply-adds
   bool batch_invariant = false;
 };
 

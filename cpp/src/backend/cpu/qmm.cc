@@ -78,6 +78,7 @@ int64_t rows_per_job(const QmmArgs& q, const Problem& p) {
 void finish_tile(const QmmArgs& q, const Problem& p, float* tile, int64_t row0, int64_t rows, int64_t col0,
                  int64_t cols, int64_t ld) {
   if (q.epilogue) (*q.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
+  if (!q.y) return;
   for (int64_t i = 0; i < rows; ++i) {
     void* out = p.y + ((row0 + i) * q.y_row_stride + col0) * static_cast<int64_t>(itemsize(q.y_dtype));
     gemm_kernels<float>().store(tile + i * ld, cols, out, q.y_dtype);
@@ -109,6 +110,7 @@ void multiply_packed(const QmmArgs& q, int64_t problem, const Problem& p, bool p
   g.m = q.m, g.n = q.n, g.k = q.k, g.epilogue = q.epilogue, g.batch = q.batch;
   g.a = {q.x, q.x_dtype, q.x_row_stride, q.x_col_stride}, g.a_offsets = q.x_offsets;
   g.c = q.y, g.c_dtype = q.y_dtype, g.ldc = q.y_row_stride, g.c_offsets = q.y_offsets;
+  g.epilogue_work = q.epilogue_work;
   const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
     pack(p.w, k0, depth, col0, cols, dst);
   };
@@ -213,7 +215,7 @@ void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
 
 void quantized_matmul(const QmmArgs& q) {
   if (q.m == 0 || q.n == 0 || q.batch == 0) return;
-  const int64_t work = q.m * q.n * std::max<int64_t>(q.k, 1);
+  const int64_t work = q.m * q.n * (std::max<int64_t>(q.k, 1) + q.epilogue_work);
   if (q.batch == 1) return multiply_one(q, 0, work >= kParallelWork);
   if (q.batch < 4 * num_threads() && work >= 4 * kParallelWork) {
     for (int64_t i = 0; i < q.batch; ++i) multiply_one(q, i, true);

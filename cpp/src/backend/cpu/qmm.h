@@ -48,7 +48,9 @@ struct QmmArgs {
   const int64_t* w_matrix = nullptr;
   const int64_t* y_offsets = nullptr;
 
+  // With an epilogue y may be null: the result is not written then.
   const GemmEpilogue* epilogue = nullptr;
+  int64_t epilogue_work = 0;  // for an element, in multiply-adds
 };
 
 void quantized_matmul(const QmmArgs& args);

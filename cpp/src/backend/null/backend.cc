@@ -9,6 +9,10 @@ const Backend& null_backend() {
     n.name = "null";
     n.fuse = true;
     n.computes = false;
+    // Plans are those of the cpu backend.
+    for (size_t i = 0; i < n.kernels.size(); ++i) {
+      n.kernels[i].takes_epilogue = cpu_backend().kernels[i].takes_epilogue;
+    }
     return n;
   }();
   return b;
