@@ -6,13 +6,13 @@
 #include <mutex>
 #include <numbers>
 
-#include "backend/cpu/fft.h"
+#include "backend/cpu/fft_lines.h"
 
 namespace lamina::cpu {
 namespace {
 
-constexpr int kRadices[] = {4, 2, 3, 5, 7, 11, 13};
-constexpr int64_t kLongestTile = 256;
+constexpr int kPrimes[] = {2, 3, 5, 7, 11, 13};
+constexpr int64_t kShortestMatrix = 256;
 constexpr int64_t kLongestKept = int64_t{1} << 20;
 constexpr size_t kKeptPlans = 32;
 
@@ -46,39 +46,68 @@ void append(Planes& p, std::complex<double> x) {
 
 // n without its small factors.
 int64_t rough_part(int64_t n) {
-  for (int r : kRadices) {
-    while (n % r == 0) n /= r;
+  for (int p : kPrimes) {
+    while (n % p == 0) n /= p;
   }
   return n;
+}
+
+// As few radices as possible with this product, and none of 2 unless n has a single one.
+std::vector<int> radices_of(int64_t n) {
+  std::vector<int> radices;
+  int twos = 0;
+  for (; n % 2 == 0; n /= 2) ++twos;
+  for (; twos >= 3 && twos != 4; twos -= 3) radices.push_back(8);
+  for (; twos >= 2; twos -= 2) radices.push_back(4);
+  if (twos == 1) radices.push_back(2);
+  for (int p : kPrimes) {
+    for (; n % p == 0; n /= p) radices.push_back(p);
+  }
+  return radices;
 }
 
 FftStages make_stages(int64_t n) {
   FftStages s;
   s.length = n;
+  s.radices = radices_of(n);
   const Circle circle(n);
   int64_t left = n;
-  for (int r : kRadices) {
-    while (left % r == 0) {
-      s.radices.push_back(r);
-      const int64_t groups = left / r;
-      for (int64_t p = 0; p < groups; ++p) {
-        for (int j = 1; j < r; ++j) {
-          const std::complex<double> w = circle(p * j * (n / left));
-          s.twiddles.push_back(static_cast<float>(w.real()));
-          s.twiddles.push_back(static_cast<float>(w.imag()));
-        }
+  for (int r : s.radices) {
+    const int64_t groups = left / r;
+    for (int64_t p = 0; p < groups; ++p) {
+      for (int j = 1; j < r; ++j) {
+        const std::complex<double> w = circle(p * j * (n / left));
+        s.twiddles.push_back(static_cast<float>(w.real()));
+        s.twiddles.push_back(static_cast<float>(w.imag()));
       }
-      left = groups;
     }
+    left = groups;
   }
   return s;
 }
 
-// The largest divisor of n up to its root.
-int64_t lower_half(int64_t n) {
-  auto d = static_cast<int64_t>(std::sqrt(static_cast<double>(n)));
-  while (n % d != 0) --d;
-  return d;
+// The work of transforms along the columns of a matrix, in strips of kFftLines.
+double strip_work(int64_t rows, int64_t columns) {
+  const int64_t strips = (columns + kFftLines - 1) / kFftLines;
+  double steps = 0;
+  for (int r : radices_of(rows)) steps += 1 + std::log2(r);
+  return static_cast<double>(strips * rows) * steps;
+}
+
+// Rows of the matrix for a signal of n samples: those with the least work; 0 where a side would be too short.
+int64_t rows_of_matrix(int64_t n) {
+  int64_t best = 0;
+  double least = 0;
+  for (int64_t rows = kFftLines; rows * rows <= n; ++rows) {
+    if (n % rows != 0) continue;
+    const int64_t columns = n / rows;
+    const double work = strip_work(rows, columns) + strip_work(columns, rows);
+    if (best == 0 || work <= least) {
+      best = rows;
+      least = work;
+    }
+  }
+  return best;
 }
 
 void plan_two_passes(FftPlan& p, int64_t rows) {
@@ -87,8 +116,8 @@ void plan_two_passes(FftPlan& p, int64_t rows) {
   p.stages = make_stages(rows);
   p.second_stages = make_stages(columns);
   const Circle circle(p.n);
-  for (int64_t k = 0; k < rows; ++k) {
-    for (int64_t j = 0; j < columns; ++j) append(p.roots, circle(j * k));
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t k = 0; k < rows; ++k) append(p.roots, circle(j * k));
   }
 }
 
@@ -112,7 +141,7 @@ void plan_chirp(FftPlan& p) {
       around.im[static_cast<size_t>(at)] = static_cast<float>(scaled.imag());
     }
   }
-  fft_line(*p.inner, around.re.data(), around.im.data());
+  fft_line(*p.inner, around.re.data(), around.im.data(), FftSpace(*p.inner));
   p.spectrum = std::move(around);
 }
 
@@ -123,8 +152,8 @@ std::shared_ptr<const FftPlan> make_plan(int64_t n) {
   for (int64_t k = 0; k <= n; ++k) append(p->half_roots, circle(k));
   if (rough_part(n) != 1) {
     plan_chirp(*p);
-  } else if (n > kLongestTile) {
-    plan_two_passes(*p, lower_half(n));
+  } else if (const int64_t rows = n < kShortestMatrix ? 0 : rows_of_matrix(n); rows > 0) {
+    plan_two_passes(*p, rows);
   } else {
     p->stages = make_stages(n);
   }

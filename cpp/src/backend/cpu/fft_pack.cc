@@ -1,0 +1,231 @@
+#include "backend/cpu/fft_pack.h"
+
+#include <algorithm>
+
+#define LAMINA_WITHOUT_AVX3_DL
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/fft_pack.cc"
+#include <hwy/foreach_target.h>  // IWYU pragma: keep
+#include "backend/cpu/targets.h"
+//
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Wide = hn::CappedTag<float, kFftLines>;
+
+template <class V>
+struct Pair {
+  V re, im;
+};
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Pair<V> load_complex(D d, const float* p) {
+#if LAMINA_SIMD_TARGET
+  if constexpr (hn::MaxLanes(D()) > 1) {
+    const V a = hn::LoadU(d, p), b = hn::LoadU(d, p + hn::Lanes(d));
+    return {hn::ConcatEven(d, b, a), hn::ConcatOdd(d, b, a)};
+  }
+#endif
+  return {hn::Set(d, p[0]), hn::Set(d, p[1])};
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void store_complex([[maybe_unused]] D d, const Pair<V>& x, float* p) {
+#if LAMINA_SIMD_TARGET
+  if constexpr (hn::MaxLanes(D()) > 1) return hn::StoreInterleaved2(x.re, x.im, d, p);
+#endif
+  p[0] = hn::GetLane(x.re);
+  p[1] = hn::GetLane(x.im);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Pair<V> load_planes(D d, const float* re, const float* im, int64_t i) {
+  return {hn::LoadU(d, re + i), hn::LoadU(d, im + i)};
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE Pair<V> reversed(D d, const Pair<V>& x) {
+  return {hn::Reverse(d, x.re), hn::Reverse(d, x.im)};
+}
+template <class V>
+HWY_INLINE Pair<V> product(const Pair<V>& a, const Pair<V>& b) {
+  return {hn::NegMulAdd(a.im, b.im, hn::Mul(a.re, b.re)), hn::MulAdd(a.im, b.re, hn::Mul(a.re, b.im))};
+}
+
+// Calls body(d, i) for vectors that make up [begin, end): wide ones, then of four lanes, then single numbers.
+template <class D, class Body>
+HWY_INLINE int64_t sweep_part(D d, int64_t i, int64_t end, const Body& body) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (; i + lanes <= end; i += lanes) body(d, i);
+  return i;
+}
+template <class Body>
+HWY_INLINE void sweep(int64_t begin, int64_t end, const Body& body) {
+  int64_t i = sweep_part(Wide(), begin, end, body);
+  if constexpr (hn::MaxLanes(Wide()) > 4) i = sweep_part(hn::CappedTag<float, 4>(), i, end, body);
+  if constexpr (hn::MaxLanes(Wide()) > 1) sweep_part(hn::CappedTag<float, 1>(), i, end, body);
+}
+
+void Split(const float* in, int64_t n, float* re, float* im) {
+  sweep(0, n, [=](auto d, int64_t i) HWY_ATTR {
+    const auto x = load_complex(d, in + 2 * i);
+    hn::StoreU(x.re, d, re + i);
+    hn::StoreU(x.im, d, im + i);
+  });
+}
+
+void Join(const float* re, const float* im, int64_t n, float scale, float* out) {
+  sweep(0, n, [=](auto d, int64_t i) HWY_ATTR {
+    const auto by = hn::Set(d, scale);
+    const auto x = load_planes(d, re, im, i);
+    store_complex(d, {hn::Mul(x.re, by), hn::Mul(x.im, by)}, out + 2 * i);
+  });
+}
+
+void JoinPairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
+               float scale, float* out) {
+  if (begin == 0) {
+    out[0] = (re[0] + im[0]) * scale;
+    out[1] = 0;
+  }
+  if (end == h + 1) {
+    out[2 * h] = (re[0] - im[0]) * scale;
+    out[2 * h + 1] = 0;
+  }
+  const float half_scale = 0.5f * scale;
+  sweep(std::max<int64_t>(begin, 1), std::min(end, h), [=](auto d, int64_t k) HWY_ATTR {
+    // a is number k, b the conjugate of number -k.
+    const auto by = hn::Set(d, half_scale);
+    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    const auto a = load_planes(d, re, im, k), b = reversed(d, load_planes(d, re, im, h - k - lanes + 1));
+    const auto w = load_planes(d, roots.re, roots.im, k);
+    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
+    const auto x_re = hn::Add(hn::Add(a.re, b.re), odd.im), x_im = hn::Sub(hn::Sub(a.im, b.im), odd.re);
+    store_complex(d, {hn::Mul(x_re, by), hn::Mul(x_im, by)}, out + 2 * k);
+  });
+}
+
+void SplitPairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re, float* im) {
+  if (begin == 0) {
+    re[0] = in[0] + in[2 * h];
+    im[0] = in[0] - in[2 * h];
+  }
+  sweep(std::max<int64_t>(begin, 1), end, [=](auto d, int64_t k) HWY_ATTR {
+    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+    const auto a = load_complex(d, in + 2 * k);
+    const auto b = reversed(d, load_complex(d, in + 2 * (h - k - lanes + 1)));
+    auto w = load_planes(d, roots.re, roots.im, k);
+    w.im = hn::Neg(w.im);
+    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
+    hn::StoreU(hn::Sub(hn::Add(a.re, b.re), odd.im), d, re + k);
+    hn::StoreU(hn::Add(hn::Sub(a.im, b.im), odd.re), d, im + k);
+  });
+}
+
+void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
+  sweep(0, n, [=](auto d, int64_t i) HWY_ATTR {
+    const auto y = product(load_planes(d, re, im, i), load_planes(d, w_re, w_im, i));
+    hn::StoreU(y.re, d, re + i);
+    hn::StoreU(y.im, d, im + i);
+  });
+}
+
+#if !LAMINA_SIMD_TARGET
+
+void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+  const Wide d;
+  for (int64_t k = 0; k < columns; ++k) {
+    for (int64_t t = 0; t < kFftLines; ++t) {
+      const auto x = load_planes(d, in.re, in.im, t * in.step + k);
+      const auto y = product(x, load_planes(d, roots.re, roots.im, k * roots_step + t));
+      hn::StoreU(y.re, d, tile.re + k * tile.step + t);
+      hn::StoreU(y.im, d, tile.im + k * tile.step + t);
+    }
+  }
+}
+
+#else
+
+// A vector whose 128-bit block b comes from `p + b * step`.
+template <class D>
+HWY_INLINE hn::Vec<D> load_blocks_apart(D d, const float* p, int64_t step) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return hn::LoadU(d, p);
+  } else {
+    const hn::Half<D> half;
+    constexpr int64_t kBlocks = hn::MaxLanes(half) / 4;
+    return hn::Combine(d, load_blocks_apart(half, p + kBlocks * step, step), load_blocks_apart(half, p, step));
+  }
+}
+
+// Four columns of as many rows as a vector has lanes.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void load_columns(D d, const float* p, int64_t step, V* x) {
+  V a[4];
+  for (int i = 0; i < 4; ++i) a[i] = load_blocks_apart(d, p + i * step, 4 * step);
+  const V b[4] = {hn::InterleaveLower(d, a[0], a[2]), hn::InterleaveUpper(d, a[0], a[2]),
+                  hn::InterleaveLower(d, a[1], a[3]), hn::InterleaveUpper(d, a[1], a[3])};
+  for (int i = 0; i < 2; ++i) {
+    x[2 * i] = hn::InterleaveLower(d, b[i], b[i + 2]);
+    x[2 * i + 1] = hn::InterleaveUpper(d, b[i], b[i + 2]);
+  }
+}
+
+void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+  const Wide d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t first = 0; first < columns; first += 4) {
+    const int64_t k = std::min(first, columns - 4);
+    for (int64_t t = 0; t < kFftLines; t += lanes) {
+      hn::Vec<Wide> re[4], im[4];
+      load_columns(d, in.re + t * in.step + k, in.step, re);
+      load_columns(d, in.im + t * in.step + k, in.step, im);
+      for (int i = 0; i < 4; ++i) {
+        const int64_t to = (k + i) * tile.step + t;
+        const auto w = load_planes(d, roots.re, roots.im, (k + i) * roots_step + t);
+        const auto y = product<hn::Vec<Wide>>({re[i], im[i]}, w);
+        hn::StoreU(y.re, d, tile.re + to);
+        hn::StoreU(y.im, d, tile.im + to);
+      }
+    }
+  }
+}
+
+#endif
+
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace lamina::cpu {
+
+HWY_EXPORT(Split);
+HWY_EXPORT(Join);
+HWY_EXPORT(JoinPairs);
+HWY_EXPORT(SplitPairs);
+HWY_EXPORT(Multiply);
+HWY_EXPORT(Turn);
+
+void fft_split(const float* in, int64_t n, float* re, float* im) {
+  HWY_DYNAMIC_DISPATCH(Split)(in, n, re, im);
+}
+void fft_join(const float* re, const float* im, int64_t n, float scale, float* out) {
+  HWY_DYNAMIC_DISPATCH(Join)(re, im, n, scale, out);
+}
+void fft_join_pairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
+                    float scale, float* out) {
+  HWY_DYNAMIC_DISPATCH(JoinPairs)(re, im, h, roots, begin, end, scale, out);
+}
+void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
+                     float* im) {
+  HWY_DYNAMIC_DISPATCH(SplitPairs)(in, h, roots, begin, end, re, im);
+}
+void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
+  HWY_DYNAMIC_DISPATCH(Multiply)(re, im, n, w_re, w_im);
+}
+void fft_turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+  HWY_DYNAMIC_DISPATCH(Turn)(in, columns, roots, roots_step, tile);
+}
+
+}  // namespace lamina::cpu
+#endif

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/fft_kernel.h"
+
+namespace lamina::cpu {
+
+// Signals on their way into and out of planes: arrays of real parts and of imaginary parts. The bits of a
+// number depend on its operands only, not on where a range begins or ends.
+
+// n complex numbers, and back times `scale`.
+void fft_split(const float* in, int64_t n, float* re, float* im);
+void fft_join(const float* re, const float* im, int64_t n, float scale, float* out);
+
+// Numbers [begin, end) of the spectrum of a real signal of 2h samples, times `scale`, from the spectrum of
+// its h pairs; `roots` has exp(-2 pi i k / 2h) for k = 0 .. h. Then, for k < h, the other way; the imaginary
+// parts of numbers 0 and h are not read.
+struct FftRoots {
+  const float *re, *im;
+};
+void fft_join_pairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
+                    float scale, float* out);
+void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
+                     float* im);
+
+// Element by element.
+void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im);
+
+// Number k of row t < kFftLines of `in`, for k < columns >= 4, times number t of row k of the roots (rows
+// `roots_step` apart), becomes number t of row k of `tile`.
+void fft_turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile);
+
+}  // namespace lamina::cpu
