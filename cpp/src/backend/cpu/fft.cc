@@ -25,12 +25,12 @@ class Job {
   }
   const FftPlan& plan() const { return *plan_; }
 
-  // A signal without gaps to planes of plan().n numbers.
+  // A signal without gaps to planes of plan().n numbers, with room for one more.
   void load(const float* in, float* re, float* im) const {
     const int64_t n = plan_->n;
     order(re, im);
     if (kind_ == FftKind::kRealInverse && halved_) {
-      return parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) {
+      return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
         fft_split_pairs(in, n, half_roots(), begin, end, re, im);
       });
     }
@@ -50,7 +50,7 @@ class Job {
     const int64_t n = plan_->n;
     order(re, im);
     if (kind_ == FftKind::kRealForward && halved_) {
-      return parallel_ranges(n + 1, kGrain, [&](int64_t begin, int64_t end) {
+      return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
         fft_join_pairs(re, im, n, half_roots(), begin, end, scale_, out);
       });
     }

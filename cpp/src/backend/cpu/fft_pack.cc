@@ -82,44 +82,45 @@ void Join(const float* re, const float* im, int64_t n, float scale, float* out) 
   });
 }
 
-void JoinPairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
-               float scale, float* out) {
+// With Z[h] = Z[0], s = Z[k] + conj(Z[h - k]), d = Z[k] - conj(Z[h - k]): X[k] = (s - i w d) / 2, and
+// X[h - k] = (conj(s) - conj(i w d)) / 2 with the same product, negated where it counts.
+void JoinPairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end, float scale,
+               float* out) {
   if (begin == 0) {
-    out[0] = (re[0] + im[0]) * scale;
-    out[1] = 0;
-  }
-  if (end == h + 1) {
-    out[2 * h] = (re[0] - im[0]) * scale;
-    out[2 * h + 1] = 0;
+    re[h] = re[0];
+    im[h] = im[0];
   }
   const float half_scale = 0.5f * scale;
-  sweep(std::max<int64_t>(begin, 1), std::min(end, h), [=](auto d, int64_t k) HWY_ATTR {
-    // a is number k, b the conjugate of number -k.
+  sweep(begin, end, [=](auto d, int64_t k) HWY_ATTR {
     const auto by = hn::Set(d, half_scale);
-    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-    const auto a = load_planes(d, re, im, k), b = reversed(d, load_planes(d, re, im, h - k - lanes + 1));
+    const int64_t mirrored = h - k - static_cast<int64_t>(hn::Lanes(d)) + 1;
+    const auto a = load_planes(d, re, im, k), b = reversed(d, load_planes(d, re, im, mirrored));
     const auto w = load_planes(d, roots.re, roots.im, k);
     const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
-    const auto x_re = hn::Add(hn::Add(a.re, b.re), odd.im), x_im = hn::Sub(hn::Sub(a.im, b.im), odd.re);
-    store_complex(d, {hn::Mul(x_re, by), hn::Mul(x_im, by)}, out + 2 * k);
+    const auto s_re = hn::Mul(by, hn::Add(a.re, b.re)), s_im = hn::Mul(by, hn::Sub(a.im, b.im));
+    store_complex(d, {hn::MulAdd(by, odd.im, s_re), hn::NegMulAdd(by, odd.re, s_im)}, out + 2 * k);
+    store_complex(d, reversed(d, {hn::NegMulAdd(by, odd.im, s_re), hn::NegMulSub(by, odd.re, s_im)}),
+                  out + 2 * mirrored);
   });
 }
 
 void SplitPairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re, float* im) {
+  sweep(begin, end, [=](auto d, int64_t k) HWY_ATTR {
+    const int64_t mirrored = h - k - static_cast<int64_t>(hn::Lanes(d)) + 1;
+    const auto a = load_complex(d, in + 2 * k), b = reversed(d, load_complex(d, in + 2 * mirrored));
+    auto w = load_planes(d, roots.re, roots.im, k);
+    w.im = hn::Neg(w.im);
+    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
+    const auto s_re = hn::Add(a.re, b.re), s_im = hn::Sub(a.im, b.im);
+    hn::StoreU(hn::Sub(s_re, odd.im), d, re + k);
+    hn::StoreU(hn::Add(s_im, odd.re), d, im + k);
+    hn::StoreU(hn::Reverse(d, hn::Add(s_re, odd.im)), d, re + mirrored);
+    hn::StoreU(hn::Reverse(d, hn::Sub(odd.re, s_im)), d, im + mirrored);
+  });
   if (begin == 0) {
     re[0] = in[0] + in[2 * h];
     im[0] = in[0] - in[2 * h];
   }
-  sweep(std::max<int64_t>(begin, 1), end, [=](auto d, int64_t k) HWY_ATTR {
-    const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-    const auto a = load_complex(d, in + 2 * k);
-    const auto b = reversed(d, load_complex(d, in + 2 * (h - k - lanes + 1)));
-    auto w = load_planes(d, roots.re, roots.im, k);
-    w.im = hn::Neg(w.im);
-    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
-    hn::StoreU(hn::Sub(hn::Add(a.re, b.re), odd.im), d, re + k);
-    hn::StoreU(hn::Add(hn::Sub(a.im, b.im), odd.re), d, im + k);
-  });
 }
 
 void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
@@ -212,7 +213,7 @@ void fft_split(const float* in, int64_t n, float* re, float* im) {
 void fft_join(const float* re, const float* im, int64_t n, float scale, float* out) {
   HWY_DYNAMIC_DISPATCH(Join)(re, im, n, scale, out);
 }
-void fft_join_pairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
+void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
                     float scale, float* out) {
   HWY_DYNAMIC_DISPATCH(JoinPairs)(re, im, h, roots, begin, end, scale, out);
 }

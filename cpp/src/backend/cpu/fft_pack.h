@@ -13,14 +13,14 @@ namespace lamina::cpu {
 void fft_split(const float* in, int64_t n, float* re, float* im);
 void fft_join(const float* re, const float* im, int64_t n, float scale, float* out);
 
-// Numbers [begin, end) of the spectrum of a real signal of 2h samples, times `scale`, from the spectrum of
-// its h pairs; `roots` has exp(-2 pi i k / 2h) for k = 0 .. h. Then, for k < h, the other way; the imaginary
-// parts of numbers 0 and h are not read.
 struct FftRoots {
   const float *re, *im;
 };
-void fft_join_pairs(const float* re, const float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
-                    float scale, float* out);
+// The spectrum of a real signal of 2h samples, times `scale`, from that of its h pairs: numbers k and h - k for
+// k in [begin, end), where [0, h / 2 + 1) is all. `roots` has exp(-2 pi i k / 2h). The planes have room for
+// number h. And back; the imaginary parts of numbers 0 and h do not count.
+void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end, float scale,
+                    float* out);
 void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
                      float* im);
 
