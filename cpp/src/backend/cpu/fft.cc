@@ -1,6 +1,7 @@
 #include "backend/cpu/fft.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -21,7 +22,7 @@ class Job {
  public:
   Job(FftKind kind, int64_t samples, double scale) : kind_(kind), scale_(static_cast<float>(scale)) {
     halved_ = (kind == FftKind::kRealForward || kind == FftKind::kRealInverse) && samples % 2 == 0;
-    plan_ = fft_plan(halved_ ? samples / 2 : samples);
+    plan_ = fft_plan(halved_ ? samples / 2 : samples, halved_);
   }
   const FftPlan& plan() const { return *plan_; }
 
@@ -31,7 +32,7 @@ class Job {
     order(re, im);
     if (kind_ == FftKind::kRealInverse && halved_) {
       return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
-        fft_split_pairs(in, n, half_roots(), begin, end, re, im);
+        fft_split_pairs(in, n, pair_roots(), begin, end, re, im);
       });
     }
     if (kind_ == FftKind::kRealInverse) return load_mirrored(in, re, im);
@@ -51,7 +52,7 @@ class Job {
     order(re, im);
     if (kind_ == FftKind::kRealForward && halved_) {
       return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
-        fft_join_pairs(re, im, n, half_roots(), begin, end, scale_, out);
+        fft_join_pairs(re, im, n, pair_roots(), begin, end, scale_, out);
       });
     }
     if (kind_ == FftKind::kRealInverse && !halved_) {
@@ -63,12 +64,52 @@ class Job {
     });
   }
 
+  // The same for signals side by side, kFftLines elements in a row of `in` and of `out`. They may be overwritten.
+  void load_tile(const float* in, FftRows tile) const {
+    const int64_t n = plan_->n, floats = n * kFftLines;
+    order(tile.re, tile.im);
+    if (kind_ == FftKind::kRealForward && halved_) {
+      for (int64_t i = 0; i < floats; i += kFftLines) {
+        std::copy_n(in + 2 * i, kFftLines, tile.re + i);
+        std::copy_n(in + 2 * i + kFftLines, kFftLines, tile.im + i);
+      }
+    } else if (kind_ == FftKind::kRealForward) {
+      std::copy(in, in + floats, tile.re);
+      std::fill(tile.im, tile.im + floats, 0.0f);
+    } else if (kind_ == FftKind::kRealInverse && halved_) {
+      fft_split_pair_rows(in, n, pair_roots(), tile);
+    } else if (kind_ == FftKind::kRealInverse) {
+      fft_split(in, (n / 2 + 1) * kFftLines, tile.re, tile.im);
+      mirror_rows(tile);
+    } else {
+      fft_split(in, floats, tile.re, tile.im);
+    }
+  }
+  void store_tile(FftRows tile, float* out) const {
+    const int64_t n = plan_->n, floats = n * kFftLines;
+    order(tile.re, tile.im);
+    if (kind_ == FftKind::kRealForward && halved_) {
+      fft_join_pair_rows(tile, n, pair_roots(), scale_, out);
+    } else if (kind_ == FftKind::kRealInverse && !halved_) {
+      for (int64_t i = 0; i < floats; ++i) out[i] = tile.re[i] * scale_;
+    } else if (kind_ == FftKind::kRealInverse) {
+      for (int64_t i = 0; i < floats; i += kFftLines) {
+        for (int64_t t = i; t < i + kFftLines; ++t) {
+          out[i + t] = tile.re[t] * scale_;
+          out[i + t + kFftLines] = tile.im[t] * scale_;
+        }
+      }
+    } else {
+      fft_join(tile.re, tile.im, kind_ == FftKind::kRealForward ? (n / 2 + 1) * kFftLines : floats, scale_, out);
+    }
+  }
+
  private:
   // Inverse transforms are forward ones of real and imaginary parts in each other's place.
   void order(float*& re, float*& im) const {
     if (kind_ == FftKind::kInverse || kind_ == FftKind::kRealInverse) std::swap(re, im);
   }
-  FftRoots half_roots() const { return {plan_->half_roots.re.data(), plan_->half_roots.im.data()}; }
+  FftRoots pair_roots() const { return {plan_->pair_roots.re.data(), plan_->pair_roots.im.data()}; }
 
   // The whole spectrum of a real signal of odd length. Number 0 of such a signal is real.
   void load_mirrored(const float* in, float* re, float* im) const {
@@ -81,6 +122,18 @@ class Job {
     }
   }
 
+  void mirror_rows(const FftRows& tile) const {
+    const int64_t n = plan_->n;
+    std::fill(tile.im, tile.im + kFftLines, 0.0f);
+    for (int64_t k = 1; 2 * k < n; ++k) {
+      const int64_t low = k * kFftLines, high = (n - k) * kFftLines;
+      for (int64_t t = 0; t < kFftLines; ++t) {
+        tile.re[high + t] = tile.re[low + t];
+        tile.im[high + t] = -tile.im[low + t];
+      }
+    }
+  }
+
   FftKind kind_;
   float scale_;
   bool halved_;
@@ -90,95 +143,108 @@ class Job {
 // One end of up to kFftLines signals: where they begin, and `length` elements of `size` bytes, `step` bytes
 // apart.
 struct End {
-  char* lines[kFftLines];
+  std::array<char*, kFftLines> lines;
   int64_t step, size, length;
 
   bool dense() const { return step == size || length == 1; }
   int64_t bytes() const { return length * size; }
 };
 
-// Lines from `first` on that lie side by side, up to line `count`.
-int64_t side_by_side(const End& e, int64_t first, int64_t count) {
+// Lines from `first` on that lie `apart` bytes apart, up to line `count`.
+int64_t evenly_spaced(const End& e, int64_t first, int64_t count, int64_t apart) {
   int64_t n = 1;
-  while (first + n < count && e.lines[first + n] - e.lines[first + n - 1] == e.size) ++n;
+  while (first + n < count && e.lines[first + n] - e.lines[first + n - 1] == apart) ++n;
   return n;
 }
 
-// Signals with gaps to rows without, and back.
-void gather(const End& from, int64_t count, char* rows) {
-  for (int64_t t = 0; t < count;) {
-    const int64_t n = side_by_side(from, t, count);
-    transpose_plane({reinterpret_cast<const uint8_t*>(from.lines[t]),
-                     reinterpret_cast<uint8_t*>(rows + t * from.bytes()), from.step, from.bytes(), from.length,
-                     n, false},
-                    from.size);
-    t += n;
+void transpose(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows, int64_t cols,
+               int64_t size) {
+  transpose_plane({reinterpret_cast<const uint8_t*>(from), reinterpret_cast<uint8_t*>(to), from_step, to_step,
+                   rows, cols, false},
+                  size);
+}
+
+// Signals with gaps to signals without, and back.
+void gather(const End& from, int64_t count, char* to) {
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    n = evenly_spaced(from, t, count, from.size);
+    transpose(from.lines[t], from.step, to + t * from.bytes(), from.bytes(), from.length, n, from.size);
   }
 }
-void scatter(const char* rows, const End& to, int64_t count) {
-  for (int64_t t = 0; t < count;) {
-    const int64_t n = side_by_side(to, t, count);
-    transpose_plane({reinterpret_cast<const uint8_t*>(rows + t * to.bytes()),
-                     reinterpret_cast<uint8_t*>(to.lines[t]), to.bytes(), to.step, n, to.length, false},
-                    to.size);
-    t += n;
+void scatter(const char* from, const End& to, int64_t count) {
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    n = evenly_spaced(to, t, count, to.size);
+    transpose(from + t * to.bytes(), to.bytes(), to.lines[t], to.step, n, to.length, to.size);
   }
 }
 
-// What a thread works in.
+// Signals to rows of kFftLines elements, one of each signal, and back.
+void gather_rows(const End& from, int64_t count, char* rows) {
+  const int64_t row_bytes = kFftLines * from.size;
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    const int64_t apart = from.dense() && t + 1 < count ? from.lines[static_cast<size_t>(t) + 1] - from.lines[t] : from.size;
+    n = evenly_spaced(from, t, count, apart);
+    if (from.dense()) {
+      transpose(from.lines[t], apart, rows + t * from.size, row_bytes, n, from.length, from.size);
+      continue;
+    }
+    for (int64_t j = 0; j < from.length; ++j) {
+      std::memcpy(rows + j * row_bytes + t * from.size, from.lines[t] + j * from.step,
+                  static_cast<size_t>(n * from.size));
+    }
+  }
+}
+void scatter_rows(const char* rows, const End& to, int64_t count) {
+  const int64_t row_bytes = kFftLines * to.size;
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    const int64_t apart = to.dense() && t + 1 < count ? to.lines[static_cast<size_t>(t) + 1] - to.lines[t] : to.size;
+    n = evenly_spaced(to, t, count, apart);
+    if (to.dense()) {
+      transpose(rows + t * to.size, row_bytes, to.lines[t], apart, to.length, n, to.size);
+      continue;
+    }
+    for (int64_t j = 0; j < to.length; ++j) {
+      std::memcpy(to.lines[t] + j * to.step, rows + j * row_bytes + t * to.size,
+                  static_cast<size_t>(n * to.size));
+    }
+  }
+}
+
+// What a thread works in: planes of one signal, or a tile; the signals of a group without gaps, or as rows.
 struct Space {
-  Space(const FftPlan& p, int64_t group, int64_t in_bytes, int64_t out_bytes)
+  Space(const FftPlan& p, int64_t group, const End& in, const End& out)
       : stages(p),
-        step((p.n + 15) / 16 * 16 + 16),
-        tile_floats(p.tiled() ? p.tile_rows() * kFftLines : 0),
-        planes(2 * (p.tiled() ? group : 1) * step + 2 * tile_floats),
-        in_rows(group * in_bytes),
-        out_rows(group * out_bytes) {}
-  float* re(int64_t line) const { return planes.data() + 2 * tile_floats + 2 * line * step; }
-  float* im(int64_t line) const { return re(line) + step; }
+        plane(p.tiled() ? p.tile_rows() * kFftLines : (p.n + 1 + 15) / 16 * 16),
+        planes(2 * plane),
+        in_rows(p.tiled() || !in.dense() ? group * in.bytes() : 0),
+        out_rows(p.tiled() || !out.dense() ? group * out.bytes() : 0) {}
+  float* re() const { return planes.data(); }
+  float* im() const { return re() + plane; }
 
   FftSpace stages;
-  int64_t step, tile_floats;
+  int64_t plane;
   Scratch<float> planes;
   Scratch<char> in_rows, out_rows;
 };
 
-void turn_plane(const float* from, int64_t from_step, float* to, int64_t to_step, int64_t rows, int64_t cols) {
-  constexpr int64_t kSize = sizeof(float);
-  transpose_plane({reinterpret_cast<const uint8_t*>(from), reinterpret_cast<uint8_t*>(to), from_step * kSize,
-                   to_step * kSize, rows, cols, false},
-                  kSize);
-}
-
-// Signals side by side in one tile.
-void run_tile(const Job& job, const char* const* in, char* const* out, int64_t count, const Space& s) {
-  const int64_t n = job.plan().n;
-  const FftRows tile{s.planes.data(), s.planes.data() + s.tile_floats, kFftLines};
-  for (int64_t t = 0; t < count; ++t) job.load(reinterpret_cast<const float*>(in[t]), s.re(t), s.im(t));
-  if (count < kFftLines) std::fill(tile.re, tile.re + 2 * s.tile_floats, 0.0f);
-  turn_plane(s.re(0), 2 * s.step, tile.re, kFftLines, count, n);
-  turn_plane(s.im(0), 2 * s.step, tile.im, kFftLines, count, n);
+void run_tile(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
+  const FftRows tile{s.re(), s.im(), kFftLines};
+  if (count < kFftLines) std::fill_n(s.in_rows.data(), kFftLines * in.bytes(), 0);
+  gather_rows(in, count, s.in_rows.data());
+  job.load_tile(reinterpret_cast<const float*>(s.in_rows.data()), tile);
   fft_tile(job.plan(), tile, s.stages);
-  turn_plane(tile.re, kFftLines, s.re(0), 2 * s.step, n, count);
-  turn_plane(tile.im, kFftLines, s.im(0), 2 * s.step, n, count);
-  for (int64_t t = 0; t < count; ++t) job.store(s.re(t), s.im(t), reinterpret_cast<float*>(out[t]));
+  job.store_tile(tile, reinterpret_cast<float*>(s.out_rows.data()));
+  scatter_rows(s.out_rows.data(), out, count);
 }
 
-void run_group(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
-  char *from[kFftLines], *to[kFftLines];
-  for (int64_t t = 0; t < count; ++t) {
-    from[t] = in.dense() ? in.lines[t] : s.in_rows.data() + t * in.bytes();
-    to[t] = out.dense() ? out.lines[t] : s.out_rows.data() + t * out.bytes();
-  }
+void run_lines(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
   if (!in.dense()) gather(in, count, s.in_rows.data());
-  if (job.plan().tiled()) {
-    run_tile(job, from, to, count, s);
-  } else {
-    for (int64_t t = 0; t < count; ++t) {
-      job.load(reinterpret_cast<const float*>(from[t]), s.re(0), s.im(0));
-      fft_line(job.plan(), s.re(0), s.im(0), s.stages);
-      job.store(s.re(0), s.im(0), reinterpret_cast<float*>(to[t]));
-    }
+  for (int64_t t = 0; t < count; ++t) {
+    const char* from = in.dense() ? in.lines[t] : s.in_rows.data() + t * in.bytes();
+    char* to = out.dense() ? out.lines[t] : s.out_rows.data() + t * out.bytes();
+    job.load(reinterpret_cast<const float*>(from), s.re(), s.im());
+    fft_line(job.plan(), s.re(), s.im(), s.stages);
+    job.store(s.re(), s.im(), reinterpret_cast<float*>(to));
   }
   if (!out.dense()) scatter(s.out_rows.data(), out, count);
 }
@@ -204,18 +270,20 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
   const int64_t group = plan.tiled() ? kFftLines : dense ? 1 : plan.n <= 2048 ? kFftLines : kFftLines / 2;
   const int64_t groups = (lines + group - 1) / group;
   auto run = [&](int64_t begin, int64_t end) {
-    const Space space(plan, group, in_end.dense() ? 0 : in_end.bytes(), out_end.dense() ? 0 : out_end.bytes());
+    const Space space(plan, group, in_end, out_end);
     End ins = in_end, outs = out_end;
+    ins.lines.fill(nullptr);
+    outs.lines.fill(nullptr);
     for (int64_t g = begin; g < end; ++g) {
       const int64_t count = std::min(group, lines - g * group);
       int64_t line = 0;
       for_each_row(loop, g * group, g * group + count, [&](const auto& at, int64_t n) {
         for (int64_t i = 0; i < n; ++i, ++line) {
-          ins.lines[line] = static_cast<char*>(in.data) + at[0] + i * loop.inner_stride(0);
-          outs.lines[line] = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
+          ins.lines[static_cast<size_t>(line)] = static_cast<char*>(in.data) + at[0] + i * loop.inner_stride(0);
+          outs.lines[static_cast<size_t>(line)] = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
         }
       });
-      run_group(job, ins, outs, count, space);
+      plan.tiled() ? run_tile(job, ins, outs, count, space) : run_lines(job, ins, outs, count, space);
     }
   };
   // Few long signals are spread over the threads one by one.

@@ -82,44 +82,90 @@ void Join(const float* re, const float* im, int64_t n, float scale, float* out) 
   });
 }
 
-// With Z[h] = Z[0], s = Z[k] + conj(Z[h - k]), d = Z[k] - conj(Z[h - k]): X[k] = (s - i w d) / 2, and
-// X[h - k] = (conj(s) - conj(i w d)) / 2 with the same product, negated where it counts.
+// Numbers k and h - k of the spectrum X of a real signal, from those of the spectrum Z of its pairs. `by` is
+// half the scale. With s = Z[k] + conj(Z[h - k]) and t = exp(-2 pi i k / 2h) (Z[k] - conj(Z[h - k])):
+// X[k] = (s - i t) / 2, X[h - k] = conj(s + i t) / 2.
+template <class V>
+struct PairOfPairs {
+  Pair<V> low, high;
+};
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE PairOfPairs<V> join_pair(D d, const Pair<V>& a, const Pair<V>& b, const Pair<V>& w, float scale) {
+  const V by = hn::Set(d, 0.5f * scale);
+  const Pair<V> t = product<V>({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
+  const Pair<V> s = {hn::Mul(by, hn::Add(a.re, b.re)), hn::Mul(by, hn::Sub(a.im, b.im))};
+  return {{hn::MulAdd(by, t.im, s.re), hn::NegMulAdd(by, t.re, s.im)},
+          {hn::NegMulAdd(by, t.im, s.re), hn::NegMulSub(by, t.re, s.im)}};
+}
+// And back, times 2.
+template <class V>
+HWY_INLINE PairOfPairs<V> split_pair(const Pair<V>& a, const Pair<V>& b, const Pair<V>& w) {
+  const Pair<V> t = product<V>({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, {w.re, hn::Neg(w.im)});
+  const Pair<V> s = {hn::Add(a.re, b.re), hn::Sub(a.im, b.im)};
+  return {{hn::Sub(s.re, t.im), hn::Add(s.im, t.re)}, {hn::Add(s.re, t.im), hn::Sub(t.re, s.im)}};
+}
+
 void JoinPairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end, float scale,
                float* out) {
   if (begin == 0) {
     re[h] = re[0];
     im[h] = im[0];
   }
-  const float half_scale = 0.5f * scale;
   sweep(begin, end, [=](auto d, int64_t k) HWY_ATTR {
-    const auto by = hn::Set(d, half_scale);
     const int64_t mirrored = h - k - static_cast<int64_t>(hn::Lanes(d)) + 1;
-    const auto a = load_planes(d, re, im, k), b = reversed(d, load_planes(d, re, im, mirrored));
-    const auto w = load_planes(d, roots.re, roots.im, k);
-    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
-    const auto s_re = hn::Mul(by, hn::Add(a.re, b.re)), s_im = hn::Mul(by, hn::Sub(a.im, b.im));
-    store_complex(d, {hn::MulAdd(by, odd.im, s_re), hn::NegMulAdd(by, odd.re, s_im)}, out + 2 * k);
-    store_complex(d, reversed(d, {hn::NegMulAdd(by, odd.im, s_re), hn::NegMulSub(by, odd.re, s_im)}),
-                  out + 2 * mirrored);
+    const auto x = join_pair(d, load_planes(d, re, im, k), reversed(d, load_planes(d, re, im, mirrored)),
+                             load_planes(d, roots.re, roots.im, k), scale);
+    store_complex(d, x.low, out + 2 * k);
+    store_complex(d, reversed(d, x.high), out + 2 * mirrored);
   });
 }
 
 void SplitPairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re, float* im) {
   sweep(begin, end, [=](auto d, int64_t k) HWY_ATTR {
     const int64_t mirrored = h - k - static_cast<int64_t>(hn::Lanes(d)) + 1;
-    const auto a = load_complex(d, in + 2 * k), b = reversed(d, load_complex(d, in + 2 * mirrored));
-    auto w = load_planes(d, roots.re, roots.im, k);
-    w.im = hn::Neg(w.im);
-    const auto odd = product({hn::Sub(a.re, b.re), hn::Add(a.im, b.im)}, w);
-    const auto s_re = hn::Add(a.re, b.re), s_im = hn::Sub(a.im, b.im);
-    hn::StoreU(hn::Sub(s_re, odd.im), d, re + k);
-    hn::StoreU(hn::Add(s_im, odd.re), d, im + k);
-    hn::StoreU(hn::Reverse(d, hn::Add(s_re, odd.im)), d, re + mirrored);
-    hn::StoreU(hn::Reverse(d, hn::Sub(odd.re, s_im)), d, im + mirrored);
+    const auto z = split_pair(load_complex(d, in + 2 * k), reversed(d, load_complex(d, in + 2 * mirrored)),
+                              load_planes(d, roots.re, roots.im, k));
+    const auto high = reversed(d, z.high);
+    hn::StoreU(z.low.re, d, re + k);
+    hn::StoreU(z.low.im, d, im + k);
+    hn::StoreU(high.re, d, re + mirrored);
+    hn::StoreU(high.im, d, im + mirrored);
   });
   if (begin == 0) {
     re[0] = in[0] + in[2 * h];
     im[0] = in[0] - in[2 * h];
+  }
+}
+
+void JoinPairRows(const FftRows& tile, int64_t h, FftRoots roots, float scale, float* out) {
+  const Wide d;
+  for (int64_t k = 0; 2 * k <= h; ++k) {
+    const int64_t low = k * kFftLines, high = (h - k) * kFftLines, wrapped = k == 0 ? 0 : high;
+    const Pair<hn::Vec<Wide>> w = {hn::Set(d, roots.re[k]), hn::Set(d, roots.im[k])};
+    for (int64_t t = 0; t < kFftLines; t += static_cast<int64_t>(hn::Lanes(d))) {
+      const auto x = join_pair(d, load_planes(d, tile.re, tile.im, low + t),
+                               load_planes(d, tile.re, tile.im, wrapped + t), w, scale);
+      store_complex(d, x.low, out + 2 * (low + t));
+      store_complex(d, x.high, out + 2 * (high + t));
+    }
+  }
+}
+
+void SplitPairRows(const float* in, int64_t h, FftRoots roots, const FftRows& tile) {
+  const Wide d;
+  for (int64_t k = 0; 2 * k <= h; ++k) {
+    const int64_t low = k * kFftLines, high = (h - k) * kFftLines;
+    const Pair<hn::Vec<Wide>> w = {hn::Set(d, roots.re[k]), hn::Set(d, roots.im[k])};
+    for (int64_t t = 0; t < kFftLines; t += static_cast<int64_t>(hn::Lanes(d))) {
+      auto a = load_complex(d, in + 2 * (low + t)), b = load_complex(d, in + 2 * (high + t));
+      if (k == 0) a.im = b.im = hn::Zero(d);
+      const auto z = split_pair(a, b, w);
+      hn::StoreU(z.low.re, d, tile.re + low + t);
+      hn::StoreU(z.low.im, d, tile.im + low + t);
+      if (k == 0) continue;
+      hn::StoreU(z.high.re, d, tile.re + high + t);
+      hn::StoreU(z.high.im, d, tile.im + high + t);
+    }
   }
 }
 
@@ -204,6 +250,8 @@ HWY_EXPORT(Split);
 HWY_EXPORT(Join);
 HWY_EXPORT(JoinPairs);
 HWY_EXPORT(SplitPairs);
+HWY_EXPORT(JoinPairRows);
+HWY_EXPORT(SplitPairRows);
 HWY_EXPORT(Multiply);
 HWY_EXPORT(Turn);
 
@@ -220,6 +268,12 @@ void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t beg
 void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
                      float* im) {
   HWY_DYNAMIC_DISPATCH(SplitPairs)(in, h, roots, begin, end, re, im);
+}
+void fft_join_pair_rows(const FftRows& tile, int64_t h, FftRoots roots, float scale, float* out) {
+  HWY_DYNAMIC_DISPATCH(JoinPairRows)(tile, h, roots, scale, out);
+}
+void fft_split_pair_rows(const float* in, int64_t h, FftRoots roots, const FftRows& tile) {
+  HWY_DYNAMIC_DISPATCH(SplitPairRows)(in, h, roots, tile);
 }
 void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
   HWY_DYNAMIC_DISPATCH(Multiply)(re, im, n, w_re, w_im);

@@ -24,6 +24,10 @@ void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t beg
 void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
                      float* im);
 
+// The same for kFftLines signals side by side: a tile of h rows without gaps, and h + 1 rows of complex numbers.
+void fft_join_pair_rows(const FftRows& tile, int64_t h, FftRoots roots, float scale, float* out);
+void fft_split_pair_rows(const float* in, int64_t h, FftRoots roots, const FftRows& tile);
+
 // Element by element.
 void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im);
 

@@ -30,7 +30,7 @@ struct FftPlan {
   Planes chirp;                          // exp(-pi i k^2 / n)
   Planes spectrum;                       // of the conjugate chirp, over inner->n
 
-  Planes half_roots;  // exp(-2 pi i k / 2n) for k = 0 .. n: joins the halves of a real signal of 2n samples
+  Planes pair_roots;  // exp(-2 pi i k / 2n) for k = 0 .. n; empty unless the n numbers are pairs of a real signal
 
   int64_t rows() const { return stages.length; }
   int64_t columns() const { return second_stages.length; }
@@ -40,7 +40,7 @@ struct FftPlan {
   int64_t tile_rows() const { return inner ? inner->n : n; }
 };
 
-// The plan for n >= 1 samples; recently used ones are kept.
-std::shared_ptr<const FftPlan> fft_plan(int64_t n);
+// The plan for n >= 1 samples; recently used ones are kept. `pairs`: of n pairs of neighbours of a real signal.
+std::shared_ptr<const FftPlan> fft_plan(int64_t n, bool pairs = false);
 
 }  // namespace lamina::cpu
