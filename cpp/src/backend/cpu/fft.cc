@@ -16,6 +16,13 @@ namespace {
 
 constexpr int64_t kGrain = int64_t{1} << 14;  // numbers worth handing to a thread
 
+// body(begin, end) over ranges of [0, n), on other threads where that pays.
+template <class Body>
+void for_ranges(int64_t n, const Body& body) {
+  if (n < 2 * kGrain) return body(0, n);
+  parallel_ranges(n, kGrain, body);
+}
+
 // A transform of the whole: the plan's signals are the array's (real ones of even length: half as long,
 // neighbours as real and imaginary part).
 class Job {
@@ -26,12 +33,27 @@ class Job {
   }
   const FftPlan& plan() const { return *plan_; }
 
+  // The transform of a signal without gaps; the planes are working memory for plan().n + 1 numbers.
+  void run(const float* in, float* re, float* im, const FftSpace& space, float* out) const {
+    FftPairs pairs;
+    pairs.swapped = kind_ == FftKind::kInverse || kind_ == FftKind::kRealInverse;
+    pairs.scale = scale_;
+    if (plan_->kind == FftPlan::Kind::kTwoPass && plan_->n >= kGrain) {
+      const bool real = kind_ == FftKind::kRealForward || kind_ == FftKind::kRealInverse;
+      if (real ? halved_ && kind_ == FftKind::kRealForward : true) pairs.in = in;
+      if (real ? halved_ && kind_ == FftKind::kRealInverse : true) pairs.out = out;
+    }
+    if (pairs.in == nullptr) load(in, re, im);
+    fft_line(*plan_, re, im, space, pairs);
+    if (pairs.out == nullptr) store(re, im, out);
+  }
+
   // A signal without gaps to planes of plan().n numbers, with room for one more.
   void load(const float* in, float* re, float* im) const {
     const int64_t n = plan_->n;
     order(re, im);
     if (kind_ == FftKind::kRealInverse && halved_) {
-      return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
+      return for_ranges(n / 2 + 1, [&](int64_t begin, int64_t end) {
         fft_split_pairs(in, n, pair_roots(), begin, end, re, im);
       });
     }
@@ -41,7 +63,7 @@ class Job {
       std::fill(im, im + n, 0.0f);
       return;
     }
-    parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) {
+    for_ranges(n, [&](int64_t begin, int64_t end) {
       fft_split(in + 2 * begin, end - begin, re + begin, im + begin);
     });
   }
@@ -51,7 +73,7 @@ class Job {
     const int64_t n = plan_->n;
     order(re, im);
     if (kind_ == FftKind::kRealForward && halved_) {
-      return parallel_ranges(n / 2 + 1, kGrain, [&](int64_t begin, int64_t end) {
+      return for_ranges(n / 2 + 1, [&](int64_t begin, int64_t end) {
         fft_join_pairs(re, im, n, pair_roots(), begin, end, scale_, out);
       });
     }
@@ -59,7 +81,7 @@ class Job {
       for (int64_t j = 0; j < n; ++j) out[j] = re[j] * scale_;
       return;
     }
-    parallel_ranges(kind_ == FftKind::kRealForward ? n / 2 + 1 : n, kGrain, [&](int64_t begin, int64_t end) {
+    for_ranges(kind_ == FftKind::kRealForward ? n / 2 + 1 : n, [&](int64_t begin, int64_t end) {
       fft_join(re + begin, im + begin, end - begin, scale_, out + 2 * begin);
     });
   }
@@ -146,6 +168,8 @@ struct End {
   std::array<char*, kFftLines> lines;
   int64_t step, size, length;
 
+  char*& line(int64_t t) { return lines[static_cast<size_t>(t)]; }
+  char* line(int64_t t) const { return lines[static_cast<size_t>(t)]; }
   bool dense() const { return step == size || length == 1; }
   int64_t bytes() const { return length * size; }
 };
@@ -153,7 +177,7 @@ struct End {
 // Lines from `first` on that lie `apart` bytes apart, up to line `count`.
 int64_t evenly_spaced(const End& e, int64_t first, int64_t count, int64_t apart) {
   int64_t n = 1;
-  while (first + n < count && e.lines[first + n] - e.lines[first + n - 1] == apart) ++n;
+  while (first + n < count && e.line(first + n) - e.line(first + n - 1) == apart) ++n;
   return n;
 }
 
@@ -168,13 +192,13 @@ void transpose(const char* from, int64_t from_step, char* to, int64_t to_step, i
 void gather(const End& from, int64_t count, char* to) {
   for (int64_t t = 0, n = 0; t < count; t += n) {
     n = evenly_spaced(from, t, count, from.size);
-    transpose(from.lines[t], from.step, to + t * from.bytes(), from.bytes(), from.length, n, from.size);
+    transpose(from.line(t), from.step, to + t * from.bytes(), from.bytes(), from.length, n, from.size);
   }
 }
 void scatter(const char* from, const End& to, int64_t count) {
   for (int64_t t = 0, n = 0; t < count; t += n) {
     n = evenly_spaced(to, t, count, to.size);
-    transpose(from + t * to.bytes(), to.bytes(), to.lines[t], to.step, n, to.length, to.size);
+    transpose(from + t * to.bytes(), to.bytes(), to.line(t), to.step, n, to.length, to.size);
   }
 }
 
@@ -182,14 +206,14 @@ void scatter(const char* from, const End& to, int64_t count) {
 void gather_rows(const End& from, int64_t count, char* rows) {
   const int64_t row_bytes = kFftLines * from.size;
   for (int64_t t = 0, n = 0; t < count; t += n) {
-    const int64_t apart = from.dense() && t + 1 < count ? from.lines[static_cast<size_t>(t) + 1] - from.lines[t] : from.size;
+    const int64_t apart = from.dense() && t + 1 < count ? from.line(t + 1) - from.line(t) : from.size;
     n = evenly_spaced(from, t, count, apart);
     if (from.dense()) {
-      transpose(from.lines[t], apart, rows + t * from.size, row_bytes, n, from.length, from.size);
+      transpose(from.line(t), apart, rows + t * from.size, row_bytes, n, from.length, from.size);
       continue;
     }
     for (int64_t j = 0; j < from.length; ++j) {
-      std::memcpy(rows + j * row_bytes + t * from.size, from.lines[t] + j * from.step,
+      std::memcpy(rows + j * row_bytes + t * from.size, from.line(t) + j * from.step,
                   static_cast<size_t>(n * from.size));
     }
   }
@@ -197,14 +221,14 @@ void gather_rows(const End& from, int64_t count, char* rows) {
 void scatter_rows(const char* rows, const End& to, int64_t count) {
   const int64_t row_bytes = kFftLines * to.size;
   for (int64_t t = 0, n = 0; t < count; t += n) {
-    const int64_t apart = to.dense() && t + 1 < count ? to.lines[static_cast<size_t>(t) + 1] - to.lines[t] : to.size;
+    const int64_t apart = to.dense() && t + 1 < count ? to.line(t + 1) - to.line(t) : to.size;
     n = evenly_spaced(to, t, count, apart);
     if (to.dense()) {
-      transpose(rows + t * to.size, row_bytes, to.lines[t], apart, to.length, n, to.size);
+      transpose(rows + t * to.size, row_bytes, to.line(t), apart, to.length, n, to.size);
       continue;
     }
     for (int64_t j = 0; j < to.length; ++j) {
-      std::memcpy(to.lines[t] + j * to.step, rows + j * row_bytes + t * to.size,
+      std::memcpy(to.line(t) + j * to.step, rows + j * row_bytes + t * to.size,
                   static_cast<size_t>(n * to.size));
     }
   }
@@ -240,11 +264,9 @@ void run_tile(const Job& job, const End& in, const End& out, int64_t count, cons
 void run_lines(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
   if (!in.dense()) gather(in, count, s.in_rows.data());
   for (int64_t t = 0; t < count; ++t) {
-    const char* from = in.dense() ? in.lines[t] : s.in_rows.data() + t * in.bytes();
-    char* to = out.dense() ? out.lines[t] : s.out_rows.data() + t * out.bytes();
-    job.load(reinterpret_cast<const float*>(from), s.re(), s.im());
-    fft_line(job.plan(), s.re(), s.im(), s.stages);
-    job.store(s.re(), s.im(), reinterpret_cast<float*>(to));
+    const char* from = in.dense() ? in.line(t) : s.in_rows.data() + t * in.bytes();
+    char* to = out.dense() ? out.line(t) : s.out_rows.data() + t * out.bytes();
+    job.run(reinterpret_cast<const float*>(from), s.re(), s.im(), s.stages, reinterpret_cast<float*>(to));
   }
   if (!out.dense()) scatter(s.out_rows.data(), out, count);
 }
@@ -265,9 +287,12 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
   const Job job(kind, kind == FftKind::kRealForward ? in.shape[a] : out.shape[a], scale);
   const FftPlan& plan = job.plan();
   const End in_end = end_of(in, a), out_end = end_of(out, a);
-  const bool dense = in_end.dense() && out_end.dense();
   // With gaps: as many lines at once as a cache line has elements; of short ones more.
-  const int64_t group = plan.tiled() ? kFftLines : dense ? 1 : plan.n <= 2048 ? kFftLines : kFftLines / 2;
+  const bool dense = in_end.dense() && out_end.dense();
+  const int64_t few = plan.n <= 2048 ? kFftLines : kFftLines / 2;
+  const int64_t group = plan.tiled() ? kFftLines
+                        : dense      ? std::clamp<int64_t>(lines / (4 * num_threads()), 1, few)
+                                     : few;
   const int64_t groups = (lines + group - 1) / group;
   auto run = [&](int64_t begin, int64_t end) {
     const Space space(plan, group, in_end, out_end);
@@ -279,8 +304,8 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
       int64_t line = 0;
       for_each_row(loop, g * group, g * group + count, [&](const auto& at, int64_t n) {
         for (int64_t i = 0; i < n; ++i, ++line) {
-          ins.lines[static_cast<size_t>(line)] = static_cast<char*>(in.data) + at[0] + i * loop.inner_stride(0);
-          outs.lines[static_cast<size_t>(line)] = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
+          ins.line(line) = static_cast<char*>(in.data) + at[0] + i * loop.inner_stride(0);
+          outs.line(line) = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
         }
       });
       plan.tiled() ? run_tile(job, ins, outs, count, space) : run_lines(job, ins, outs, count, space);
@@ -288,7 +313,7 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
   };
   // Few long signals are spread over the threads one by one.
   if (!plan.tiled() && groups < num_threads()) return run(0, groups);
-  parallel_ranges(groups, std::max<int64_t>(1, kGrain / (plan.n * group)), run);
+  parallel_ranges(groups, 1 + kGrain / (plan.n * group), run);
 }
 
 }  // namespace lamina::cpu

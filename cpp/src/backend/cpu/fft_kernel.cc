@@ -21,10 +21,6 @@ struct Complex {
   V re, im;
 };
 
-HWY_INLINE FftRows rows_from(const FftRows& r, int64_t first) {
-  return {r.re + first * r.step, r.im + first * r.step, r.step};
-}
-
 HWY_INLINE Complex add(const Complex& a, const Complex& b) {
   return {hn::Add(a.re, b.re), hn::Add(a.im, b.im)};
 }
@@ -126,24 +122,23 @@ HWY_INLINE void butterfly(Complex* x) {
   }
 }
 
-// The butterflies of one root: rows s + k * in_rows of `in` for k < R, to rows s + j * span, for every s < span.
+// One butterfly of kFftLines lines: R rows `from_apart` floats apart to as many, `to_apart` floats apart.
 template <int R, bool kTwiddle>
-HWY_INLINE void stage_part(const FftRows& in, int64_t in_rows, const FftRows& out, int64_t span, const float* w) {
+HWY_INLINE void butterfly_rows(const float* from_re, const float* from_im, int64_t from_apart, const float* w,
+                               float* to_re, float* to_im, int64_t to_apart) {
   const D d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t in_apart = in_rows * in.step, out_apart = span * out.step;
-  for (int64_t s = 0; s < span; ++s) {
-    for (int64_t lane = 0; lane < kFftLines; lane += lanes) {
-      const float *from_re = in.re + s * in.step + lane, *from_im = in.im + s * in.step + lane;
-      float *to_re = out.re + s * out.step + lane, *to_im = out.im + s * out.step + lane;
-      Complex x[R];
-      for (int k = 0; k < R; ++k) x[k] = {hn::LoadU(d, from_re + k * in_apart), hn::LoadU(d, from_im + k * in_apart)};
-      butterfly<R>(x);
-      for (int j = 0; j < R; ++j) {
-        if (kTwiddle && j > 0) x[j] = multiply(x[j], hn::Set(d, w[2 * j - 2]), hn::Set(d, w[2 * j - 1]));
-        hn::StoreU(x[j].re, d, to_re + j * out_apart);
-        hn::StoreU(x[j].im, d, to_im + j * out_apart);
-      }
+  for (int64_t lane = 0; lane < kFftLines; lane += static_cast<int64_t>(hn::Lanes(d))) {
+    Complex x[R];
+    for (int k = 0; k < R; ++k) {
+      const int64_t at = k * from_apart + lane;
+      x[k] = {hn::LoadU(d, from_re + at), hn::LoadU(d, from_im + at)};
+    }
+    butterfly<R>(x);
+    for (int j = 0; j < R; ++j) {
+      const int64_t at = j * to_apart + lane;
+      if (kTwiddle && j > 0) x[j] = multiply(x[j], hn::Set(d, w[2 * j - 2]), hn::Set(d, w[2 * j - 1]));
+      hn::StoreU(x[j].re, d, to_re + at);
+      hn::StoreU(x[j].im, d, to_im + at);
     }
   }
 }
@@ -151,10 +146,26 @@ HWY_INLINE void stage_part(const FftRows& in, int64_t in_rows, const FftRows& ou
 // One stage of Stockham's scheme: `groups` roots, each for `span` rows. The first root is 1.
 template <int R>
 void fft_stage(int64_t groups, int64_t span, const float* w, const FftRows& in, const FftRows& out) {
-  stage_part<R, false>(in, groups * span, out, span, w);
+  const int64_t from_step = in.step, from_apart = groups * span * from_step;
+  const int64_t to_step = out.step, to_apart = span * to_step;
+  const float *from_re = in.re, *from_im = in.im;
+  float *to_re = out.re, *to_im = out.im;
+  auto next = [&] {
+    from_re += from_step;
+    from_im += from_step;
+    to_re += to_step;
+    to_im += to_step;
+  };
+  for (int64_t s = 0; s < span; ++s, next()) {
+    butterfly_rows<R, false>(from_re, from_im, from_apart, w, to_re, to_im, to_apart);
+  }
   for (int64_t p = 1; p < groups; ++p) {
-    stage_part<R, true>(rows_from(in, p * span), groups * span, rows_from(out, R * p * span), span,
-                        w + 2 * (R - 1) * p);
+    w += 2 * (R - 1);
+    to_re += (R - 1) * to_apart;
+    to_im += (R - 1) * to_apart;
+    for (int64_t s = 0; s < span; ++s, next()) {
+      butterfly_rows<R, true>(from_re, from_im, from_apart, w, to_re, to_im, to_apart);
+    }
   }
 }
 

@@ -41,18 +41,25 @@ int64_t middle_floats(const FftPlan& p) {
 }
 
 // n = rows * columns: sample j1 * columns + j2 goes to frequency k1 + rows * k2.
-void two_passes(const FftPlan& p, float* re, float* im, const FftSpace& space) {
+void two_passes(const FftPlan& p, float* re, float* im, const FftSpace& space, const FftPairs& pairs) {
   const int64_t rows = p.rows(), columns = p.columns(), step = middle_step(p);
   float *mid_re = space.middle(), *mid_im = mid_re + middle_floats(p);
+  auto swapped = [&](const FftRows& t) { return pairs.swapped ? FftRows{t.im, t.re, t.step} : t; };
   for_each_strip(columns, rows, space.strip(), [&](int64_t j, float* memory) {
-    fft_stages(p.stages, {re + j, im + j, columns}, {mid_re + j, mid_im + j, step}, memory);
+    const int64_t floats = rows * kFftLines;
+    const FftRows tile{memory, memory + floats, kFftLines};
+    if (pairs.in != nullptr) fft_split_rows(pairs.in + 2 * j, 2 * columns, rows, swapped(tile));
+    fft_stages(p.stages, pairs.in != nullptr ? tile : FftRows{re + j, im + j, columns},
+               {mid_re + j, mid_im + j, step}, memory + 2 * floats);
   });
   for_each_strip(rows, columns, space.strip(), [&](int64_t k, float* memory) {
     const int64_t floats = columns * kFftLines;
     const FftRows tile{memory, memory + floats, kFftLines};
     fft_turn({mid_re + k * step, mid_im + k * step, step}, columns,
              {p.roots.re.data() + k, p.roots.im.data() + k}, rows, tile);
-    fft_stages(p.second_stages, tile, {re + k, im + k, rows}, memory + 2 * floats);
+    fft_stages(p.second_stages, tile, pairs.out != nullptr ? tile : FftRows{re + k, im + k, rows},
+               memory + 2 * floats);
+    if (pairs.out != nullptr) fft_join_rows(swapped(tile), columns, pairs.scale, pairs.out + 2 * k, 2 * rows);
   });
 }
 
@@ -99,9 +106,9 @@ FftSpace::FftSpace(const FftPlan& plan)
       middle_(whole_lines(2 * middle_floats(innermost(plan)))),
       memory_(wide_ + middle_ + strip_floats(std::max(innermost(plan).rows(), innermost(plan).columns()))) {}
 
-void fft_line(const FftPlan& p, float* re, float* im, const FftSpace& space) {
+void fft_line(const FftPlan& p, float* re, float* im, const FftSpace& space, const FftPairs& pairs) {
   if (p.tiled()) return tile_line(p, re, im, space);
-  p.kind == FftPlan::Kind::kChirp ? chirp_line(p, re, im, space) : two_passes(p, re, im, space);
+  p.kind == FftPlan::Kind::kChirp ? chirp_line(p, re, im, space) : two_passes(p, re, im, space, pairs);
 }
 
 void fft_tile(const FftPlan& p, const FftRows& tile, const FftSpace& space) {

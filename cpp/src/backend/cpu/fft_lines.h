@@ -18,8 +18,17 @@ class FftSpace {
   Scratch<float> memory_;
 };
 
+// Where a signal of kind kTwoPass comes from and goes to, if not the planes: as pairs of real and imaginary parts,
+// which `swapped` exchanges. Results in `out` are times `scale`.
+struct FftPairs {
+  const float* in = nullptr;
+  float* out = nullptr;
+  float scale = 1;
+  bool swapped = false;
+};
+
 // The forward transform of one signal of plan.n samples, in place; long signals are spread over threads.
-void fft_line(const FftPlan& plan, float* re, float* im, const FftSpace& space);
+void fft_line(const FftPlan& plan, float* re, float* im, const FftSpace& space, const FftPairs& pairs = {});
 
 // The forward transforms of kFftLines signals, where plan.tiled(): samples are rows of `tile`, which has
 // plan.tile_rows() rows without gaps. In place.

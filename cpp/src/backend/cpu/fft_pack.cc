@@ -82,6 +82,28 @@ void Join(const float* re, const float* im, int64_t n, float scale, float* out) 
   });
 }
 
+void SplitRows(const float* in, int64_t in_step, int64_t rows, const FftRows& tile) {
+  const Wide d;
+  for (int64_t j = 0; j < rows; ++j) {
+    for (int64_t t = 0; t < kFftLines; t += static_cast<int64_t>(hn::Lanes(d))) {
+      const auto x = load_complex(d, in + j * in_step + 2 * t);
+      hn::StoreU(x.re, d, tile.re + j * tile.step + t);
+      hn::StoreU(x.im, d, tile.im + j * tile.step + t);
+    }
+  }
+}
+
+void JoinRows(const FftRows& tile, int64_t rows, float scale, float* out, int64_t out_step) {
+  const Wide d;
+  const auto by = hn::Set(d, scale);
+  for (int64_t j = 0; j < rows; ++j) {
+    for (int64_t t = 0; t < kFftLines; t += static_cast<int64_t>(hn::Lanes(d))) {
+      const auto x = load_planes(d, tile.re, tile.im, j * tile.step + t);
+      store_complex(d, {hn::Mul(x.re, by), hn::Mul(x.im, by)}, out + j * out_step + 2 * t);
+    }
+  }
+}
+
 // Numbers k and h - k of the spectrum X of a real signal, from those of the spectrum Z of its pairs. `by` is
 // half the scale. With s = Z[k] + conj(Z[h - k]) and t = exp(-2 pi i k / 2h) (Z[k] - conj(Z[h - k])):
 // X[k] = (s - i t) / 2, X[h - k] = conj(s + i t) / 2.
@@ -248,6 +270,8 @@ namespace lamina::cpu {
 
 HWY_EXPORT(Split);
 HWY_EXPORT(Join);
+HWY_EXPORT(SplitRows);
+HWY_EXPORT(JoinRows);
 HWY_EXPORT(JoinPairs);
 HWY_EXPORT(SplitPairs);
 HWY_EXPORT(JoinPairRows);
@@ -260,6 +284,12 @@ void fft_split(const float* in, int64_t n, float* re, float* im) {
 }
 void fft_join(const float* re, const float* im, int64_t n, float scale, float* out) {
   HWY_DYNAMIC_DISPATCH(Join)(re, im, n, scale, out);
+}
+void fft_split_rows(const float* in, int64_t in_step, int64_t rows, const FftRows& tile) {
+  HWY_DYNAMIC_DISPATCH(SplitRows)(in, in_step, rows, tile);
+}
+void fft_join_rows(const FftRows& tile, int64_t rows, float scale, float* out, int64_t out_step) {
+  HWY_DYNAMIC_DISPATCH(JoinRows)(tile, rows, scale, out, out_step);
 }
 void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
                     float scale, float* out) {

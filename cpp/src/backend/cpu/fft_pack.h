@@ -13,6 +13,10 @@ namespace lamina::cpu {
 void fft_split(const float* in, int64_t n, float* re, float* im);
 void fft_join(const float* re, const float* im, int64_t n, float scale, float* out);
 
+// The same for rows of kFftLines numbers, `in_step` or `out_step` floats apart.
+void fft_split_rows(const float* in, int64_t in_step, int64_t rows, const FftRows& tile);
+void fft_join_rows(const FftRows& tile, int64_t rows, float scale, float* out, int64_t out_step);
+
 struct FftRoots {
   const float *re, *im;
 };
