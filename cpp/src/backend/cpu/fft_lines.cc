@@ -34,28 +34,27 @@ void for_each_strip(int64_t width, int64_t rows, float* memory, const Strip& str
   });
 }
 
-// Rows of the matrix between the passes: not a power of two apart, so that they do not share cache sets.
-int64_t middle_step(const FftPlan& p) { return p.columns() + kFftLines; }
+// The matrix between the passes lies strip by strip, so that either pass finds its numbers close together.
 int64_t middle_floats(const FftPlan& p) {
-  return p.kind == FftPlan::Kind::kTwoPass ? p.rows() * middle_step(p) : 0;
+  return p.kind == FftPlan::Kind::kTwoPass ? (p.columns() + kFftLines - 1) / kFftLines * p.rows() * kFftLines : 0;
 }
 
 // n = rows * columns: sample j1 * columns + j2 goes to frequency k1 + rows * k2.
 void two_passes(const FftPlan& p, float* re, float* im, const FftSpace& space, const FftPairs& pairs) {
-  const int64_t rows = p.rows(), columns = p.columns(), step = middle_step(p);
+  const int64_t rows = p.rows(), columns = p.columns(), strip = rows * kFftLines;
   float *mid_re = space.middle(), *mid_im = mid_re + middle_floats(p);
   auto swapped = [&](const FftRows& t) { return pairs.swapped ? FftRows{t.im, t.re, t.step} : t; };
   for_each_strip(columns, rows, space.strip(), [&](int64_t j, float* memory) {
-    const int64_t floats = rows * kFftLines;
-    const FftRows tile{memory, memory + floats, kFftLines};
+    const FftRows tile{memory, memory + strip, kFftLines};
+    const int64_t at = (j + kFftLines - 1) / kFftLines * strip;
     if (pairs.in != nullptr) fft_split_rows(pairs.in + 2 * j, 2 * columns, rows, swapped(tile));
     fft_stages(p.stages, pairs.in != nullptr ? tile : FftRows{re + j, im + j, columns},
-               {mid_re + j, mid_im + j, step}, memory + 2 * floats);
+               {mid_re + at, mid_im + at, kFftLines}, memory + 2 * strip);
   });
   for_each_strip(rows, columns, space.strip(), [&](int64_t k, float* memory) {
     const int64_t floats = columns * kFftLines;
     const FftRows tile{memory, memory + floats, kFftLines};
-    fft_turn({mid_re + k * step, mid_im + k * step, step}, columns,
+    fft_turn({mid_re + k * kFftLines, mid_im + k * kFftLines, strip}, columns,
              {p.roots.re.data() + k, p.roots.im.data() + k}, rows, tile);
     fft_stages(p.second_stages, tile, pairs.out != nullptr ? tile : FftRows{re + k, im + k, rows},
                memory + 2 * floats);

@@ -201,11 +201,11 @@ void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w
 
 #if !LAMINA_SIMD_TARGET
 
-void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+HWY_INLINE void turn_strip(const float* in_re, const float* in_im, FftRoots roots, int64_t roots_step, const FftRows& tile) {
   const Wide d;
-  for (int64_t k = 0; k < columns; ++k) {
+  for (int64_t k = 0; k < kFftLines; ++k) {
     for (int64_t t = 0; t < kFftLines; ++t) {
-      const auto x = load_planes(d, in.re, in.im, t * in.step + k);
+      const auto x = load_planes(d, in_re, in_im, t * kFftLines + k);
       const auto y = product(x, load_planes(d, roots.re, roots.im, k * roots_step + t));
       hn::StoreU(y.re, d, tile.re + k * tile.step + t);
       hn::StoreU(y.im, d, tile.im + k * tile.step + t);
@@ -240,19 +240,18 @@ HWY_INLINE void load_columns(D d, const float* p, int64_t step, V* x) {
   }
 }
 
-void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+HWY_INLINE void turn_strip(const float* in_re, const float* in_im, FftRoots roots, int64_t roots_step,
+                           const FftRows& tile) {
   const Wide d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t first = 0; first < columns; first += 4) {
-    const int64_t k = std::min(first, columns - 4);
-    for (int64_t t = 0; t < kFftLines; t += lanes) {
-      hn::Vec<Wide> re[4], im[4];
-      load_columns(d, in.re + t * in.step + k, in.step, re);
-      load_columns(d, in.im + t * in.step + k, in.step, im);
+  using V = hn::Vec<Wide>;
+  for (int64_t k = 0; k < kFftLines; k += 4) {
+    for (int64_t t = 0; t < kFftLines; t += static_cast<int64_t>(hn::Lanes(d))) {
+      V re[4], im[4];
+      load_columns(d, in_re + t * kFftLines + k, kFftLines, re);
+      load_columns(d, in_im + t * kFftLines + k, kFftLines, im);
       for (int i = 0; i < 4; ++i) {
         const int64_t to = (k + i) * tile.step + t;
-        const auto w = load_planes(d, roots.re, roots.im, (k + i) * roots_step + t);
-        const auto y = product<hn::Vec<Wide>>({re[i], im[i]}, w);
+        const auto y = product<V>({re[i], im[i]}, load_planes(d, roots.re, roots.im, (k + i) * roots_step + t));
         hn::StoreU(y.re, d, tile.re + to);
         hn::StoreU(y.im, d, tile.im + to);
       }
@@ -261,6 +260,14 @@ void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step
 }
 
 #endif
+
+void Turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+  for (int64_t first = 0, at = 0; first < columns; first += kFftLines, at += in.step) {
+    const int64_t k = std::min(first, columns - kFftLines);
+    turn_strip(in.re + at, in.im + at, {roots.re + k * roots_step, roots.im + k * roots_step}, roots_step,
+               {tile.re + k * tile.step, tile.im + k * tile.step, tile.step});
+  }
+}
 
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -35,8 +35,9 @@ void fft_split_pair_rows(const float* in, int64_t h, FftRoots roots, const FftRo
 // Element by element.
 void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im);
 
-// Number k of row t < kFftLines of `in`, for k < columns >= 4, times number t of row k of the roots (rows
-// `roots_step` apart), becomes number t of row k of `tile`.
+// kFftLines rows of a matrix of columns >= kFftLines, in strips of kFftLines columns that are in.step floats apart;
+// the last strip ends at the last column. Number k of row t, times number t of row k of the roots (rows `roots_step`
+// apart), becomes number t of row k of `tile`.
 void fft_turn(const FftRows& in, int64_t columns, FftRoots roots, int64_t roots_step, const FftRows& tile);
 
 }  // namespace lamina::cpu
