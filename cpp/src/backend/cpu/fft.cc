@@ -86,7 +86,8 @@ class Job {
     });
   }
 
-  // The same for signals side by side, kFftLines elements in a row of `in` and of `out`. They may be overwritten.
+  // The same for signals side by side, kFftLines elements in a row of `in` and of `out`. They may be
+  // overwritten.
   void load_tile(const float* in, FftRows tile) const {
     const int64_t n = plan_->n, floats = n * kFftLines;
     order(tile.re, tile.im);
@@ -122,7 +123,8 @@ class Job {
         }
       }
     } else {
-      fft_join(tile.re, tile.im, kind_ == FftKind::kRealForward ? (n / 2 + 1) * kFftLines : floats, scale_, out);
+      fft_join(tile.re, tile.im, kind_ == FftKind::kRealForward ? (n / 2 + 1) * kFftLines : floats, scale_,
+               out);
     }
   }
 

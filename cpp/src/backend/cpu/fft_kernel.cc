@@ -171,7 +171,8 @@ void fft_stage(int64_t groups, int64_t span, const float* w, const FftRows& in, 
 
 void Stages(const FftStages& stages, const FftRows& in, const FftRows& out, float* spare) {
   const int64_t tile = stages.length * kFftLines;
-  const FftRows spares[2] = {{spare, spare + tile, kFftLines}, {spare + 2 * tile, spare + 3 * tile, kFftLines}};
+  const FftRows spares[2] = {{spare, spare + tile, kFftLines},
+                             {spare + 2 * tile, spare + 3 * tile, kFftLines}};
   int64_t groups = stages.length, span = 1;
   const float* w = stages.twiddles.data();
   FftRows from = in;

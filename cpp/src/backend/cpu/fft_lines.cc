@@ -18,8 +18,8 @@ int64_t whole_lines(int64_t floats) { return (floats + 15) / 16 * 16; }
 
 const FftPlan& innermost(const FftPlan& p) { return p.inner ? *p.inner : p; }
 
-// Calls strip(first, memory) for strips of kFftLines of `width` columns with `rows` rows each. The last one may
-// overlap the one before it, which then runs on the same thread.
+// Calls strip(first, memory) for strips of kFftLines of `width` columns with `rows` rows each. The last one
+// may overlap the one before it, which then runs on the same thread.
 template <class Strip>
 void for_each_strip(int64_t width, int64_t rows, float* memory, const Strip& strip) {
   const int64_t strips = width / kFftLines;
@@ -36,7 +36,8 @@ void for_each_strip(int64_t width, int64_t rows, float* memory, const Strip& str
 
 // The matrix between the passes lies strip by strip, so that either pass finds its numbers close together.
 int64_t middle_floats(const FftPlan& p) {
-  return p.kind == FftPlan::Kind::kTwoPass ? (p.columns() + kFftLines - 1) / kFftLines * p.rows() * kFftLines : 0;
+  return p.kind == FftPlan::Kind::kTwoPass ? (p.columns() + kFftLines - 1) / kFftLines * p.rows() * kFftLines
+                                           : 0;
 }
 
 // n = rows * columns: sample j1 * columns + j2 goes to frequency k1 + rows * k2.

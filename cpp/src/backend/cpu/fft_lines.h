@@ -9,17 +9,17 @@ namespace lamina::cpu {
 class FftSpace {
  public:
   explicit FftSpace(const FftPlan& plan);
-  float* wide() const { return memory_.data(); }        // kChirp: planes of inner->n numbers
-  float* middle() const { return wide() + wide_; }      // kTwoPass: planes of n numbers
-  float* strip() const { return middle() + middle_; }   // a tile and the spare memory of its stages
+  float* wide() const { return memory_.data(); }       // kChirp: planes of inner->n numbers
+  float* middle() const { return wide() + wide_; }     // kTwoPass: planes of n numbers
+  float* strip() const { return middle() + middle_; }  // a tile and the spare memory of its stages
 
  private:
   int64_t wide_, middle_;
   Scratch<float> memory_;
 };
 
-// Where a signal of kind kTwoPass comes from and goes to, if not the planes: as pairs of real and imaginary parts,
-// which `swapped` exchanges. Results in `out` are times `scale`.
+// Where a signal of kind kTwoPass comes from and goes to, if not the planes: as pairs of real and imaginary
+// parts, which `swapped` exchanges. Results in `out` are times `scale`.
 struct FftPairs {
   const float* in = nullptr;
   float* out = nullptr;

@@ -142,7 +142,8 @@ void JoinPairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, i
   });
 }
 
-void SplitPairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re, float* im) {
+void SplitPairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,
+                float* im) {
   sweep(begin, end, [=](auto d, int64_t k) HWY_ATTR {
     const int64_t mirrored = h - k - static_cast<int64_t>(hn::Lanes(d)) + 1;
     const auto z = split_pair(load_complex(d, in + 2 * k), reversed(d, load_complex(d, in + 2 * mirrored)),
@@ -201,7 +202,8 @@ void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w
 
 #if !LAMINA_SIMD_TARGET
 
-HWY_INLINE void turn_strip(const float* in_re, const float* in_im, FftRoots roots, int64_t roots_step, const FftRows& tile) {
+HWY_INLINE void turn_strip(const float* in_re, const float* in_im, FftRoots roots, int64_t roots_step,
+                           const FftRows& tile) {
   const Wide d;
   for (int64_t k = 0; k < kFftLines; ++k) {
     for (int64_t t = 0; t < kFftLines; ++t) {
@@ -223,7 +225,8 @@ HWY_INLINE hn::Vec<D> load_blocks_apart(D d, const float* p, int64_t step) {
   } else {
     const hn::Half<D> half;
     constexpr int64_t kBlocks = hn::MaxLanes(half) / 4;
-    return hn::Combine(d, load_blocks_apart(half, p + kBlocks * step, step), load_blocks_apart(half, p, step));
+    return hn::Combine(d, load_blocks_apart(half, p + kBlocks * step, step),
+                       load_blocks_apart(half, p, step));
   }
 }
 
@@ -251,7 +254,8 @@ HWY_INLINE void turn_strip(const float* in_re, const float* in_im, FftRoots root
       load_columns(d, in_im + t * kFftLines + k, kFftLines, im);
       for (int i = 0; i < 4; ++i) {
         const int64_t to = (k + i) * tile.step + t;
-        const auto y = product<V>({re[i], im[i]}, load_planes(d, roots.re, roots.im, (k + i) * roots_step + t));
+        const auto y =
+            product<V>({re[i], im[i]}, load_planes(d, roots.re, roots.im, (k + i) * roots_step + t));
         hn::StoreU(y.re, d, tile.re + to);
         hn::StoreU(y.im, d, tile.im + to);
       }
@@ -298,8 +302,8 @@ void fft_split_rows(const float* in, int64_t in_step, int64_t rows, const FftRow
 void fft_join_rows(const FftRows& tile, int64_t rows, float scale, float* out, int64_t out_step) {
   HWY_DYNAMIC_DISPATCH(JoinRows)(tile, rows, scale, out, out_step);
 }
-void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end,
-                    float scale, float* out) {
+void fft_join_pairs(float* re, float* im, int64_t h, FftRoots roots, int64_t begin, int64_t end, float scale,
+                    float* out) {
   HWY_DYNAMIC_DISPATCH(JoinPairs)(re, im, h, roots, begin, end, scale, out);
 }
 void fft_split_pairs(const float* in, int64_t h, FftRoots roots, int64_t begin, int64_t end, float* re,

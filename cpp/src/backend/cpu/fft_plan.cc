@@ -192,7 +192,8 @@ void keep(const std::shared_ptr<const FftPlan>& made) {
   plans.push_front(made);
   size_t numbers = 0, count = 0;
   auto it = plans.begin();
-  for (; it != plans.end() && count < kKeptPlans && (numbers += numbers_in(**it)) <= kKeptNumbers; ++it) ++count;
+  for (; it != plans.end() && count < kKeptPlans && (numbers += numbers_in(**it)) <= kKeptNumbers; ++it)
+    ++count;
   plans.erase(it, plans.end());
 }
 

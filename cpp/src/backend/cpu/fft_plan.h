@@ -17,8 +17,8 @@ struct Planes {
 // else.
 struct FftPlan {
   // kTile: all stages over kFftLines signals side by side. kTwoPass: one signal as a matrix of rows * columns
-  // numbers, both kFftLines at least; transforms along the columns, then along the rows. kChirp: a convolution
-  // (Bluestein), through a plan of another length.
+  // numbers, both kFftLines at least; transforms along the columns, then along the rows. kChirp: a
+  // convolution (Bluestein), through a plan of another length.
   enum class Kind : uint8_t { kTile, kTwoPass, kChirp };
   Kind kind = Kind::kTile;
   int64_t n = 1;
@@ -30,7 +30,8 @@ struct FftPlan {
   Planes chirp;                          // exp(-pi i k^2 / n)
   Planes spectrum;                       // of the conjugate chirp, over inner->n
 
-  Planes pair_roots;  // exp(-2 pi i k / 2n) for k = 0 .. n; empty unless the n numbers are pairs of a real signal
+  Planes pair_roots;  // exp(-2 pi i k / 2n) for k = 0 .. n; empty unless the n numbers are pairs of a real
+                      // signal
 
   int64_t rows() const { return stages.length; }
   int64_t columns() const { return second_stages.length; }
@@ -40,7 +41,8 @@ struct FftPlan {
   int64_t tile_rows() const { return inner ? inner->n : n; }
 };
 
-// The plan for n >= 1 samples; recently used ones are kept. `pairs`: of n pairs of neighbours of a real signal.
+// The plan for n >= 1 samples; recently used ones are kept. `pairs`: of n pairs of neighbours of a real
+// signal.
 std::shared_ptr<const FftPlan> fft_plan(int64_t n, bool pairs = false);
 
 }  // namespace lamina::cpu
