@@ -56,7 +56,8 @@ TEST(Fft, EveryShortLength) {
 TEST(Fft, LongerLengths) {
   for_each_target([] {
     // Products of small factors, primes, twice a prime, and neighbours of the bounds between methods.
-    for (int64_t n : {256, 257, 258, 264, 343, 360, 511, 512, 514, 1009, 1024, 1155, 1331, 2048, 4099}) {
+    for (int64_t n :
+         {256, 257, 258, 264, 338, 343, 360, 400, 511, 512, 514, 1000, 1009, 1024, 1155, 1331, 2048, 4099}) {
       for (FftKind kind : kKinds) check(kind, {1, 0}, 1, n, Layout::kDense, Layout::kDense);
     }
   });
@@ -75,7 +76,7 @@ TEST(Fft, LayoutsAndAxes) {
 }
 
 TEST(Fft, BitsDependNeitherOnThreadsNorOnOtherLines) {
-  for (int64_t n : {12, 61, 480, 1009, 4096}) {
+  for (int64_t n : {12, 61, 480, 1000, 1009, 4096, 40000}) {
     const Box in = random_box(Dtype::kComplex64, {35, n}, Layout::kDense, 3, Values::kNormal);
     const Box all(Dtype::kComplex64, {35, n});
     expect_same_for_all_thread_counts(all, [&] { cpu::fft(FftKind::kForward, in, all, 1, 1); });
@@ -87,6 +88,27 @@ TEST(Fft, BitsDependNeitherOnThreadsNorOnOtherLines) {
     cpu::fft(FftKind::kForward, line, alone, 1, 1);
     EXPECT_EQ(dense_bytes(alone), dense_bytes(result)) << "n = " << n;
   }
+}
+
+TEST(Fft, BitsDependNotOnLayout) {
+  for_each_target([] {
+    for (int64_t n : {12, 61, 75, 480, 1000, 1009, 4096, 40000}) {
+      for (FftKind kind : kKinds) {
+        const int64_t lines = n < 5000 ? 19 : 9;
+        const Shape from{lines, in_length(kind, n)}, to{lines, out_length(kind, n)};
+        const Box in = random_box(in_dtype(kind), from, Layout::kDense, 11, Values::kNormal);
+        const Box turned(in_dtype(kind), from, Layout::kTransposed);
+        for (int64_t i = 0; i < in.view().size(); ++i) {
+          std::memcpy(element(turned, i), element(in, i), itemsize(in_dtype(kind)));
+        }
+        const Box want(out_dtype(kind), to), got(out_dtype(kind), to, Layout::kTransposed);
+        cpu::fft(kind, in, want, 1, 0.5);
+        cpu::fft(kind, turned, got, 1, 0.5);
+        EXPECT_EQ(dense_bytes(got), dense_bytes(want)) << "n = " << n << ", kind " << static_cast<int>(kind);
+        EXPECT_TRUE(got.guards_intact());
+      }
+    }
+  });
 }
 
 TEST(Fft, NotANumberStaysInItsLine) {

@@ -90,9 +90,12 @@ def test_layouts() -> None:
 
 
 def test_long_lines() -> None:
-    for n in (1 << 17, 100003):
+    for n in (1 << 15, 1 << 17, 3**10, 100003, 200000):
         a = draw(5, n)
         assert_near(mx.fft.fft(mx.array(a)), np.fft.fft(a.astype(np.complex128)), n)
+        assert_near(mx.fft.ifft(mx.array(a)), np.fft.ifft(a.astype(np.complex128)), n)
+        assert_near(mx.fft.rfft(mx.array(a.real)), np.fft.rfft(a.real.astype(np.float64)), n)
+        assert_near(mx.fft.irfft(mx.array(a), n), np.fft.irfft(a.astype(np.complex128), n), n)
         x = a.real.copy()
         assert_near(mx.fft.irfft(mx.fft.rfft(mx.array(x)), n), x, n**2)
 

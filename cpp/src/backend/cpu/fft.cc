@@ -1,294 +1,284 @@
 #include "backend/cpu/fft.h"
 
 #include <algorithm>
-#include <complex>
+#include <array>
+#include <cstring>
 #include <utility>
 
-#include "backend/cpu/fft_plan.h"
+#include "backend/cpu/copy_transpose.h"
+#include "backend/cpu/fft_lines.h"
+#include "backend/cpu/fft_pack.h"
 #include "backend/reference/layout.h"
-#include "backend/reference/layout_scratch.h"
 #include "core/thread_pool.h"
 
 namespace lamina::cpu {
 namespace {
 
-using Complex = std::complex<float>;
+constexpr int64_t kGrain = int64_t{1} << 14;  // numbers worth handing to a thread
 
-// Two tiles of `rows` rows: the signals, and the stages' other end.
-struct Tile {
-  explicit Tile(int64_t rows) : memory(4 * rows * kFftLines) {
-    const int64_t n = rows * kFftLines;
-    re = memory.data();
-    im = re + n;
-    other_re = im + n;
-    other_im = other_re + n;
-  }
-  void run(const FftStages& stages) {
-    if (!fft_tile_stages(stages, re, im, other_re, other_im)) return;
-    std::swap(re, other_re);
-    std::swap(im, other_im);
-  }
-  // The inverse, not divided by the length: real and imaginary parts change places before and after.
-  void run_inverse(const FftStages& stages) {
-    std::swap(re, im);
-    std::swap(other_re, other_im);
-    run(stages);
-    std::swap(re, im);
-    std::swap(other_re, other_im);
-  }
-
-  Scratch<float> memory;
-  float *re, *im, *other_re, *other_im;
-};
-
-int64_t tile_rows(const FftPlan& p) { return p.kind == FftPlan::Kind::kChirp ? p.inner->n : p.n; }
-
-void run_tile(const FftPlan& p, Tile& t) {
-  if (p.kind == FftPlan::Kind::kTile) return t.run(p.stages);
-  const int64_t m = p.inner->n;
-  fft_multiply_rows(t.re, t.im, p.n, p.chirp.re.data(), p.chirp.im.data());
-  std::fill(t.re + p.n * kFftLines, t.re + m * kFftLines, 0.0f);
-  std::fill(t.im + p.n * kFftLines, t.im + m * kFftLines, 0.0f);
-  t.run(p.inner->stages);
-  fft_multiply_rows(t.re, t.im, m, p.spectrum.re.data(), p.spectrum.im.data());
-  t.run_inverse(p.inner->stages);
-  fft_multiply_rows(t.re, t.im, p.n, p.chirp.re.data(), p.chirp.im.data());
-}
-
-// Rows of `width` floats between a matrix in memory and a tile; the rest of each row is zero.
-void tile_from_rows(const float* from, int64_t step, int64_t rows, int64_t width, float* tile) {
-  for (int64_t j = 0; j < rows; ++j, from += step, tile += kFftLines) {
-    std::copy(from, from + width, tile);
-    std::fill(tile + width, tile + kFftLines, 0.0f);
-  }
-}
-void rows_from_tile(const float* tile, float* to, int64_t step, int64_t rows, int64_t width) {
-  for (int64_t j = 0; j < rows; ++j, to += step, tile += kFftLines) std::copy(tile, tile + width, to);
-}
-// The same for `width` signals that lie `step` apart.
-void tile_from_columns(const float* from, int64_t step, int64_t rows, int64_t width, float* tile) {
-  for (int64_t j = 0; j < rows; ++j, tile += kFftLines) {
-    for (int64_t t = 0; t < width; ++t) tile[t] = from[t * step + j];
-    std::fill(tile + width, tile + kFftLines, 0.0f);
-  }
-}
-
-// n = rows * columns: sample j1 * columns + j2 goes to frequency k1 + rows * k2.
-void two_passes(const FftPlan& p, float* re, float* im) {
-  const int64_t rows = p.rows(), columns = p.columns();
-  const Scratch<float> middle(2 * p.n);
-  float *mid_re = middle.data(), *mid_im = mid_re + p.n;
-  parallel_ranges((columns + kFftLines - 1) / kFftLines, 1, [&](int64_t begin, int64_t end) {
-    Tile t(rows);
-    for (int64_t first = begin * kFftLines; first < end * kFftLines; first += kFftLines) {
-      const int64_t width = std::min(kFftLines, columns - first);
-      tile_from_rows(re + first, columns, rows, width, t.re);
-      tile_from_rows(im + first, columns, rows, width, t.im);
-      t.run(p.stages);
-      rows_from_tile(t.re, mid_re + first, columns, rows, width);
-      rows_from_tile(t.im, mid_im + first, columns, rows, width);
-      for (int64_t k = 0; k < rows; ++k) {
-        const int64_t at = k * columns + first;
-        fft_multiply(mid_re + at, mid_im + at, width, p.roots.re.data() + at, p.roots.im.data() + at);
-      }
-    }
-  });
-  parallel_ranges((rows + kFftLines - 1) / kFftLines, 1, [&](int64_t begin, int64_t end) {
-    Tile t(columns);
-    for (int64_t first = begin * kFftLines; first < end * kFftLines; first += kFftLines) {
-      const int64_t width = std::min(kFftLines, rows - first);
-      tile_from_columns(mid_re + first * columns, columns, columns, width, t.re);
-      tile_from_columns(mid_im + first * columns, columns, columns, width, t.im);
-      t.run(p.second_stages);
-      rows_from_tile(t.re, re + first, rows, columns, width);
-      rows_from_tile(t.im, im + first, rows, columns, width);
-    }
-  });
-}
-
-void chirp_line(const FftPlan& p, float* re, float* im) {
-  const int64_t m = p.inner->n;
-  const Scratch<float> wide(2 * m);
-  float *wide_re = wide.data(), *wide_im = wide_re + m;
-  fft_multiply(re, im, p.n, p.chirp.re.data(), p.chirp.im.data());
-  std::fill(std::copy(re, re + p.n, wide_re), wide_re + m, 0.0f);
-  std::fill(std::copy(im, im + p.n, wide_im), wide_im + m, 0.0f);
-  fft_line(*p.inner, wide_re, wide_im);
-  fft_multiply(wide_re, wide_im, m, p.spectrum.re.data(), p.spectrum.im.data());
-  fft_line(*p.inner, wide_im, wide_re);
-  std::copy(wide_re, wide_re + p.n, re);
-  std::copy(wide_im, wide_im + p.n, im);
-  fft_multiply(re, im, p.n, p.chirp.re.data(), p.chirp.im.data());
-}
-
-// Up to kFftLines signals and where their transforms go; steps in bytes.
-struct Signals {
-  const char* in[kFftLines];
-  char* out[kFftLines];
-  int64_t lines, in_step, out_step;
-  float scale;
-
-  template <class T>
-  T read(int64_t line, int64_t j) const {
-    return *reinterpret_cast<const T*>(in[line] + j * in_step);
-  }
-  template <class T>
-  void write(int64_t line, int64_t j, T x) const {
-    *reinterpret_cast<T*>(out[line] + j * out_step) = x * scale;
-  }
-};
-
-// Working memory: element j of signal t at j * width + t.
-struct Work {
-  float *re, *im;
-  int64_t width;
-
-  void put(int64_t line, int64_t j, Complex x) const {
-    re[j * width + line] = x.real();
-    im[j * width + line] = x.imag();
-  }
-  Complex get(int64_t line, int64_t j) const { return {re[j * width + line], im[j * width + line]}; }
-};
-
-Complex times(Complex a, Complex b) {
-  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-}
-
-// Calls body(line, j) for j < n and every line.
+// body(begin, end) over ranges of [0, n), on other threads where that pays.
 template <class Body>
-void for_each_sample(const Signals& s, int64_t n, const Body& body) {
-  for (int64_t j = 0; j < n; ++j) {
-    for (int64_t t = 0; t < s.lines; ++t) body(t, j);
-  }
+void for_ranges(int64_t n, const Body& body) {
+  if (n < 2 * kGrain) return body(0, n);
+  parallel_ranges(n, kGrain, body);
 }
 
 // A transform of the whole: the plan's signals are the array's (real ones of even length: half as long,
 // neighbours as real and imaginary part).
 class Job {
  public:
-  Job(FftKind kind, int64_t samples) : kind_(kind), samples_(samples) {
-    const bool real = kind == FftKind::kRealForward || kind == FftKind::kRealInverse;
-    halved_ = real && samples % 2 == 0;
-    plan_ = fft_plan(halved_ ? samples / 2 : samples);
+  Job(FftKind kind, int64_t samples, double scale) : kind_(kind), scale_(static_cast<float>(scale)) {
+    halved_ = (kind == FftKind::kRealForward || kind == FftKind::kRealInverse) && samples % 2 == 0;
+    plan_ = fft_plan(halved_ ? samples / 2 : samples, halved_);
   }
   const FftPlan& plan() const { return *plan_; }
 
-  // Inverse transforms work on swapped parts; w has them in the order of the array.
-  bool swaps() const { return kind_ == FftKind::kInverse || kind_ == FftKind::kRealInverse; }
-
-  void load(const Signals& s, const Work& w) const {
-    const int64_t n = plan_->n;
-    switch (kind_) {
-      case FftKind::kRealForward: return load_real(s, w);
-      case FftKind::kRealInverse: return halved_ ? load_half_spectrum(s, w) : load_mirrored(s, w);
-      default: for_each_sample(s, n, [&](int64_t t, int64_t j) { w.put(t, j, s.read<Complex>(t, j)); });
+  // The transform of a signal without gaps; the planes are working memory for plan().n + 1 numbers.
+  void run(const float* in, float* re, float* im, const FftSpace& space, float* out) const {
+    FftPairs pairs;
+    pairs.swapped = kind_ == FftKind::kInverse || kind_ == FftKind::kRealInverse;
+    pairs.scale = scale_;
+    if (plan_->kind == FftPlan::Kind::kTwoPass && plan_->n >= kGrain) {
+      const bool real = kind_ == FftKind::kRealForward || kind_ == FftKind::kRealInverse;
+      if (real ? halved_ && kind_ == FftKind::kRealForward : true) pairs.in = in;
+      if (real ? halved_ && kind_ == FftKind::kRealInverse : true) pairs.out = out;
     }
+    if (pairs.in == nullptr) load(in, re, im);
+    fft_line(*plan_, re, im, space, pairs);
+    if (pairs.out == nullptr) store(re, im, out);
   }
 
-  void store(const Signals& s, const Work& w) const {
+  // A signal without gaps to planes of plan().n numbers, with room for one more.
+  void load(const float* in, float* re, float* im) const {
     const int64_t n = plan_->n;
-    switch (kind_) {
-      case FftKind::kRealForward:
-        if (halved_) return store_joined(s, w);
-        return for_each_sample(s, n / 2 + 1, [&](int64_t t, int64_t j) { s.write(t, j, w.get(t, j)); });
-      case FftKind::kRealInverse:
-        return for_each_sample(s, n, [&](int64_t t, int64_t j) {
-          const Complex x = w.get(t, j);
-          if (!halved_) return s.write(t, j, x.real());
-          s.write(t, 2 * j, x.real());
-          s.write(t, 2 * j + 1, x.imag());
-        });
-      default: for_each_sample(s, n, [&](int64_t t, int64_t j) { s.write(t, j, w.get(t, j)); });
+    order(re, im);
+    if (kind_ == FftKind::kRealInverse && halved_) {
+      return for_ranges(n / 2 + 1, [&](int64_t begin, int64_t end) {
+        fft_split_pairs(in, n, pair_roots(), begin, end, re, im);
+      });
+    }
+    if (kind_ == FftKind::kRealInverse) return load_mirrored(in, re, im);
+    if (kind_ == FftKind::kRealForward && !halved_) {
+      std::copy(in, in + n, re);
+      std::fill(im, im + n, 0.0f);
+      return;
+    }
+    for_ranges(n, [&](int64_t begin, int64_t end) {
+      fft_split(in + 2 * begin, end - begin, re + begin, im + begin);
+    });
+  }
+
+  // And the transform of one back.
+  void store(float* re, float* im, float* out) const {
+    const int64_t n = plan_->n;
+    order(re, im);
+    if (kind_ == FftKind::kRealForward && halved_) {
+      return for_ranges(n / 2 + 1, [&](int64_t begin, int64_t end) {
+        fft_join_pairs(re, im, n, pair_roots(), begin, end, scale_, out);
+      });
+    }
+    if (kind_ == FftKind::kRealInverse && !halved_) {
+      for (int64_t j = 0; j < n; ++j) out[j] = re[j] * scale_;
+      return;
+    }
+    for_ranges(kind_ == FftKind::kRealForward ? n / 2 + 1 : n, [&](int64_t begin, int64_t end) {
+      fft_join(re + begin, im + begin, end - begin, scale_, out + 2 * begin);
+    });
+  }
+
+  // The same for signals side by side, kFftLines elements in a row of `in` and of `out`. They may be
+  // overwritten.
+  void load_tile(const float* in, FftRows tile) const {
+    const int64_t n = plan_->n, floats = n * kFftLines;
+    order(tile.re, tile.im);
+    if (kind_ == FftKind::kRealForward && halved_) {
+      for (int64_t i = 0; i < floats; i += kFftLines) {
+        std::copy_n(in + 2 * i, kFftLines, tile.re + i);
+        std::copy_n(in + 2 * i + kFftLines, kFftLines, tile.im + i);
+      }
+    } else if (kind_ == FftKind::kRealForward) {
+      std::copy(in, in + floats, tile.re);
+      std::fill(tile.im, tile.im + floats, 0.0f);
+    } else if (kind_ == FftKind::kRealInverse && halved_) {
+      fft_split_pair_rows(in, n, pair_roots(), tile);
+    } else if (kind_ == FftKind::kRealInverse) {
+      fft_split(in, (n / 2 + 1) * kFftLines, tile.re, tile.im);
+      mirror_rows(tile);
+    } else {
+      fft_split(in, floats, tile.re, tile.im);
+    }
+  }
+  void store_tile(FftRows tile, float* out) const {
+    const int64_t n = plan_->n, floats = n * kFftLines;
+    order(tile.re, tile.im);
+    if (kind_ == FftKind::kRealForward && halved_) {
+      fft_join_pair_rows(tile, n, pair_roots(), scale_, out);
+    } else if (kind_ == FftKind::kRealInverse && !halved_) {
+      for (int64_t i = 0; i < floats; ++i) out[i] = tile.re[i] * scale_;
+    } else if (kind_ == FftKind::kRealInverse) {
+      for (int64_t i = 0; i < floats; i += kFftLines) {
+        for (int64_t t = i; t < i + kFftLines; ++t) {
+          out[i + t] = tile.re[t] * scale_;
+          out[i + t + kFftLines] = tile.im[t] * scale_;
+        }
+      }
+    } else {
+      fft_join(tile.re, tile.im, kind_ == FftKind::kRealForward ? (n / 2 + 1) * kFftLines : floats, scale_,
+               out);
     }
   }
 
  private:
-  void load_real(const Signals& s, const Work& w) const {
-    for_each_sample(s, plan_->n, [&](int64_t t, int64_t j) {
-      w.put(t, j,
-            halved_ ? Complex(s.read<float>(t, 2 * j), s.read<float>(t, 2 * j + 1))
-                    : Complex(s.read<float>(t, j), 0.0f));
-    });
+  // Inverse transforms are forward ones of real and imaginary parts in each other's place.
+  void order(float*& re, float*& im) const {
+    if (kind_ == FftKind::kInverse || kind_ == FftKind::kRealInverse) std::swap(re, im);
+  }
+  FftRoots pair_roots() const { return {plan_->pair_roots.re.data(), plan_->pair_roots.im.data()}; }
+
+  // The whole spectrum of a real signal of odd length. Number 0 of such a signal is real.
+  void load_mirrored(const float* in, float* re, float* im) const {
+    re[0] = in[0];
+    im[0] = 0;
+    for (int64_t k = 1; 2 * k < plan_->n; ++k) {
+      re[k] = re[plan_->n - k] = in[2 * k];
+      im[k] = in[2 * k + 1];
+      im[plan_->n - k] = -in[2 * k + 1];
+    }
   }
 
-  // Number k of the spectrum; the parts that a real signal cannot have are left out.
-  Complex bin(const Signals& s, int64_t t, int64_t k) const {
-    const auto x = s.read<Complex>(t, k);
-    return k == 0 || 2 * k == samples_ ? Complex(x.real(), 0.0f) : x;
-  }
-
-  void load_mirrored(const Signals& s, const Work& w) const {
-    for_each_sample(s, plan_->n / 2 + 1, [&](int64_t t, int64_t k) {
-      const Complex x = bin(s, t, k);
-      w.put(t, k, x);
-      if (k > 0) w.put(t, plan_->n - k, std::conj(x));
-    });
-  }
-
-  Complex half_root(int64_t k) const {
-    return {plan_->half_roots.re[static_cast<size_t>(k)], plan_->half_roots.im[static_cast<size_t>(k)]};
-  }
-
-  // The spectrum of x[0] + i x[1], x[2] + i x[3], ... from that of x.
-  void load_half_spectrum(const Signals& s, const Work& w) const {
-    const int64_t h = plan_->n;
-    for_each_sample(s, h, [&](int64_t t, int64_t k) {
-      const Complex a = bin(s, t, k), b = std::conj(bin(s, t, h - k));
-      const Complex odd = times(std::conj(half_root(k)), a - b);
-      w.put(t, k, a + b + Complex(-odd.imag(), odd.real()));
-    });
-  }
-
-  // And back.
-  void store_joined(const Signals& s, const Work& w) const {
-    const int64_t h = plan_->n;
-    for_each_sample(s, h + 1, [&](int64_t t, int64_t k) {
-      const Complex a = w.get(t, k % h), b = std::conj(w.get(t, (h - k) % h));
-      const Complex odd = times(half_root(k), a - b);
-      s.write(t, k, 0.5f * (a + b + Complex(odd.imag(), -odd.real())));
-    });
+  void mirror_rows(const FftRows& tile) const {
+    const int64_t n = plan_->n;
+    std::fill(tile.im, tile.im + kFftLines, 0.0f);
+    for (int64_t k = 1; 2 * k < n; ++k) {
+      const int64_t low = k * kFftLines, high = (n - k) * kFftLines;
+      for (int64_t t = 0; t < kFftLines; ++t) {
+        tile.re[high + t] = tile.re[low + t];
+        tile.im[high + t] = -tile.im[low + t];
+      }
+    }
   }
 
   FftKind kind_;
-  int64_t samples_;
+  float scale_;
   bool halved_;
   std::shared_ptr<const FftPlan> plan_;
 };
 
-void run_group(const Job& job, const Signals& s, Tile& t) {
-  const int64_t rows = job.plan().n;
-  if (s.lines < kFftLines) {
-    std::fill(t.re, t.re + rows * kFftLines, 0.0f);
-    std::fill(t.im, t.im + rows * kFftLines, 0.0f);
-  }
-  job.load(s, {t.re, t.im, kFftLines});
-  if (job.swaps()) std::swap(t.re, t.im);
-  run_tile(job.plan(), t);
-  if (job.swaps()) std::swap(t.re, t.im);
-  job.store(s, {t.re, t.im, kFftLines});
+// One end of up to kFftLines signals: where they begin, and `length` elements of `size` bytes, `step` bytes
+// apart.
+struct End {
+  std::array<char*, kFftLines> lines;
+  int64_t step, size, length;
+
+  char*& line(int64_t t) { return lines[static_cast<size_t>(t)]; }
+  char* line(int64_t t) const { return lines[static_cast<size_t>(t)]; }
+  bool dense() const { return step == size || length == 1; }
+  int64_t bytes() const { return length * size; }
+};
+
+// Lines from `first` on that lie `apart` bytes apart, up to line `count`.
+int64_t evenly_spaced(const End& e, int64_t first, int64_t count, int64_t apart) {
+  int64_t n = 1;
+  while (first + n < count && e.line(first + n) - e.line(first + n - 1) == apart) ++n;
+  return n;
 }
 
-void run_single(const Job& job, const Signals& s) {
-  const int64_t n = job.plan().n;
-  const Scratch<float> memory(2 * n);
-  const Work w{memory.data(), memory.data() + n, 1};
-  job.load(s, w);
-  fft_line(job.plan(), job.swaps() ? w.im : w.re, job.swaps() ? w.re : w.im);
-  job.store(s, w);
+void transpose(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows, int64_t cols,
+               int64_t size) {
+  transpose_plane({reinterpret_cast<const uint8_t*>(from), reinterpret_cast<uint8_t*>(to), from_step, to_step,
+                   rows, cols, false},
+                  size);
+}
+
+// Signals with gaps to signals without, and back.
+void gather(const End& from, int64_t count, char* to) {
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    n = evenly_spaced(from, t, count, from.size);
+    transpose(from.line(t), from.step, to + t * from.bytes(), from.bytes(), from.length, n, from.size);
+  }
+}
+void scatter(const char* from, const End& to, int64_t count) {
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    n = evenly_spaced(to, t, count, to.size);
+    transpose(from + t * to.bytes(), to.bytes(), to.line(t), to.step, n, to.length, to.size);
+  }
+}
+
+// Signals to rows of kFftLines elements, one of each signal, and back.
+void gather_rows(const End& from, int64_t count, char* rows) {
+  const int64_t row_bytes = kFftLines * from.size;
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    const int64_t apart = from.dense() && t + 1 < count ? from.line(t + 1) - from.line(t) : from.size;
+    n = evenly_spaced(from, t, count, apart);
+    if (from.dense()) {
+      transpose(from.line(t), apart, rows + t * from.size, row_bytes, n, from.length, from.size);
+      continue;
+    }
+    for (int64_t j = 0; j < from.length; ++j) {
+      std::memcpy(rows + j * row_bytes + t * from.size, from.line(t) + j * from.step,
+                  static_cast<size_t>(n * from.size));
+    }
+  }
+}
+void scatter_rows(const char* rows, const End& to, int64_t count) {
+  const int64_t row_bytes = kFftLines * to.size;
+  for (int64_t t = 0, n = 0; t < count; t += n) {
+    const int64_t apart = to.dense() && t + 1 < count ? to.line(t + 1) - to.line(t) : to.size;
+    n = evenly_spaced(to, t, count, apart);
+    if (to.dense()) {
+      transpose(rows + t * to.size, row_bytes, to.line(t), apart, to.length, n, to.size);
+      continue;
+    }
+    for (int64_t j = 0; j < to.length; ++j) {
+      std::memcpy(to.line(t) + j * to.step, rows + j * row_bytes + t * to.size,
+                  static_cast<size_t>(n * to.size));
+    }
+  }
+}
+
+// What a thread works in: planes of one signal, or a tile; the signals of a group without gaps, or as rows.
+struct Space {
+  Space(const FftPlan& p, int64_t group, const End& in, const End& out)
+      : stages(p),
+        plane(p.tiled() ? p.tile_rows() * kFftLines : (p.n + 1 + 15) / 16 * 16),
+        planes(2 * plane),
+        in_rows(p.tiled() || !in.dense() ? group * in.bytes() : 0),
+        out_rows(p.tiled() || !out.dense() ? group * out.bytes() : 0) {}
+  float* re() const { return planes.data(); }
+  float* im() const { return re() + plane; }
+
+  FftSpace stages;
+  int64_t plane;
+  Scratch<float> planes;
+  Scratch<char> in_rows, out_rows;
+};
+
+void run_tile(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
+  const FftRows tile{s.re(), s.im(), kFftLines};
+  if (count < kFftLines) std::fill_n(s.in_rows.data(), kFftLines * in.bytes(), 0);
+  gather_rows(in, count, s.in_rows.data());
+  job.load_tile(reinterpret_cast<const float*>(s.in_rows.data()), tile);
+  fft_tile(job.plan(), tile, s.stages);
+  job.store_tile(tile, reinterpret_cast<float*>(s.out_rows.data()));
+  scatter_rows(s.out_rows.data(), out, count);
+}
+
+void run_lines(const Job& job, const End& in, const End& out, int64_t count, const Space& s) {
+  if (!in.dense()) gather(in, count, s.in_rows.data());
+  for (int64_t t = 0; t < count; ++t) {
+    const char* from = in.dense() ? in.line(t) : s.in_rows.data() + t * in.bytes();
+    char* to = out.dense() ? out.line(t) : s.out_rows.data() + t * out.bytes();
+    job.run(reinterpret_cast<const float*>(from), s.re(), s.im(), s.stages, reinterpret_cast<float*>(to));
+  }
+  if (!out.dense()) scatter(s.out_rows.data(), out, count);
+}
+
+End end_of(const View& v, size_t axis) {
+  const auto size = static_cast<int64_t>(itemsize(v.dtype));
+  return {{}, v.strides[axis] * size, size, v.shape[axis]};
 }
 
 }  // namespace
-
-void fft_line(const FftPlan& p, float* re, float* im) {
-  if (p.kind == FftPlan::Kind::kTwoPass) return two_passes(p, re, im);
-  if (p.kind == FftPlan::Kind::kChirp) return chirp_line(p, re, im);
-  Tile t(p.n);
-  tile_from_rows(re, 1, p.n, 1, t.re);
-  tile_from_rows(im, 1, p.n, 1, t.im);
-  t.run(p.stages);
-  rows_from_tile(t.re, re, 1, p.n, 1);
-  rows_from_tile(t.im, im, 1, p.n, 1);
-}
 
 void fft(FftKind kind, const View& in, const View& out, int64_t axis, double scale) {
   const auto a = static_cast<size_t>(axis);
@@ -296,36 +286,36 @@ void fft(FftKind kind, const View& in, const View& out, int64_t axis, double sca
   const auto loop = collapse_views<2>({&from, &to}, /*keep_order=*/false);
   const int64_t lines = loop.size();
   if (lines == 0 || out.size() == 0) return;
-  const Job job(kind, kind == FftKind::kRealForward ? in.shape[a] : out.shape[a]);
-  auto signals = [&](int64_t first, int64_t count) {
-    Signals s{{},
-              {},
-              count,
-              in.strides[a] * static_cast<int64_t>(itemsize(in.dtype)),
-              out.strides[a] * static_cast<int64_t>(itemsize(out.dtype)),
-              static_cast<float>(scale)};
-    int64_t line = 0;
-    for_each_row(loop, first, first + count, [&](const auto& at, int64_t n) {
-      for (int64_t i = 0; i < n; ++i, ++line) {
-        s.in[line] = static_cast<const char*>(in.data) + at[0] + i * loop.inner_stride(0);
-        s.out[line] = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
-      }
-    });
-    return s;
+  const Job job(kind, kind == FftKind::kRealForward ? in.shape[a] : out.shape[a], scale);
+  const FftPlan& plan = job.plan();
+  const End in_end = end_of(in, a), out_end = end_of(out, a);
+  // With gaps: as many lines at once as a cache line has elements; of short ones more.
+  const bool dense = in_end.dense() && out_end.dense();
+  const int64_t few = plan.n <= 2048 ? kFftLines : kFftLines / 2;
+  const int64_t group = plan.tiled() ? kFftLines
+                        : dense      ? std::clamp<int64_t>(lines / (4 * num_threads()), 1, few)
+                                     : few;
+  const int64_t groups = (lines + group - 1) / group;
+  auto run = [&](int64_t begin, int64_t end) {
+    const Space space(plan, group, in_end, out_end);
+    End ins = in_end, outs = out_end;
+    ins.lines.fill(nullptr);
+    outs.lines.fill(nullptr);
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t count = std::min(group, lines - g * group);
+      int64_t line = 0;
+      for_each_row(loop, g * group, g * group + count, [&](const auto& at, int64_t n) {
+        for (int64_t i = 0; i < n; ++i, ++line) {
+          ins.line(line) = static_cast<char*>(in.data) + at[0] + i * loop.inner_stride(0);
+          outs.line(line) = static_cast<char*>(out.data) + at[1] + i * loop.inner_stride(1);
+        }
+      });
+      plan.tiled() ? run_tile(job, ins, outs, count, space) : run_lines(job, ins, outs, count, space);
+    }
   };
-  if (job.plan().tiled()) {
-    const int64_t groups = (lines + kFftLines - 1) / kFftLines, samples = tile_rows(job.plan()) * kFftLines;
-    parallel_ranges(groups, std::max<int64_t>(1, 16384 / samples), [&](int64_t begin, int64_t end) {
-      Tile t(tile_rows(job.plan()));
-      for (int64_t g = begin; g < end; ++g) {
-        run_group(job, signals(g * kFftLines, std::min(kFftLines, lines - g * kFftLines)), t);
-      }
-    });
-  } else if (lines >= num_threads()) {
-    parallel_for(lines, [&](int64_t i) { run_single(job, signals(i, 1)); });
-  } else {
-    for (int64_t i = 0; i < lines; ++i) run_single(job, signals(i, 1));
-  }
+  // Few long signals are spread over the threads one by one.
+  if (!plan.tiled() && groups < num_threads()) return run(0, groups);
+  parallel_ranges(groups, 1 + kGrain / (plan.n * group), run);
 }
 
 }  // namespace lamina::cpu

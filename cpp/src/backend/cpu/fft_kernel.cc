@@ -1,6 +1,6 @@
 #include "backend/cpu/fft_kernel.h"
 
-#include <utility>
+#include <numbers>
 
 #define LAMINA_WITHOUT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
@@ -81,6 +81,22 @@ HWY_INLINE void butterfly(Complex* x) {
     x[1] = minus_i(even_difference, odd_difference);
     x[2] = subtract(even, odd);
     x[3] = plus_i(even_difference, odd_difference);
+  } else if constexpr (R == 8) {
+    const V c = hn::Set(D(), static_cast<float>(std::numbers::sqrt2 / 2));
+    Complex even[4] = {x[0], x[2], x[4], x[6]}, odd[4] = {x[1], x[3], x[5], x[7]};
+    butterfly<4>(even);
+    butterfly<4>(odd);
+    // The odd half times the roots 1, (1 - i) c, -i, -(1 + i) c.
+    const Complex one = {hn::Add(odd[1].re, odd[1].im), hn::Sub(odd[1].im, odd[1].re)};
+    const Complex three = {hn::Sub(odd[3].im, odd[3].re), hn::Add(odd[3].re, odd[3].im)};
+    x[0] = add(even[0], odd[0]);
+    x[4] = subtract(even[0], odd[0]);
+    x[1] = {hn::MulAdd(c, one.re, even[1].re), hn::MulAdd(c, one.im, even[1].im)};
+    x[5] = {hn::NegMulAdd(c, one.re, even[1].re), hn::NegMulAdd(c, one.im, even[1].im)};
+    x[2] = minus_i(even[2], odd[2]);
+    x[6] = plus_i(even[2], odd[2]);
+    x[3] = {hn::MulAdd(c, three.re, even[3].re), hn::NegMulAdd(c, three.im, even[3].im)};
+    x[7] = {hn::NegMulAdd(c, three.re, even[3].re), hn::MulAdd(c, three.im, even[3].im)};
   } else {
     // Pairs of conjugate roots share their cosines and sines.
     constexpr int kHalf = R / 2;
@@ -106,59 +122,79 @@ HWY_INLINE void butterfly(Complex* x) {
   }
 }
 
-// One stage of Stockham's scheme: `groups` roots, each for `span` elements (of kFftLines floats) in a row.
-template <int R>
-HWY_INLINE void stage(int64_t groups, int64_t span, const float* w, const float* HWY_RESTRICT in_re,
-                      const float* HWY_RESTRICT in_im, float* HWY_RESTRICT out_re,
-                      float* HWY_RESTRICT out_im) {
+// One butterfly of kFftLines lines: R rows `from_apart` floats apart to as many, `to_apart` floats apart.
+template <int R, bool kTwiddle>
+HWY_INLINE void butterfly_rows(const float* from_re, const float* from_im, int64_t from_apart, const float* w,
+                               float* to_re, float* to_im, int64_t to_apart) {
   const D d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t width = span * kFftLines;
-  for (int64_t p = 0; p < groups; ++p, w += 2 * (R - 1)) {
-    V w_re[R], w_im[R];
-    for (int j = 1; j < R; ++j) {
-      w_re[j] = hn::Set(d, w[2 * j - 2]);
-      w_im[j] = hn::Set(d, w[2 * j - 1]);
+  for (int64_t lane = 0; lane < kFftLines; lane += static_cast<int64_t>(hn::Lanes(d))) {
+    Complex x[R];
+    for (int k = 0; k < R; ++k) {
+      const int64_t at = k * from_apart + lane;
+      x[k] = {hn::LoadU(d, from_re + at), hn::LoadU(d, from_im + at)};
     }
-    for (int64_t q = 0; q < width; q += lanes) {
-      Complex x[R];
-      for (int k = 0; k < R; ++k) {
-        const int64_t at = (p + groups * k) * width + q;
-        x[k] = {hn::Load(d, in_re + at), hn::Load(d, in_im + at)};
-      }
-      butterfly<R>(x);
-      for (int j = 0; j < R; ++j) {
-        const int64_t at = (R * p + j) * width + q;
-        if (j > 0) x[j] = multiply(x[j], w_re[j], w_im[j]);
-        hn::Store(x[j].re, d, out_re + at);
-        hn::Store(x[j].im, d, out_im + at);
-      }
+    butterfly<R>(x);
+    for (int j = 0; j < R; ++j) {
+      const int64_t at = j * to_apart + lane;
+      if (kTwiddle && j > 0) x[j] = multiply(x[j], hn::Set(d, w[2 * j - 2]), hn::Set(d, w[2 * j - 1]));
+      hn::StoreU(x[j].re, d, to_re + at);
+      hn::StoreU(x[j].im, d, to_im + at);
     }
   }
 }
 
-bool TileStages(const FftStages& stages, float* a_re, float* a_im, float* b_re, float* b_im) {
+// One stage of Stockham's scheme: `groups` roots, each for `span` rows. The first root is 1.
+template <int R>
+void fft_stage(int64_t groups, int64_t span, const float* w, const FftRows& in, const FftRows& out) {
+  const int64_t from_step = in.step, from_apart = groups * span * from_step;
+  const int64_t to_step = out.step, to_apart = span * to_step;
+  const float *from_re = in.re, *from_im = in.im;
+  float *to_re = out.re, *to_im = out.im;
+  auto next = [&] {
+    from_re += from_step;
+    from_im += from_step;
+    to_re += to_step;
+    to_im += to_step;
+  };
+  for (int64_t s = 0; s < span; ++s, next()) {
+    butterfly_rows<R, false>(from_re, from_im, from_apart, w, to_re, to_im, to_apart);
+  }
+  for (int64_t p = 1; p < groups; ++p) {
+    w += 2 * (R - 1);
+    to_re += (R - 1) * to_apart;
+    to_im += (R - 1) * to_apart;
+    for (int64_t s = 0; s < span; ++s, next()) {
+      butterfly_rows<R, true>(from_re, from_im, from_apart, w, to_re, to_im, to_apart);
+    }
+  }
+}
+
+void Stages(const FftStages& stages, const FftRows& in, const FftRows& out, float* spare) {
+  const int64_t tile = stages.length * kFftLines;
+  const FftRows spares[2] = {{spare, spare + tile, kFftLines},
+                             {spare + 2 * tile, spare + 3 * tile, kFftLines}};
   int64_t groups = stages.length, span = 1;
   const float* w = stages.twiddles.data();
-  bool in_b = false;
+  FftRows from = in;
+  int turn = 0;
   for (int radix : stages.radices) {
     groups /= radix;
+    const FftRows to = groups == 1 ? out : spares[turn];
     switch (radix) {
-      case 2: stage<2>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      case 3: stage<3>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      case 4: stage<4>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      case 5: stage<5>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      case 7: stage<7>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      case 11: stage<11>(groups, span, w, a_re, a_im, b_re, b_im); break;
-      default: stage<13>(groups, span, w, a_re, a_im, b_re, b_im); break;
+      case 2: fft_stage<2>(groups, span, w, from, to); break;
+      case 3: fft_stage<3>(groups, span, w, from, to); break;
+      case 4: fft_stage<4>(groups, span, w, from, to); break;
+      case 5: fft_stage<5>(groups, span, w, from, to); break;
+      case 7: fft_stage<7>(groups, span, w, from, to); break;
+      case 8: fft_stage<8>(groups, span, w, from, to); break;
+      case 11: fft_stage<11>(groups, span, w, from, to); break;
+      default: fft_stage<13>(groups, span, w, from, to); break;
     }
     w += 2 * (radix - 1) * groups;
     span *= radix;
-    std::swap(a_re, b_re);
-    std::swap(a_im, b_im);
-    in_b = !in_b;
+    from = to;
+    turn = 1 - turn;
   }
-  return in_b;
 }
 
 void MultiplyRows(float* re, float* im, int64_t rows, const float* w_re, const float* w_im) {
@@ -174,43 +210,20 @@ void MultiplyRows(float* re, float* im, int64_t rows, const float* w_re, const f
   }
 }
 
-void Multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
-  const D d;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const Complex y = multiply({hn::LoadU(d, re + i), hn::LoadU(d, im + i)}, hn::LoadU(d, w_re + i),
-                               hn::LoadU(d, w_im + i));
-    hn::StoreU(y.re, d, re + i);
-    hn::StoreU(y.im, d, im + i);
-  }
-  const hn::CappedTag<float, 1> one;
-  for (; i < n; ++i) {
-    const auto a = hn::LoadU(one, re + i), b = hn::LoadU(one, im + i);
-    const auto c = hn::LoadU(one, w_re + i), s = hn::LoadU(one, w_im + i);
-    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), one, re + i);
-    hn::StoreU(hn::MulAdd(b, c, hn::Mul(a, s)), one, im + i);
-  }
-}
-
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(TileStages);
+HWY_EXPORT(Stages);
 HWY_EXPORT(MultiplyRows);
-HWY_EXPORT(Multiply);
 
-bool fft_tile_stages(const FftStages& stages, float* a_re, float* a_im, float* b_re, float* b_im) {
-  return HWY_DYNAMIC_DISPATCH(TileStages)(stages, a_re, a_im, b_re, b_im);
+void fft_stages(const FftStages& stages, const FftRows& in, const FftRows& out, float* spare) {
+  HWY_DYNAMIC_DISPATCH(Stages)(stages, in, out, spare);
 }
 void fft_multiply_rows(float* re, float* im, int64_t rows, const float* w_re, const float* w_im) {
   HWY_DYNAMIC_DISPATCH(MultiplyRows)(re, im, rows, w_re, w_im);
-}
-void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im) {
-  HWY_DYNAMIC_DISPATCH(Multiply)(re, im, n, w_re, w_im);
 }
 
 }  // namespace lamina::cpu

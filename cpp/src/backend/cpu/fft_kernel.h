@@ -5,11 +5,17 @@
 
 namespace lamina::cpu {
 
-// A tile holds kFftLines signals side by side: element j of line t is at j * kFftLines + t. Real and
-// imaginary parts lie in arrays of their own, 64-byte aligned.
+// The lines that are transformed side by side.
 inline constexpr int64_t kFftLines = 16;
 
-// How to transform signals of `length`, the product of the radices (2, 3, 4, 5, 7, 11, 13).
+// Rows of kFftLines numbers: number t of row j is sample j of line t. Real and imaginary parts lie in arrays
+// of their own, rows `step` floats apart.
+struct FftRows {
+  float *re, *im;
+  int64_t step;
+};
+
+// How to transform signals of `length`, the product of the radices (2, 3, 4, 5, 7, 8, 11, 13).
 struct FftStages {
   int64_t length = 1;
   std::vector<int> radices;
@@ -17,12 +23,11 @@ struct FftStages {
   std::vector<float> twiddles;
 };
 
-// Forward transforms of all lines of a tile in `a`, with `b` as a second tile. True: the result is in `b`.
-bool fft_tile_stages(const FftStages& stages, float* a_re, float* a_im, float* b_re, float* b_im);
+// Forward transforms of kFftLines lines, of a length above 1. `out` may be `in`; `spare` holds
+// 4 * length * kFftLines floats.
+void fft_stages(const FftStages& stages, const FftRows& in, const FftRows& out, float* spare);
 
-// Row j of the tile times the number w[j].
+// Row j of a tile (rows without gaps) times the number w[j].
 void fft_multiply_rows(float* re, float* im, int64_t rows, const float* w_re, const float* w_im);
-// Element by element.
-void fft_multiply(float* re, float* im, int64_t n, const float* w_re, const float* w_im);
 
 }  // namespace lamina::cpu
