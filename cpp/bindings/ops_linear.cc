@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "bindings/ops.h"
+#include "core/fail.h"
 
 namespace lamina::bind {
 namespace {
