@@ -4,8 +4,12 @@
 #include <complex>
 #include <cstring>
 
+#include "backend/cpu/convolution_gradient.h"
 #include "backend/cpu/convolution_kernel.h"
 #include "backend/cpu/convolution_plan.h"
+#include "backend/cpu/convolution_product.h"
+#include "backend/cpu/convolution_tile.h"
+#include "backend/cpu/copy.h"
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/gemm_scratch.h"
 #include "memory/buffer.h"
@@ -19,6 +23,8 @@ constexpr int64_t kParallelWork = int64_t{1} << 19;
 constexpr int64_t kFewOutputs = 16;
 // Positions of a job in that case.
 constexpr int64_t kFewOutputsBlock = 1024;
+// From so many channels a group on, windows are read where they lie rather than packed.
+constexpr int64_t kDirectChannels = 16;
 
 const char* element_at(const View& v, int64_t i) {
   return static_cast<const char*>(v.data) + i * static_cast<int64_t>(itemsize(v.dtype));
@@ -149,23 +155,46 @@ class PhaseProduct {
   // Windows by rows times weights by columns.
   void multiply(int64_t group, bool parallel) {
     const ConvWindows windows = this->windows(group);
-    const int64_t mr = gemm_kernels<T>().mr;
+    const bool direct = itemsize(x_.dtype) == sizeof(T) && s_.channels >= kDirectChannels;
     GemmArgs g;
     g.m = positions_;
     g.n = s_.per_group;
     g.k = depth_;
-    g.b = {weights(group), x_.dtype, 1, depth_};
     g.c = static_cast<char*>(out_.data) + group * s_.per_group * item_;
     g.c_dtype = out_.dtype;
     g.ldc = s_.outputs;
     g.c_rows = rows_.empty() ? nullptr : rows_.data();
-    const auto pack = [&](int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst) {
+    const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
+      gemm_kernels<T>().pack_b({weights(group), x_.dtype, 1, depth_}, k0, depth, col0, cols, dst);
+    };
+    const auto block = [&](int64_t row0, int64_t rows, int64_t k0, int64_t depth, int64_t cols, const T* b,
+                           T* tile, int64_t ld) {
+      if (direct) return multiply_direct(windows, row0, rows, k0, depth, cols, b, tile, ld);
+      const int64_t mr = gemm_kernels<T>().mr;
+      const Scratch packed(rows * depth * static_cast<int64_t>(sizeof(T)));
+      T* a = packed.template as<T>();
       for (int64_t r = 0; r < rows; r += mr) {
         const int64_t width = std::min(mr, rows - r);
-        windows.pack(row0 + r, width, k0, depth, dst + r * depth, width);
+        windows.pack(row0 + r, width, k0, depth, a + r * depth, width);
       }
+      gemm_kernels<T>().multiply(rows, cols, depth, a, b, tile, ld, k0 > 0);
     };
-    gemm_with_packed_rows<T>(g, pack, parallel);
+    multiply_streamed<T>(g, pack_b, block, parallel);
+  }
+
+  // A block of rows times packed weights, the windows' elements read from x.
+  static void multiply_direct(const ConvWindows& windows, int64_t row0, int64_t rows, int64_t k0,
+                              int64_t depth, int64_t cols, const T* b, T* tile, int64_t ld) {
+    const int64_t mr = gemm_kernels<T>().mr, nr = gemm_kernels<T>().nr;
+    ConvRun<T> runs[kGemmDepth / kDirectChannels + 2];
+    for (int64_t i = 0; i < rows; i += mr) {
+      const int64_t height = std::min(mr, rows - i);
+      const int64_t count = windows.runs(row0 + i, height, k0, depth, runs);
+      for (int64_t j = 0; j < cols; j += nr) {
+        conv_kernels<T>().multiply_runs(height, std::min(nr, cols - j), runs, count, b + j * depth,
+                                        tile + i * ld + j, ld, k0 > 0);
+      }
+    }
   }
 
   // Weights by rows times windows by columns, a block of positions at a time, and the result turned.
@@ -398,6 +427,19 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   }
 }
 
+// A view, or a row-contiguous copy of it.
+struct DenseView {
+  explicit DenseView(const View& v) : view(v) {
+    if (v.row_contiguous()) return;
+    memory = allocate(static_cast<size_t>(v.size()) * itemsize(v.dtype));
+    view.data = memory->data();
+    view.strides = row_major_strides(v.shape);
+    copy(v, view);
+  }
+  View view;
+  BufferRef memory;
+};
+
 }  // namespace
 
 void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p) {
@@ -406,10 +448,12 @@ void convolution(const View& x, const View& weight, const View& out, const Convo
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
     return;
   }
+  if (convolve_turned(x, weight, out, p)) return;
+  const DenseView dense_x(x), dense_weight(weight);
   switch (out.dtype) {
-    case Dtype::kFloat64: return convolve<double>(x, weight, out, p);
-    case Dtype::kComplex64: return convolve_complex(x, weight, out, p);
-    default: return convolve<float>(x, weight, out, p);
+    case Dtype::kFloat64: return convolve<double>(dense_x.view, dense_weight.view, out, p);
+    case Dtype::kComplex64: return convolve_complex(dense_x.view, dense_weight.view, out, p);
+    default: return convolve<float>(dense_x.view, dense_weight.view, out, p);
   }
 }
 
