@@ -23,8 +23,9 @@ constexpr int64_t kParallelWork = int64_t{1} << 19;
 constexpr int64_t kFewOutputs = 16;
 // Positions of a job in that case.
 constexpr int64_t kFewOutputsBlock = 1024;
-// From so many channels a group on, windows are read where they lie rather than packed.
-constexpr int64_t kDirectChannels = 16;
+// Windows are read where they lie rather than packed where so many of their elements lie together, and where
+// no tap has fewer channels than this.
+constexpr int64_t kDirectRun = 16, kDirectChannels = 3;
 
 const char* element_at(const View& v, int64_t i) {
   return static_cast<const char*>(v.data) + i * static_cast<int64_t>(itemsize(v.dtype));
@@ -155,7 +156,8 @@ class PhaseProduct {
   // Windows by rows times weights by columns.
   void multiply(int64_t group, bool parallel) {
     const ConvWindows windows = this->windows(group);
-    const bool direct = itemsize(x_.dtype) == sizeof(T) && s_.channels >= kDirectChannels;
+    const bool direct = itemsize(x_.dtype) == sizeof(T) && s_.channels >= kDirectChannels &&
+                        windows.run_length() >= kDirectRun;
     GemmArgs g;
     g.m = positions_;
     g.n = s_.per_group;
@@ -383,7 +385,7 @@ void convolve(const View& x, const View& w, const View& out, const ConvolutionPa
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
   const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s);
+  if (!depthwise && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s)) return pointwise(x, w, out, s);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));

@@ -51,6 +51,10 @@ class ConvWindows {
   // width <= ConvRun::kMostRows. Returns how many runs there are: at most depth / channels + 2.
   template <class T>
   int64_t runs(int64_t row0, int64_t width, int64_t k0, int64_t depth, ConvRun<T>* out) const;
+  // Mean length of a run where the whole window lies inside the image.
+  int64_t run_length() const {
+    return static_cast<int64_t>(taps_.size()) * channels_ / static_cast<int64_t>(merged_.size());
+  }
 
  private:
   // Elements one behind the other in every row: of a tap, or of several that touch.

@@ -16,6 +16,11 @@
 
 #include "backend/cpu/gemm_convert-inl.h"
 
+// Tiles stay in registers only where every lambda is inlined, whatever the size of the file.
+#ifndef LAMINA_INLINED
+#define LAMINA_INLINED HWY_ATTR __attribute__((always_inline))
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -35,20 +40,20 @@ HWY_INLINE void add_tile(V (&acc)[kRows][kVectors], int64_t cols, T* HWY_RESTRIC
   const hn::ScalableTag<T> d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   if (cols == kVectors * n) {
-    unroll<kRows>([&](auto r) HWY_ATTR {
-      unroll<kVectors>([&](auto j) HWY_ATTR {
+    unroll<kRows>([&](auto r) LAMINA_INLINED {
+      unroll<kVectors>([&](auto j) LAMINA_INLINED {
         T* to = c + static_cast<int64_t>(r) * ldc + static_cast<int64_t>(j) * n;
         hn::StoreU(accumulate ? hn::Add(hn::LoadU(d, to), acc[r][j]) : acc[r][j], d, to);
       });
     });
     return;
   }
-  unroll<kVectors>([&](auto j) HWY_ATTR {
+  unroll<kVectors>([&](auto j) LAMINA_INLINED {
     const int64_t first = static_cast<int64_t>(j) * n;
     if (first >= cols) return;
     const auto width = static_cast<size_t>(std::min(n, cols - first));
     const auto mask = hn::FirstN(d, width);
-    unroll<kRows>([&](auto r) HWY_ATTR {
+    unroll<kRows>([&](auto r) LAMINA_INLINED {
       T* to = c + static_cast<int64_t>(r) * ldc + first;
       const V sum = accumulate ? hn::Add(hn::MaskedLoad(mask, d, to), acc[r][j]) : acc[r][j];
       hn::BlendedStore(sum, mask, d, to);
@@ -64,20 +69,20 @@ void multiply_runs_tile(int64_t cols, const ConvRun<T>* runs, int64_t num_runs, 
   using V = hn::Vec<decltype(d)>;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   V acc[kRows][kVectors];
-  unroll<kRows>([&](auto r) HWY_ATTR {
-    unroll<kVectors>([&](auto j) HWY_ATTR { acc[r][j] = hn::Zero(d); });
+  unroll<kRows>([&](auto r) LAMINA_INLINED {
+    unroll<kVectors>([&](auto j) LAMINA_INLINED { acc[r][j] = hn::Zero(d); });
     __builtin_prefetch(c + static_cast<int64_t>(r) * ldc, 1, 2);
   });
   for (const ConvRun<T>* run = runs; run != runs + num_runs; ++run) {
     const T* rows[kRows];
-    unroll<kRows>([&](auto r) HWY_ATTR { rows[r] = run->rows[r]; });
+    unroll<kRows>([&](auto r) LAMINA_INLINED { rows[r] = run->rows[r]; });
     const int64_t depth = run->depth;
     for (int64_t k = 0; k < depth; ++k) {
       V w[kVectors];
-      unroll<kVectors>([&](auto j) HWY_ATTR { w[j] = hn::Load(d, b + static_cast<int64_t>(j) * n); });
-      unroll<kRows>([&](auto r) HWY_ATTR {
+      unroll<kVectors>([&](auto j) LAMINA_INLINED { w[j] = hn::Load(d, b + static_cast<int64_t>(j) * n); });
+      unroll<kRows>([&](auto r) LAMINA_INLINED {
         const V x = hn::Set(d, rows[r][k]);
-        unroll<kVectors>([&](auto j) HWY_ATTR { acc[r][j] = hn::MulAdd(x, w[j], acc[r][j]); });
+        unroll<kVectors>([&](auto j) LAMINA_INLINED { acc[r][j] = hn::MulAdd(x, w[j], acc[r][j]); });
       });
       b += 2 * n;
     }
