@@ -300,9 +300,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
-  set(OpId::Convolution, [](const KernelCall& c) {
-    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>());
-  });
+  set(OpId::Convolution,
+      [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); });
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();
     fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);

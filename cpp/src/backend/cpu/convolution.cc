@@ -385,7 +385,8 @@ void convolve(const View& x, const View& w, const View& out, const ConvolutionPa
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
   const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s)) return pointwise(x, w, out, s);
+  if (!depthwise && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s))
+    return pointwise(x, w, out, s);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
@@ -451,7 +452,9 @@ void convolution(const View& x, const View& weight, const View& out, const Convo
     return;
   }
   if (convolve_turned(x, weight, out, p)) return;
-  const DenseView dense_x(x), dense_weight(weight);
+  const DenseView dense_x(x);
+  if (convolve_many_taps(dense_x.view, weight, out, p)) return;
+  const DenseView dense_weight(weight);
   switch (out.dtype) {
     case Dtype::kFloat64: return convolve<double>(dense_x.view, dense_weight.view, out, p);
     case Dtype::kComplex64: return convolve_complex(dense_x.view, dense_weight.view, out, p);

@@ -19,9 +19,7 @@ constexpr int64_t kParallelWork = int64_t{1} << 19;
 constexpr int64_t kLeastOutputs = 17;
 
 // Whether neighbours along the first axis lie side by side, and along the last axis do not.
-bool is_turned(const View& v) {
-  return (v.shape[0] == 1 || v.strides[0] == 1) && !v.row_contiguous();
-}
+bool is_turned(const View& v) { return (v.shape[0] == 1 || v.strides[0] == 1) && !v.row_contiguous(); }
 
 // Stride of spatial axis d of three, of which the first ones may be missing.
 int64_t spatial_stride(const View& v, size_t d) {
@@ -103,8 +101,7 @@ class TurnedProduct {
   }
 
   const char* address(const View& v, int64_t i, int64_t j, int64_t k, int64_t image) const {
-    const int64_t place =
-        i * spatial_stride(v, 0) + j * spatial_stride(v, 1) + k * spatial_stride(v, 2);
+    const int64_t place = i * spatial_stride(v, 0) + j * spatial_stride(v, 1) + k * spatial_stride(v, 2);
     return static_cast<const char*>(v.data) + (place + image * v.strides.back()) * item_;
   }
 

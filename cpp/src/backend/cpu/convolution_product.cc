@@ -28,7 +28,8 @@ bool packs_in_jobs(const GemmArgs& g, bool parallel) {
   return g.m <= kFewRows && (!parallel || g.n >= 2 * num_threads() * kPackedCols);
 }
 
-// Columns [first, first + cols) of a product, packed already unless each job packs its own. How the work is cut changes no result.
+// Columns [first, first + cols) of a product, packed already unless each job packs its own. How the work is
+// cut changes no result.
 template <class T>
 class ColumnSpan {
  public:
@@ -77,8 +78,7 @@ class ColumnSpan {
     const int64_t rows = std::min(block_rows_, g_.m - row0), cols = std::min(strip_cols_, cols_ - col0);
     const Scratch columns(packed_ ? 0 : kernels_.packed_b_elems(cols, kGemmDepth) * kItem);
     Scratch own(direct_ ? 0 : rows * cols * kItem);
-    T* tile =
-        direct_ ? static_cast<T*>(g_.c) + row0 * g_.ldc + first_ + col0 : own.template as<T>();
+    T* tile = direct_ ? static_cast<T*>(g_.c) + row0 * g_.ldc + first_ + col0 : own.template as<T>();
     const int64_t ld = direct_ ? g_.ldc : cols;
     for (int64_t k0 = 0; k0 < g_.k; k0 += kGemmDepth) {
       const int64_t depth = std::min(kGemmDepth, g_.k - k0);

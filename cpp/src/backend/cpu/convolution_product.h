@@ -4,8 +4,8 @@
 
 namespace lamina::cpu {
 
-// tile[rows x cols] = rows [row0, row0 + rows) of A, steps [k0, k0 + depth), times packed columns of B; += for
-// k0 > 0.
+// tile[rows x cols] = rows [row0, row0 + rows) of A, steps [k0, k0 + depth), times packed columns of B; +=
+// for k0 > 0.
 template <class T>
 using BlockMultiply = FunctionRef<void(int64_t row0, int64_t rows, int64_t k0, int64_t depth, int64_t cols,
                                        const T* b, T* tile, int64_t ld)>;

@@ -140,14 +140,70 @@ void pack_steps_f64(const void* const* at, Dtype, int64_t depth, int64_t first, 
   pack_steps_from<double>(at, depth, first, width, dst, step);
 }
 
+// kOutputs outputs from number `first` on.
+template <int kOutputs, class S, class T>
+void add_taps_of(const ConvTaps<T>& a, int64_t first) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const S* x = static_cast<const S*>(a.x) + first * a.output_step;
+  const S* weights = static_cast<const S*>(a.weights);
+  T* sums = a.sums + first * a.channels;
+  const auto add = [&](int64_t c, const auto& load, const auto& put) LAMINA_INLINED {
+    V sum[kOutputs];
+    unroll<kOutputs>([&](auto j) LAMINA_INLINED { sum[j] = hn::Zero(d); });
+    for (int64_t t = a.begin; t < a.end; ++t) {
+      const V w = load(weights + t * a.weight_step + c);
+      const S* from = x + t * a.tap_step + c;
+      unroll<kOutputs>([&](auto j) LAMINA_INLINED {
+        sum[j] = hn::MulAdd(load(from + static_cast<int64_t>(j) * a.output_step), w, sum[j]);
+      });
+    }
+    unroll<kOutputs>([&](auto j)
+                         LAMINA_INLINED { put(sum[j], sums + static_cast<int64_t>(j) * a.channels + c); });
+  };
+  int64_t c = 0;
+  for (; c + lanes <= a.channels; c += lanes) {
+    add(
+        c, [&](const S* p) LAMINA_INLINED { return load_as(d, p); },
+        [&](V v, T* p) LAMINA_INLINED { hn::StoreU(hn::Add(hn::LoadU(d, p), v), d, p); });
+  }
+  if (c == a.channels) return;
+  const auto left = static_cast<size_t>(a.channels - c);
+  add(
+      c, [&](const S* p) LAMINA_INLINED { return load_part(d, p, left); },
+      [&](V v, T* p) LAMINA_INLINED { store_part(hn::Add(load_part(d, p, left), v), d, p, left); });
+}
+
+template <class S, class T>
+void add_taps_from(const ConvTaps<T>& a) {
+  int64_t j = 0;
+  for (; j + 4 <= a.outputs; j += 4) add_taps_of<4, S>(a, j);
+  switch (a.outputs - j) {
+    case 3: return add_taps_of<3, S>(a, j);
+    case 2: return add_taps_of<2, S>(a, j);
+    case 1: return add_taps_of<1, S>(a, j);
+    default: return;
+  }
+}
+
+void add_taps_f32(const ConvTaps<float>& a) {
+  switch (a.dtype) {
+    case Dtype::kFloat16: return add_taps_from<float16_t>(a);
+    case Dtype::kBFloat16: return add_taps_from<bfloat16_t>(a);
+    default: return add_taps_from<float>(a);
+  }
+}
+void add_taps_f64(const ConvTaps<double>& a) { add_taps_from<double>(a); }
+
 }  // namespace
 
 const ConvKernels<float>* conv_table_f32() {
-  static constexpr ConvKernels<float> kTable = {multiply_runs<float>, pack_steps_f32};
+  static constexpr ConvKernels<float> kTable = {multiply_runs<float>, pack_steps_f32, add_taps_f32};
   return &kTable;
 }
 const ConvKernels<double>* conv_table_f64() {
-  static constexpr ConvKernels<double> kTable = {multiply_runs<double>, pack_steps_f64};
+  static constexpr ConvKernels<double> kTable = {multiply_runs<double>, pack_steps_f64, add_taps_f64};
   return &kTable;
 }
 
