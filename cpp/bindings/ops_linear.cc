@@ -177,15 +177,13 @@ void add_packed_products(const Scope& core) {
   def(core,
       "quantized_matmul(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
       "transpose: bool = "
-      "True, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, activations: "
-      "str "
+      "True, group_size: int | None = None, bits: int | None = None, mode: str = 'affine', *, activations: str "
       "= 'float', stream: StreamOrDevice = None) -> array",
       std::string("The product with a packed matrix, in its packed layout.\n"
                   "@x Array of float32, float16 or bfloat16.\n"
                   "@transpose Multiply with the transposed matrix.\n") +
           kPacked + kFormat +
-          "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which "
-          "is "
+          "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which is "
           "faster; a row then gives the same bits alone as in any batch. Formats other than affine, and "
           "products with a matrix that is not transposed, take x as it is either way.\n" +
           kRaises +

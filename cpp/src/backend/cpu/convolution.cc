@@ -257,7 +257,7 @@ class PhaseProduct {
   const Scratch zeros_, gathered_;
 };
 
-// One weight of a tap for each channel, as in a group each or a single channel: line by line.
+// Small groups of as many inputs as outputs, a single channel included: line by line.
 template <class T>
 class LineProduct {
  public:
@@ -267,19 +267,29 @@ class LineProduct {
         out_(out),
         s_(s),
         taps_(taps_of(phase)),
-        weights_(taps_ * s.outputs * static_cast<int64_t>(sizeof(T))) {
+        weights_(taps_ * s.channels * s.outputs * static_cast<int64_t>(sizeof(T))) {
     T* to = weights_.template as<T>();
     for (int64_t tap : weight_taps(phase, w)) {
-      // A panel of one row is that row: the tap's weight of each channel.
-      gemm_kernels<T>().pack_a({element_at(w, tap), w.dtype, 0, s.all_taps}, 0, 1, 0, s.outputs, to);
-      to += s.outputs;
+      for (int64_t i = tap * s.channels; i < (tap + 1) * s.channels; ++i, to += s.outputs) {
+        // A panel of one row is that row: each output's weight of the tap's i-th input.
+        const GemmMatrix row{element_at(w, i), w.dtype, 0, s.all_taps * s.channels};
+        gemm_kernels<T>().pack_a(row, 0, 1, 0, s.outputs, to);
+      }
     }
+  }
+  // Longer sums than this are cut by the products.
+  static bool takes(const Sizes& s, Dtype dtype) {
+    const int64_t n = s.channels;
+    if (n == 1) return s.per_group == 1;
+    return n == s.per_group && (n == 2 || n == 4 || n == 8) && n <= most_line_group(dtype) &&
+           n * s.all_taps <= kGemmDepth;
   }
 
   void run() {
     const int64_t lines = s_.images * phase_[0].outputs * phase_[1].outputs, outputs = phase_[2].outputs;
     // Long lines are cut, so that a single one keeps all threads busy.
-    const int64_t cut = std::max<int64_t>(64, kJobWork / (taps_ * s_.outputs));
+    const int64_t work = taps_ * s_.channels * s_.outputs;
+    const int64_t cut = std::max<int64_t>(64, kJobWork / work);
     const int64_t cuts = (outputs + cut - 1) / cut, jobs = lines * cuts;
     const auto run_jobs = [&](int64_t begin, int64_t end) {
       Scratch memory(2 * taps_ * static_cast<int64_t>(sizeof(LineTap)));
@@ -288,8 +298,8 @@ class LineProduct {
         run_line(i / cuts, first, std::min(outputs, first + cut), memory.as<LineTap>());
       }
     };
-    if (lines * outputs * taps_ * s_.outputs < kParallelWork) return run_jobs(0, jobs);
-    const int64_t per_job = std::min(cut, outputs) * taps_ * s_.outputs;
+    if (lines * outputs * work < kParallelWork) return run_jobs(0, jobs);
+    const int64_t per_job = std::min(cut, outputs) * work;
     parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_jobs);
   }
 
@@ -309,6 +319,7 @@ class LineProduct {
     line.work = memory + taps_;
     line.num_taps = find_taps(image, a * phase_[0].stride, b * phase_[1].stride, memory);
     line.channels = s_.outputs;
+    line.group = s_.channels;
     line.begin = begin;
     line.end = end;
     line.length = phase_[2].length;
@@ -333,7 +344,7 @@ class LineProduct {
         const int64_t line = ((image * a.length + y) * b.length + z) * phase_[2].length;
         for (const ConvTap& tc : phase_[2].taps) {
           if (inside) taps[count++] = {tc.offset, element_at(x_, line * s_.inputs), weights};
-          weights += s_.outputs;
+          weights += s_.channels * s_.outputs;
         }
       }
     }
@@ -384,14 +395,14 @@ template <class T>
 void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
-  const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s))
+  const bool by_lines = LineProduct<T>::takes(s, out.dtype);
+  if (!by_lines && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s))
     return pointwise(x, w, out, s);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
   for (const ConvPhase& phase : phases) {
-    if (depthwise) {
+    if (by_lines) {
       LineProduct<T>(phase, x, w, out, s).run();
     } else {
       PhaseProduct<T>(phase, x, w, out, s).run();
