@@ -433,8 +433,9 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   split(w, wr, wi);
   const float* const planes[4][2] = {{xr, wr}, {xi, wi}, {xr, wi}, {xi, wr}};
   for (int64_t i = 0; i < 4; ++i) {
-    convolve<float>(plane(x, const_cast<float*>(planes[i][0])), plane(w, const_cast<float*>(planes[i][1])),
-                    plane(out, sums + i * n), p);
+    const View a = plane(x, const_cast<float*>(planes[i][0])), b = plane(w, const_cast<float*>(planes[i][1]));
+    const View c = plane(out, sums + i * n);
+    if (!convolve_many_taps(a, b, c, p)) convolve<float>(a, b, c, p);
   }
   for (int64_t i = 0; i < n; ++i) {
     out.as<std::complex<float>>()[i] = {sums[i] - sums[n + i], sums[2 * n + i] + sums[3 * n + i]};
