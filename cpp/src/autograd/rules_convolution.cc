@@ -69,6 +69,20 @@ Array input_gradient(const OpCall& c, const Array& g) {
   return convolution(c.node.dtype, x, g, weight, q);
 }
 
+// Gradient of a weight with a group for every channel, of up to two spatial axes: the batch is one more of
+// them, so that both operands stay as they lie.
+Array depthwise_weight_gradient(const Array& x, const Array& g, const Shape& w, ConvolutionParams q) {
+  q.groups = w[0];
+  for (Shape* steps : {&q.stride, &q.kernel_dilation, &q.input_dilation}) *steps = inserted(*steps, 0, 1);
+  for (Shape* padding : {&q.padding_lo, &q.padding_hi}) *padding = inserted(*padding, 0, 0);
+  Shape taps = inserted(g.shape(), 0, w[0]);
+  taps.back() = 1;
+  Shape sums = inserted(with_spatial(1, w, w[0]), 0, 1);
+  const Array kernel = reshape(moveaxis(g, -1, 0), taps);
+  const Array out = convolution(g.dtype(), sums, reshape(x, inserted(x.shape(), 0, 1)), kernel, q);
+  return reshape(moveaxis(out, -1, 0), w);
+}
+
 // Gradient of the weight: the input under the cotangent as a kernel, the batch in the channels' place.
 Array weight_gradient(const OpCall& c, const Array& g) {
   const auto& p = c.node.as<ConvolutionParams>();
@@ -84,9 +98,14 @@ Array weight_gradient(const OpCall& c, const Array& g) {
     q.padding_hi.push_back((w[i + 1] - 1) * p.kernel_dilation[i] + (c.node.shape[i + 1] - 1) * p.stride[i] +
                            1 - dilated - p.padding_lo[i]);
   }
-  const Array sums = convolution(c.node.dtype, with_spatial(w.back(), w, w[0]),
-                                 turned(conj_if(c.in[0]), p.groups), turned(g, 1), q);
-  const Array weight = swapaxes(sums, 0, -1);
+  Array weight;
+  if (p.groups == x.back() && p.groups == w[0] && p.groups > 1 && w.size() < 5) {
+    weight = depthwise_weight_gradient(conj_if(c.in[0]), g, w, std::move(q));
+  } else {
+    const Array sums = convolution(c.node.dtype, with_spatial(w.back(), w, w[0]),
+                                   turned(conj_if(c.in[0]), p.groups), turned(g, 1), q);
+    weight = swapaxes(sums, 0, -1);
+  }
   return p.flip ? flip(weight, spatial_axes(w.size())) : weight;
 }
 

@@ -43,16 +43,18 @@ std::string describe(const Case& c) {
   return text + " groups " + std::to_string(c.p.groups) + (c.p.flip ? " flipped" : "");
 }
 
-// Channels per group and outputs per group that reach every way of computing: depthwise, few outputs, many.
+// Channels per group and outputs per group that reach every way of computing: small groups, few outputs,
+// many.
 Case random_case(std::mt19937_64& rng) {
   const auto pick = [&rng](int64_t low, int64_t high) {
     return low + static_cast<int64_t>(rng() % static_cast<uint64_t>(high - low + 1));
   };
-  const int64_t kPairs[][3] = {{1, 1, 1},  {1, 1, 7},   {1, 1, 37}, {1, 2, 5},  {3, 17, 1},  {5, 9, 2},
-                               {8, 40, 1}, {33, 70, 1}, {4, 4, 8},  {2, 19, 3}, {300, 18, 1}};
+  const int64_t kPairs[][3] = {{1, 1, 1},    {1, 1, 7},  {1, 1, 37},  {1, 2, 5}, {3, 17, 1},
+                               {5, 9, 2},    {8, 40, 1}, {33, 70, 1}, {4, 4, 8}, {2, 19, 3},
+                               {300, 18, 1}, {2, 2, 5},  {8, 8, 3}};
   for (;;) {
     const auto axes = static_cast<size_t>(pick(1, 3));
-    const auto& pair = kPairs[pick(0, 10)];
+    const auto& pair = kPairs[pick(0, 12)];
     Case c{{pick(1, 3)}, {pair[1] * pair[2]}, plain(axes, pair[2])};
     const int64_t longest = axes == 1 ? 90 : axes == 2 ? 17 : 7;
     for (size_t i = 0; i < axes; ++i) {
@@ -178,6 +180,44 @@ TEST(Convolution, LargerShapes) {
   cases.back().p.flip = true;
   for_each_target([&] {
     for (const Case& c : cases) check(c, Dtype::kFloat32, 5);
+  });
+}
+
+// Gradients of weights: operands in the layouts that they have there give the bits of dense ones.
+TEST(Convolution, ManyTaps) {
+  std::vector<Case> cases = {
+      {{15, 13, 11, 3}, {18, 11, 9, 3}, plain(2)},            // a weight of 3 by 3
+      {{1, 30, 7}, {40, 28, 7}, plain(1)},                    // one channel
+      {{3, 9, 40, 2}, {18, 5, 20, 2}, plain(2)},              // of a convolution with stride 2
+      {{300, 2, 1, 2}, {20, 2, 1, 2}, plain(2)},              // of 1 by 1
+      {{1, 3, 30, 140, 5}, {5, 3, 30, 140, 1}, plain(3, 5)},  // a group for every channel
+      {{2, 4, 30, 37}, {37, 8, 61, 1}, plain(2, 37)},         // taps that no output has all of
+      {{1, 700, 5}, {5, 690, 1}, plain(1, 5)}};
+  for (Case& c : cases) {
+    for (size_t i = 0; i < c.p.stride.size(); ++i) c.p.padding_lo[i] = c.p.padding_hi[i] = 1;
+  }
+  cases[2].p.kernel_dilation = {2, 2};
+  cases[4].p.padding_lo[0] = cases[4].p.padding_hi[0] = 0;
+  cases[5].p.padding_lo = cases[5].p.padding_hi = {3, 17};
+  cases[6].p.flip = true;
+  for_each_target([&] {
+    for (size_t i = 0; i < 5 * cases.size(); ++i) {
+      const Case& c = cases[i / 5];
+      const Dtype t = kDtypes[i % 5];
+      check(c, t, 7);
+      const Box x = random_box(t, c.x, Layout::kDense, 7, Values::kNormal);
+      const Box w = random_box(t, c.w, Layout::kDense, 8, Values::kNormal);
+      const Box want(t, out_shape(c));
+      cpu::convolution(x, w, want, c.p);
+      for (const Layout layout : {Layout::kDense, Layout::kTransposed, Layout::kNegative}) {
+        const Box other_x = random_box(t, c.x, layout, 7, Values::kNormal);
+        const Box other_w = random_box(t, c.w, Layout::kTransposed, 8, Values::kNormal);
+        const Box got(t, out_shape(c));
+        cpu::convolution(other_x, other_w, got, c.p);
+        EXPECT_EQ(dense_bytes(got), dense_bytes(want)) << dtype_name(t) << " " << describe(c);
+        EXPECT_TRUE(got.guards_intact());
+      }
+    }
   });
 }
 

@@ -304,22 +304,20 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
-  set(
-      OpId::Convolution,
-      [](const KernelCall& c) {
-        convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.epilogue);
-      },
-      false, true);
+  set(OpId::Convolution, [](const KernelCall& c) {
+    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), {c.epilogue, false});
+  });
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();
     fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);
   });
-  // Products whose sums are float32.
-  for (OpId id : {OpId::Matmul, OpId::QuantizedMatmul, OpId::Convolution}) {
+  // Products whose sums are float32; the kernels of convolutions have sums of their own for 16-bit inputs.
+  for (OpId id : {OpId::Matmul, OpId::QuantizedMatmul}) {
     k[static_cast<size_t>(id)].takes_epilogue = [](Dtype t) {
       return t == Dtype::kFloat32 || t == Dtype::kFloat16 || t == Dtype::kBFloat16;
     };
   }
+  k[static_cast<size_t>(OpId::Convolution)].takes_epilogue = [](Dtype t) { return t == Dtype::kFloat32; };
 }
 
 bool has_pair(OpId inner, OpId outer, bool left, Dtype compute) {

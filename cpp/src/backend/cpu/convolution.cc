@@ -4,8 +4,12 @@
 #include <complex>
 #include <cstring>
 
+#include "backend/cpu/convolution_gradient.h"
 #include "backend/cpu/convolution_kernel.h"
 #include "backend/cpu/convolution_plan.h"
+#include "backend/cpu/convolution_product.h"
+#include "backend/cpu/convolution_tile.h"
+#include "backend/cpu/copy.h"
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/gemm_scratch.h"
 #include "memory/buffer.h"
@@ -19,6 +23,9 @@ constexpr int64_t kParallelWork = int64_t{1} << 19;
 constexpr int64_t kFewOutputs = 16;
 // Positions of a job in that case.
 constexpr int64_t kFewOutputsBlock = 1024;
+// Windows are read where they lie rather than packed where so many of their elements lie together, and where
+// no tap has fewer channels than this.
+constexpr int64_t kDirectRun = 16, kDirectChannels = 3;
 
 const char* element_at(const View& v, int64_t i) {
   return static_cast<const char*>(v.data) + i * static_cast<int64_t>(itemsize(v.dtype));
@@ -86,20 +93,11 @@ std::vector<int64_t> output_rows(const ConvPhase& phase, const View& out, int64_
   return rows;
 }
 
-// Gives an epilogue a tile of sums whose rows are output positions: those from `row0` on, or those whose
-// elements begin where `begins` says.
-void apply_at(const Epilogue& e, float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
-              int64_t ld, const std::vector<int64_t>& begins, int64_t outputs) {
-  if (begins.empty()) return e.apply(tile, row0, rows, col0, cols, ld);
-  for (int64_t i = 0; i < rows; ++i) {
-    e.apply(tile + i * ld, begins[static_cast<size_t>(row0 + i)] / outputs, 1, col0, cols, ld);
-  }
-}
-
 // A phase as products of windows and weights, a group at a time.
 template <class T>
 class PhaseProduct {
  public:
+  // With an epilogue there is one phase, and its outputs follow one another.
   PhaseProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s,
                const Epilogue* epilogue)
       : phase_(phase),
@@ -162,14 +160,14 @@ class PhaseProduct {
   // Windows by rows times weights by columns.
   void multiply(int64_t group, bool parallel) {
     const ConvWindows windows = this->windows(group);
-    const int64_t mr = gemm_kernels<T>().mr;
+    const bool direct = itemsize(x_.dtype) == sizeof(T) && s_.channels >= kDirectChannels &&
+                        windows.run_length() >= kDirectRun;
     GemmArgs g;
     g.m = positions_;
     g.n = s_.per_group;
     g.k = depth_;
-    g.b = {weights(group), x_.dtype, 1, depth_};
     const auto apply = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
-      apply_at(*epilogue_, tile, row0, rows, group * s_.per_group + col0, cols, ld, rows_, s_.outputs);
+      epilogue_->apply(tile, row0, rows, group * s_.per_group + col0, cols, ld);
     };
     const GemmEpilogue placed(apply);
     if (epilogue_) {
@@ -180,13 +178,37 @@ class PhaseProduct {
     g.c_dtype = out_.dtype;
     g.ldc = s_.outputs;
     g.c_rows = rows_.empty() ? nullptr : rows_.data();
-    const auto pack = [&](int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst) {
+    const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
+      gemm_kernels<T>().pack_b({weights(group), x_.dtype, 1, depth_}, k0, depth, col0, cols, dst);
+    };
+    const auto block = [&](int64_t row0, int64_t rows, int64_t k0, int64_t depth, int64_t cols, const T* b,
+                           T* tile, int64_t ld) {
+      if (direct) return multiply_direct(windows, row0, rows, k0, depth, cols, b, tile, ld);
+      const int64_t mr = gemm_kernels<T>().mr;
+      const Scratch packed(rows * depth * static_cast<int64_t>(sizeof(T)));
+      T* a = packed.template as<T>();
       for (int64_t r = 0; r < rows; r += mr) {
         const int64_t width = std::min(mr, rows - r);
-        windows.pack(row0 + r, width, k0, depth, dst + r * depth, width);
+        windows.pack(row0 + r, width, k0, depth, a + r * depth, width);
       }
+      gemm_kernels<T>().multiply(rows, cols, depth, a, b, tile, ld, k0 > 0);
     };
-    gemm_with_packed_rows<T>(g, pack, parallel);
+    multiply_streamed<T>(g, pack_b, block, parallel);
+  }
+
+  // A block of rows times packed weights, the windows' elements read from x.
+  static void multiply_direct(const ConvWindows& windows, int64_t row0, int64_t rows, int64_t k0,
+                              int64_t depth, int64_t cols, const T* b, T* tile, int64_t ld) {
+    const int64_t mr = gemm_kernels<T>().mr, nr = gemm_kernels<T>().nr;
+    ConvRun<T> runs[kGemmDepth / kDirectChannels + 2];
+    for (int64_t i = 0; i < rows; i += mr) {
+      const int64_t height = std::min(mr, rows - i);
+      const int64_t count = windows.runs(row0 + i, height, k0, depth, runs);
+      for (int64_t j = 0; j < cols; j += nr) {
+        conv_kernels<T>().multiply_runs(height, std::min(nr, cols - j), runs, count, b + j * depth,
+                                        tile + i * ld + j, ld, k0 > 0);
+      }
+    }
   }
 
   // Weights by rows times windows by columns, a block of positions at a time, and the result turned.
@@ -224,19 +246,14 @@ class PhaseProduct {
   void store_turned(int64_t group, int64_t first, int64_t count, const T* sums) {
     const GemmKernels<T>& kernels = gemm_kernels<T>();
     const int64_t n = s_.per_group;
+    char* out = static_cast<char*>(out_.data) + group * n * item_;
     const bool dense = rows_.empty() && n == s_.outputs;
-    if (dense && n == 1 && !epilogue_) {
-      return kernels.store(sums, count, static_cast<char*>(out_.data) + first * item_, out_.dtype);
-    }
+    if (dense && n == 1) return kernels.store(sums, count, out + first * item_, out_.dtype);
     Scratch turned(n * count * static_cast<int64_t>(sizeof(T)));
     T* rows = turned.template as<T>();
     const void* from[kFewOutputs];
     for (int64_t i = 0; i < n; ++i) from[i] = sums + i * count;
     kernels.pack_scattered(from, sizeof(T) == 8 ? Dtype::kFloat64 : Dtype::kFloat32, n, count, rows, n);
-    if constexpr (sizeof(T) == 4) {
-      if (epilogue_) return apply_at(*epilogue_, rows, first, count, group * n, n, n, rows_, s_.outputs);
-    }
-    char* out = static_cast<char*>(out_.data) + group * n * item_;
     if (dense) return kernels.store(rows, n * count, out + first * n * item_, out_.dtype);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = rows_.empty() ? (first + i) * s_.outputs : rows_[static_cast<size_t>(first + i)];
@@ -253,32 +270,39 @@ class PhaseProduct {
   const Scratch zeros_, gathered_;
 };
 
-// One weight of a tap for each channel, as in a group each or a single channel: line by line.
+// Small groups of as many inputs as outputs, a single channel included: line by line.
 template <class T>
 class LineProduct {
  public:
-  // With an epilogue x is float32.
-  LineProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s,
-              const Epilogue* epilogue)
+  LineProduct(const ConvPhase& phase, const View& x, const View& w, const View& out, const Sizes& s)
       : phase_(phase),
         x_(x),
         out_(out),
         s_(s),
-        epilogue_(epilogue),
         taps_(taps_of(phase)),
-        weights_(taps_ * s.outputs * static_cast<int64_t>(sizeof(T))) {
+        weights_(taps_ * s.channels * s.outputs * static_cast<int64_t>(sizeof(T))) {
     T* to = weights_.template as<T>();
     for (int64_t tap : weight_taps(phase, w)) {
-      // A panel of one row is that row: the tap's weight of each channel.
-      gemm_kernels<T>().pack_a({element_at(w, tap), w.dtype, 0, s.all_taps}, 0, 1, 0, s.outputs, to);
-      to += s.outputs;
+      for (int64_t i = tap * s.channels; i < (tap + 1) * s.channels; ++i, to += s.outputs) {
+        // A panel of one row is that row: each output's weight of the tap's i-th input.
+        const GemmMatrix row{element_at(w, i), w.dtype, 0, s.all_taps * s.channels};
+        gemm_kernels<T>().pack_a(row, 0, 1, 0, s.outputs, to);
+      }
     }
+  }
+  // Longer sums than this are cut by the products.
+  static bool takes(const Sizes& s, Dtype dtype) {
+    const int64_t n = s.channels;
+    if (n == 1) return s.per_group == 1;
+    return n == s.per_group && (n == 2 || n == 4 || n == 8) && n <= most_line_group(dtype) &&
+           n * s.all_taps <= kGemmDepth;
   }
 
   void run() {
     const int64_t lines = s_.images * phase_[0].outputs * phase_[1].outputs, outputs = phase_[2].outputs;
     // Long lines are cut, so that a single one keeps all threads busy.
-    const int64_t cut = std::max<int64_t>(64, kJobWork / (taps_ * s_.outputs));
+    const int64_t work = taps_ * s_.channels * s_.outputs;
+    const int64_t cut = std::max<int64_t>(64, kJobWork / work);
     const int64_t cuts = (outputs + cut - 1) / cut, jobs = lines * cuts;
     const auto run_jobs = [&](int64_t begin, int64_t end) {
       Scratch memory(2 * taps_ * static_cast<int64_t>(sizeof(LineTap)));
@@ -287,9 +311,8 @@ class LineProduct {
         run_line(i / cuts, first, std::min(outputs, first + cut), memory.as<LineTap>());
       }
     };
-    const int64_t each = taps_ + (epilogue_ ? epilogue_->work : 0);
-    if (lines * outputs * each * s_.outputs < kParallelWork) return run_jobs(0, jobs);
-    const int64_t per_job = std::min(cut, outputs) * taps_ * s_.outputs;
+    if (lines * outputs * work < kParallelWork) return run_jobs(0, jobs);
+    const int64_t per_job = std::min(cut, outputs) * work;
     parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_jobs);
   }
 
@@ -309,36 +332,16 @@ class LineProduct {
     line.work = memory + taps_;
     line.num_taps = find_taps(image, a * phase_[0].stride, b * phase_[1].stride, memory);
     line.channels = s_.outputs;
+    line.group = s_.channels;
     line.begin = begin;
     line.end = end;
     line.length = phase_[2].length;
     line.stride = phase_[2].stride;
-    line.dtype = x_.dtype;
-    const int64_t position = row * length(2) + phase_[2].first;
-    if (epilogue_) return run_tile(line, position);
-    line.out = const_cast<char*>(element_at(out_, position * s_.outputs));
+    line.out = const_cast<char*>(element_at(out_, (row * length(2) + phase_[2].first) * s_.outputs));
     line.out_step = phase_[2].step * s_.outputs;
-    run_any(line);
-  }
-
-  void run_any(const ConvLine& line) const {
+    line.dtype = out_.dtype;
     const bool dense = s_.outputs == 1 && line.stride == 1 && line.out_step == 1;
     dense ? signal_line(line) : depthwise_line(line);
-  }
-
-  // A line into memory of its own, and its epilogue; output 0 of the line is the given position.
-  void run_tile(ConvLine& line, int64_t position) const {
-    const int64_t n = s_.outputs, count = line.end - line.begin, step = phase_[2].step;
-    Scratch memory(count * n * 4);
-    auto* tile = memory.as<float>();
-    // Of output 0, which may lie before the memory: only outputs from line.begin on are written.
-    line.out = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(tile) -
-                                       static_cast<uintptr_t>(line.begin * n * 4));
-    line.out_step = n;
-    run_any(line);
-    const int64_t first = position + line.begin * step;
-    if (step == 1) return epilogue_->apply(tile, first, count, 0, n, n);
-    for (int64_t i = 0; i < count; ++i) epilogue_->apply(tile + i * n, first + i * step, 1, 0, n, n);
   }
 
   // The taps whose lines of inputs lie inside the image, for a window at (i, j).
@@ -354,7 +357,7 @@ class LineProduct {
         const int64_t line = ((image * a.length + y) * b.length + z) * phase_[2].length;
         for (const ConvTap& tc : phase_[2].taps) {
           if (inside) taps[count++] = {tc.offset, element_at(x_, line * s_.inputs), weights};
-          weights += s_.outputs;
+          weights += s_.channels * s_.outputs;
         }
       }
     }
@@ -364,7 +367,6 @@ class LineProduct {
   const ConvPhase& phase_;
   const View &x_, &out_;
   const Sizes& s_;
-  const Epilogue* epilogue_;
   const int64_t taps_;
   const Scratch weights_;
 };
@@ -379,7 +381,8 @@ bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
   return true;
 }
 
-void pointwise(const View& x, const View& w, const View& out, const Sizes& s, const Epilogue* epilogue) {
+void pointwise(const View& x, const View& w, const View& out, const Sizes& s,
+               const ConvolutionOptions& options) {
   std::vector<int64_t> a, b, c;
   for (int64_t i = 0; i < s.groups; ++i) {
     a.push_back(i * s.channels);
@@ -398,27 +401,27 @@ void pointwise(const View& x, const View& w, const View& out, const Sizes& s, co
   g.batch = s.groups;
   g.a_offsets = a.data();
   g.b_offsets = b.data();
+  g.batch_invariant = options.batch_invariant;
   // Groups are problems of the product: their rows are the same, and their columns are neighbours.
   const auto apply = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
-    epilogue->apply(tile, row0 % g.m, rows, row0 / g.m * s.per_group + col0, cols, ld);
+    options.epilogue->apply(tile, row0 % g.m, rows, row0 / g.m * s.per_group + col0, cols, ld);
   };
   const GemmEpilogue placed(apply);
-  if (epilogue) {
+  if (options.epilogue) {
     g.epilogue = &placed;
-    g.epilogue_work = epilogue->work;
+    g.epilogue_work = options.epilogue->work;
   } else {
     g.c_offsets = c.data();
   }
   gemm(g);
 }
 
-// Fills float32 memory for the whole result, zeros at first, and gives it to the epilogue.
+// Fills memory for the whole result, zeros at first, and gives it to the epilogue.
 template <class Fill>
 void apply_to_whole(const View& out, const Epilogue& epilogue, const Fill& fill_sums) {
   const int64_t n = out.shape.back(), rows = out.size() / n;
   const BufferRef memory = allocate(static_cast<size_t>(out.size()) * sizeof(float));
   View sums = out;
-  sums.dtype = Dtype::kFloat32;
   sums.data = memory->data();
   std::memset(sums.data, 0, static_cast<size_t>(out.size()) * sizeof(float));
   fill_sums(sums);
@@ -428,53 +431,35 @@ void apply_to_whole(const View& out, const Epilogue& epilogue, const Fill& fill_
                   });
 }
 
-View widened(const View& v, BufferRef& memory) {
-  memory = allocate(static_cast<size_t>(v.size()) * sizeof(float));
-  View wide = v;
-  wide.dtype = Dtype::kFloat32;
-  wide.data = memory->data();
-  load_row_f32({v.data, v.dtype, 0, 1}, v.size(), wide.as<float>());
-  return wide;
-}
-
-// The cases whose kernels cannot give unrounded tiles, and results with elements that no tap reaches (gaps).
-void convolve_widened(const View& x, const View& w, const View& out, const ConvolutionParams& p,
-                      const Epilogue& epilogue, bool gaps);
-
 template <class T>
 void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p,
-              const Epilogue* epilogue) {
+              const ConvolutionOptions& options) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
-  const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s, epilogue);
+  const bool by_lines = LineProduct<T>::takes(s, out.dtype);
+  if (!by_lines && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s))
+    return pointwise(x, w, out, s, options);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
-  const bool gaps = covered < out.size();
-  if (epilogue && (gaps || (depthwise && x.dtype != Dtype::kFloat32))) {
-    return convolve_widened(x, w, out, p, *epilogue, gaps);
+  const bool whole = covered == out.size();
+  if (options.epilogue && (by_lines || !whole || phases.size() > 1 || s.per_group <= kFewOutputs)) {
+    return apply_to_whole(out, *options.epilogue, [&](const View& sums) {
+      convolve<T>(x, w, sums, p, {nullptr, options.batch_invariant});
+    });
   }
-  if (gaps) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
+  if (!whole) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
   for (const ConvPhase& phase : phases) {
-    if (depthwise) {
-      LineProduct<T>(phase, x, w, out, s, epilogue).run();
+    if (by_lines) {
+      LineProduct<T>(phase, x, w, out, s).run();
     } else {
-      PhaseProduct<T>(phase, x, w, out, s, epilogue).run();
+      PhaseProduct<T>(phase, x, w, out, s, options.epilogue).run();
     }
   }
 }
 
-void convolve_widened(const View& x, const View& w, const View& out, const ConvolutionParams& p,
-                      const Epilogue& epilogue, bool gaps) {
-  BufferRef x_memory, w_memory;
-  const bool wide = x.dtype == Dtype::kFloat32;
-  const View x32 = wide ? x : widened(x, x_memory), w32 = wide ? w : widened(w, w_memory);
-  if (!gaps) return convolve<float>(x32, w32, out, p, &epilogue);
-  apply_to_whole(out, epilogue, [&](const View& sums) { convolve<float>(x32, w32, sums, p, nullptr); });
-}
-
 // Four float32 convolutions of the real and the imaginary parts.
-void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
+void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+                      const ConvolutionOptions& options) {
   const auto split = [](const View& v, float* real, float* imag) {
     for (int64_t i = 0; i < v.size(); ++i) {
       const auto z = v.as<std::complex<float>>()[i];
@@ -496,28 +481,52 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   split(w, wr, wi);
   const float* const planes[4][2] = {{xr, wr}, {xi, wi}, {xr, wi}, {xi, wr}};
   for (int64_t i = 0; i < 4; ++i) {
-    convolve<float>(plane(x, const_cast<float*>(planes[i][0])), plane(w, const_cast<float*>(planes[i][1])),
-                    plane(out, sums + i * n), p, nullptr);
+    const View a = plane(x, const_cast<float*>(planes[i][0])), b = plane(w, const_cast<float*>(planes[i][1]));
+    const View c = plane(out, sums + i * n);
+    if (!convolve_many_taps(a, b, c, p)) convolve<float>(a, b, c, p, options);
   }
   for (int64_t i = 0; i < n; ++i) {
     out.as<std::complex<float>>()[i] = {sums[i] - sums[n + i], sums[2 * n + i] + sums[3 * n + i]};
   }
 }
 
+// A view, or a row-contiguous copy of it.
+struct DenseView {
+  explicit DenseView(const View& v) : view(v) {
+    if (v.row_contiguous()) return;
+    memory = allocate(static_cast<size_t>(v.size()) * itemsize(v.dtype));
+    view.data = memory->data();
+    view.strides = row_major_strides(v.shape);
+    copy(v, view);
+  }
+  View view;
+  BufferRef memory;
+};
+
 }  // namespace
 
 void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
-                 const Epilogue* epilogue) {
+                 const ConvolutionOptions& options) {
   if (out.size() == 0) return;
   if (x.size() == 0 || weight.size() == 0) {
-    if (epilogue) return apply_to_whole(out, *epilogue, [](const View&) {});
+    if (options.epilogue) return apply_to_whole(out, *options.epilogue, [](const View&) {});
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
     return;
   }
+  // Where the kernels for turned operands and for many taps may run, which give no tiles.
+  if (options.epilogue && (!x.row_contiguous() || p.groups == out.shape.back())) {
+    return apply_to_whole(out, *options.epilogue, [&](const View& sums) {
+      convolution(x, weight, sums, p, {nullptr, options.batch_invariant});
+    });
+  }
+  if (convolve_turned(x, weight, out, p)) return;
+  const DenseView dense_x(x);
+  if (convolve_many_taps(dense_x.view, weight, out, p)) return;
+  const DenseView dense_weight(weight);
   switch (out.dtype) {
-    case Dtype::kFloat64: return convolve<double>(x, weight, out, p, nullptr);
-    case Dtype::kComplex64: return convolve_complex(x, weight, out, p);
-    default: return convolve<float>(x, weight, out, p, epilogue);
+    case Dtype::kFloat64: return convolve<double>(dense_x.view, dense_weight.view, out, p, options);
+    case Dtype::kComplex64: return convolve_complex(dense_x.view, dense_weight.view, out, p, options);
+    default: return convolve<float>(dense_x.view, dense_weight.view, out, p, options);
   }
 }
 

@@ -15,6 +15,11 @@
 
 #include "backend/cpu/gemm_convert-inl.h"
 
+// Sums stay in registers only where every lambda is inlined, whatever the size of the file.
+#ifndef LINE_INLINED
+#define LINE_INLINED HWY_ATTR __attribute__((always_inline))
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -34,66 +39,87 @@ struct Inside {
   int64_t first, last;
 };
 
+// For each of a group's channels, where it lies for every lane of a vector.
+template <int kGroup, class D>
+struct GroupLanes {
+  using Index = hn::TFromD<hn::RebindToSigned<D>>;
+  using Table = decltype(hn::SetTableIndices(D(), static_cast<const Index*>(nullptr)));
+  Table tables[kGroup];
+
+  explicit GroupLanes(D d) {
+    HWY_ALIGN Index lanes[hn::MaxLanes(d)];
+    for (size_t i = 0; i < kGroup; ++i) {
+      for (size_t l = 0; l < hn::Lanes(d); ++l) lanes[l] = static_cast<Index>(l / kGroup * kGroup + i);
+      tables[i] = hn::SetTableIndices(d, lanes);
+    }
+  }
+};
+
 // kCount neighbouring outputs from number `first` on, under all of which every tap of `taps` has an input.
-template <int kCount, class S, class T>
+template <int kCount, int kGroup, class S, class T>
 void add_outputs(const ConvLine& line, const LineTap* taps, int64_t num_taps, int64_t first) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), channels = line.channels;
   const int64_t start = first * line.stride, step = line.stride * channels;
   S* out = static_cast<S*>(line.out) + first * line.out_step;
-  const auto input = [&](int64_t t) {
-    return static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels;
-  };
-  int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) {
+  [[maybe_unused]] const GroupLanes<kGroup, decltype(d)> from(d);
+  const auto add = [&](int64_t c, const auto& load, const auto& load_weight, const auto& put) LINE_INLINED {
     V sum[kCount];
-    unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
+    unroll<kCount>([&](auto i) LINE_INLINED { sum[i] = hn::Zero(d); });
     for (int64_t t = 0; t < num_taps; ++t) {
-      const V w = hn::LoadU(d, static_cast<const T*>(taps[t].weights) + c);
-      const S* x = input(t) + c;
-      unroll<kCount>([&](auto i) HWY_ATTR {
-        sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * step), w, sum[i]);
+      const T* w = static_cast<const T*>(taps[t].weights) + c;
+      const S* x = static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels + c;
+      V in[kCount];
+      unroll<kCount>([&](auto i) LINE_INLINED { in[i] = load(x + static_cast<int64_t>(i) * step); });
+      unroll<kGroup>([&](auto g) LINE_INLINED {
+        const V weight = load_weight(w + static_cast<int64_t>(g) * channels);
+        unroll<kCount>([&](auto i) LINE_INLINED {
+          if constexpr (kGroup == 1) {
+            sum[i] = hn::MulAdd(in[i], weight, sum[i]);
+          } else {
+            sum[i] = hn::MulAdd(hn::TableLookupLanes(in[i], from.tables[g]), weight, sum[i]);
+          }
+        });
       });
     }
     unroll<kCount>([&](auto i)
-                       HWY_ATTR { store_as(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c); });
+                       LINE_INLINED { put(sum[i], out + static_cast<int64_t>(i) * line.out_step + c); });
+  };
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) {
+    add(
+        c, [&](const S* p) LINE_INLINED { return load_as(d, p); },
+        [&](const T* p) LINE_INLINED { return hn::LoadU(d, p); },
+        [&](V v, S* p) LINE_INLINED { store_as(v, d, p); });
   }
   if (c == channels) return;
   const auto left = static_cast<size_t>(channels - c);
-  V sum[kCount];
-  unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
-  for (int64_t t = 0; t < num_taps; ++t) {
-    const V w = load_part(d, static_cast<const T*>(taps[t].weights) + c, left);
-    const S* x = input(t) + c;
-    unroll<kCount>([&](auto i) HWY_ATTR {
-      sum[i] = hn::MulAdd(load_part(d, x + static_cast<int64_t>(i) * step, left), w, sum[i]);
-    });
-  }
-  unroll<kCount>([&](auto i) HWY_ATTR {
-    store_part(sum[i], d, out + static_cast<int64_t>(i) * line.out_step + c, left);
-  });
+  add(
+      c, [&](const S* p) LINE_INLINED { return load_part(d, p, left); },
+      [&](const T* p) LINE_INLINED { return load_part(d, p, left); },
+      [&](V v, S* p) LINE_INLINED { store_part(v, d, p, left); });
 }
 
 // An output near the edge, of the taps that have an input.
-template <class S, class T>
+template <int kGroup, class S, class T>
 void add_edge(const ConvLine& line, int64_t i) {
   int64_t count = 0;
   for (int64_t t = 0; t < line.num_taps; ++t) {
     const int64_t at = i * line.stride + line.taps[t].offset;
     if (at >= 0 && at < line.length) line.work[count++] = line.taps[t];
   }
-  add_outputs<1, S, T>(line, line.work, count, i);
+  add_outputs<1, kGroup, S, T>(line, line.work, count, i);
 }
 
-template <class S, class T>
+template <int kGroup, class S, class T>
 void depthwise(const ConvLine& line) {
   const Inside inside(line);
   int64_t i = line.begin;
-  for (; i < inside.first; ++i) add_edge<S, T>(line, i);
-  for (; i + 4 <= inside.last; i += 4) add_outputs<4, S, T>(line, line.taps, line.num_taps, i);
-  for (; i < inside.last; ++i) add_outputs<1, S, T>(line, line.taps, line.num_taps, i);
-  for (; i < line.end; ++i) add_edge<S, T>(line, i);
+  for (; i < inside.first; ++i) add_edge<kGroup, S, T>(line, i);
+  for (; i + 4 <= inside.last; i += 4) add_outputs<4, kGroup, S, T>(line, line.taps, line.num_taps, i);
+  for (; i < inside.last; ++i) add_outputs<1, kGroup, S, T>(line, line.taps, line.num_taps, i);
+  for (; i < line.end; ++i) add_edge<kGroup, S, T>(line, i);
 }
 
 // kCount vectors of outputs from number `first` on, all inside.
@@ -121,10 +147,10 @@ void signal(const ConvLine& line) {
   const Inside inside(line);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   int64_t i = line.begin;
-  for (; i < inside.first; ++i) add_edge<S, T>(line, i);
+  for (; i < inside.first; ++i) add_edge<1, S, T>(line, i);
   for (; i + 4 * lanes <= inside.last; i += 4 * lanes) add_vectors<4, S, T>(line, i);
   for (; i + lanes <= inside.last; i += lanes) add_vectors<1, S, T>(line, i);
-  for (; i < line.end; ++i) add_edge<S, T>(line, i);
+  for (; i < line.end; ++i) add_edge<1, S, T>(line, i);
 }
 
 template <class F>
@@ -137,7 +163,25 @@ void with_dtype(Dtype t, const F& f) {
   }
 }
 void depthwise_of(const ConvLine& line) {
-  with_dtype(line.dtype, [&](auto s, auto t) { depthwise<decltype(s), decltype(t)>(line); });
+  with_dtype(line.dtype, [&](auto s, auto t) {
+    using S = decltype(s);
+    using T = decltype(t);
+    constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
+    if constexpr (kLanes >= 8) {
+      if (line.group == 8) return depthwise<8, S, T>(line);
+    }
+    if constexpr (kLanes >= 4) {
+      if (line.group == 4) return depthwise<4, S, T>(line);
+    }
+    if constexpr (kLanes >= 2) {
+      if (line.group == 2) return depthwise<2, S, T>(line);
+    }
+    depthwise<1, S, T>(line);
+  });
+}
+int64_t most_group_of(Dtype dtype) {
+  return static_cast<int64_t>(dtype == Dtype::kFloat64 ? hn::Lanes(hn::ScalableTag<double>())
+                                                       : hn::Lanes(hn::ScalableTag<float>()));
 }
 void signal_of(const ConvLine& line) {
   with_dtype(line.dtype, [&](auto s, auto t) { signal<decltype(s), decltype(t)>(line); });
@@ -152,10 +196,15 @@ namespace lamina::cpu {
 
 HWY_EXPORT(depthwise_of);
 HWY_EXPORT(signal_of);
+HWY_EXPORT(most_group_of);
 
 void depthwise_line(const ConvLine& line) {
   init_simd_target();
   HWY_DYNAMIC_DISPATCH(depthwise_of)(line);
+}
+int64_t most_line_group(Dtype dtype) {
+  init_simd_target();
+  return HWY_DYNAMIC_DISPATCH(most_group_of)(dtype);
 }
 void signal_line(const ConvLine& line) {
   init_simd_target();

@@ -110,8 +110,8 @@ bool ConvWindows::locate(int64_t row0, int64_t width, Row* rows) const {
   return inside;
 }
 
-template <class T>
-void ConvWindows::pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T* dst, int64_t step) const {
+template <class F>
+void ConvWindows::each_run(int64_t row0, int64_t width, int64_t k0, int64_t depth, const F& f) const {
   Row rows[kMostRows];
   const void* from[kMostRows];
   const bool inside = locate(row0, width, rows);
@@ -132,10 +132,31 @@ void ConvWindows::pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T
       }
       from[r] = valid ? data_ + (rows[r].base + offset) * item_ : zeros_;
     }
-    gemm_kernels<T>().pack_scattered(from, dtype_, width, end - begin, dst + (begin - k0) * step, step);
+    f(from, begin, end - begin);
   }
 }
+
+template <class T>
+void ConvWindows::pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T* dst, int64_t step) const {
+  each_run(row0, width, k0, depth, [&](const void* const* from, int64_t begin, int64_t length) {
+    gemm_kernels<T>().pack_scattered(from, dtype_, width, length, dst + (begin - k0) * step, step);
+  });
+}
+
+template <class T>
+int64_t ConvWindows::runs(int64_t row0, int64_t width, int64_t k0, int64_t depth, ConvRun<T>* out) const {
+  int64_t count = 0;
+  each_run(row0, width, k0, depth, [&](const void* const* from, int64_t, int64_t length) {
+    ConvRun<T>& run = out[count++];
+    for (int64_t r = 0; r < width; ++r) run.rows[r] = static_cast<const T*>(from[r]);
+    run.depth = length;
+  });
+  return count;
+}
+
 template void ConvWindows::pack(int64_t, int64_t, int64_t, int64_t, float*, int64_t) const;
 template void ConvWindows::pack(int64_t, int64_t, int64_t, int64_t, double*, int64_t) const;
+template int64_t ConvWindows::runs(int64_t, int64_t, int64_t, int64_t, ConvRun<float>*) const;
+template int64_t ConvWindows::runs(int64_t, int64_t, int64_t, int64_t, ConvRun<double>*) const;
 
 }  // namespace lamina::cpu

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "backend/cpu/convolution_tile.h"
 #include "core/view.h"
 #include "ops/params.h"
 
@@ -46,6 +47,15 @@ class ConvWindows {
   void pack(int64_t row0, int64_t width, int64_t k0, int64_t depth, T* dst, int64_t step) const;
   static constexpr int64_t kMostRows = 64;
 
+  // The same rows and steps where they lie, in runs of one tap's channels or more; T is the dtype of x, and
+  // width <= ConvRun::kMostRows. Returns how many runs there are: at most depth / channels + 2.
+  template <class T>
+  int64_t runs(int64_t row0, int64_t width, int64_t k0, int64_t depth, ConvRun<T>* out) const;
+  // Mean length of a run where the whole window lies inside the image.
+  int64_t run_length() const {
+    return static_cast<int64_t>(taps_.size()) * channels_ / static_cast<int64_t>(merged_.size());
+  }
+
  private:
   // Elements one behind the other in every row: of a tap, or of several that touch.
   struct Run {
@@ -58,6 +68,9 @@ class ConvWindows {
   };
   void add_tap(const std::array<int64_t, 3>& at);
   bool locate(int64_t row0, int64_t width, Row* rows) const;
+  // f(rows' elements, first step, number of steps) for every run of [k0, k0 + depth).
+  template <class F>
+  void each_run(int64_t row0, int64_t width, int64_t k0, int64_t depth, const F& f) const;
 
   const ConvPhase& phase_;
   const char* data_;

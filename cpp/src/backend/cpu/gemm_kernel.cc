@@ -143,6 +143,7 @@ void multiply_tile(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
+  constexpr int64_t kAhead = 16;
   V acc[kRows][2];
   unroll<kRows>([&](auto r) HWY_ATTR {
     acc[r][0] = acc[r][1] = hn::Zero(d);
@@ -151,6 +152,10 @@ void multiply_tile(int64_t depth, const T* HWY_RESTRICT a, const T* HWY_RESTRICT
   });
   for (int64_t k = 0; k < depth; ++k) {
     const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + n);
+    // The panels come from the second-level cache: a panel of B alone fills the first.
+    __builtin_prefetch(b + kAhead * n);
+    __builtin_prefetch(b + (kAhead + 1) * n);
+    __builtin_prefetch(a + kAhead / 2 * kRows);
     unroll<kRows>([&](auto r) HWY_ATTR {
       const V x = hn::Set(d, a[r]);
       acc[r][0] = hn::MulAdd(x, b0, acc[r][0]);
