@@ -161,7 +161,7 @@ def compare(jobs: Sequence[Job], peers: Sequence[Peer], args: argparse.Namespace
     try:
         for i, job in enumerate(jobs, start=1):
             print(f"[{i}/{len(jobs)}] {job.name}", file=sys.stderr)
-            row = measure(job, peers, settings)
+            row = measure(job, peers, settings, result["rows"])
             result["rows"].append(row)
             for line in report.lines(row, OURS):
                 print(line, flush=True)

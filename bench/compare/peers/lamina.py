@@ -11,6 +11,8 @@ from bench.compare.peers.mlx_like import MlxLikePeer, MlxOps
 class LaminaOps(MlxOps):
     """The functions of ``lamina.core``."""
 
+    modes = (*MlxOps.modes, "q4_k")
+
     def matmul_4bit_int8(self, x: Any, packed: Any) -> Any:
         """x @ w.T with x rounded to 8 bits in each group."""
         return self.matmul_4bit(x, packed, activations="int8")

@@ -17,6 +17,7 @@ struct KernelCall {
   const Params* params;
   std::span<const View> in;
   std::span<const View> out;
+  bool batch_invariant = false;  // float products give a row the same bits whatever else is in the batch
 
   template <class P>
   const P& as() const {

@@ -122,7 +122,7 @@ class Run {
       give_memory(*n, entry.in_place ? donor(operands[0], n->dtype, n->shape) : nullptr);
       out.push_back(n->view());
     }
-    const KernelCall call{n->op, n->params.get(), in, out};
+    const KernelCall call{n->op, n->params.get(), in, out, job_.batch_invariant};
     const int64_t start = begin();
     if (backend_.computes) entry.run(call);
     if (recorder_) recorder_->ran_kernel(call, start);

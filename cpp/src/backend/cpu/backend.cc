@@ -58,7 +58,7 @@ void run_quantized_matmul_packed(const KernelCall& c) {
     copy(in[i], dense);
     in[i] = dense;
   }
-  run_quantized_matmul({c.op, c.params, in, c.out});
+  run_quantized_matmul({c.op, c.params, in, c.out, c.batch_invariant});
 }
 
 // Leading axes of A that can be counted as rows, because B is one matrix and A's rows follow one another.
@@ -75,6 +75,7 @@ bool folds_into_rows(const View& a, const View& b) {
   return true;
 }
 
+template <bool kBatchInvariant>
 void multiply(const View& a, const View& b, const View& out) {
   if (!is_inexact(out.dtype)) {
     reference::matmul(a, b, out);
@@ -91,6 +92,7 @@ void multiply(const View& a, const View& b, const View& out) {
   g.c = out.data;
   g.c_dtype = out.dtype;
   g.ldc = g.n;
+  g.batch_invariant = kBatchInvariant;
   std::vector<int64_t> a_at, b_at, c_at;
   if (n > 2 && folds_into_rows(a, b)) {
     g.m = out.size() / g.n;
@@ -106,9 +108,11 @@ void multiply(const View& a, const View& b, const View& out) {
   gemm(g);
 }
 
-void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0]); }
+auto product_of(const KernelCall& c) { return c.batch_invariant ? multiply<true> : multiply<false>; }
+
+void run_matmul(const KernelCall& c) { product_of(c)(c.in[0], c.in[1], c.out[0]); }
 void run_segmented_matmul(const KernelCall& c) {
-  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], multiply);
+  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], product_of(c));
 }
 
 // The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
@@ -150,6 +154,7 @@ void run_quantized_matmul(const KernelCall& c) {
   q.group = p.group_size;
   q.bits = p.bits;
   q.mode = p.mode == QuantizedMode::kInt8 ? QmmMode::kInt8 : QmmMode::kExact;
+  q.batch_invariant = c.batch_invariant;
   q.x = x.data;
   q.x_dtype = x.dtype;
   q.x_row_stride = x.strides[n - 2];
@@ -302,8 +307,10 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::AttentionBackward, run_attention_backward);
   set(
       OpId::Convolution,
-      [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); }, false,
-      true);
+      [](const KernelCall& c) {
+        convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.batch_invariant);
+      },
+      false, true);
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();
     fft(p.kind, c.in[0], c.out[0], p.axis, p.scale);

@@ -326,7 +326,7 @@ bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
   return true;
 }
 
-void pointwise(const View& x, const View& w, const View& out, const Sizes& s) {
+void pointwise(const View& x, const View& w, const View& out, const Sizes& s, bool batch_invariant) {
   std::vector<int64_t> a, b, c;
   for (int64_t i = 0; i < s.groups; ++i) {
     a.push_back(i * s.channels);
@@ -346,15 +346,17 @@ void pointwise(const View& x, const View& w, const View& out, const Sizes& s) {
   g.a_offsets = a.data();
   g.b_offsets = b.data();
   g.c_offsets = c.data();
+  g.batch_invariant = batch_invariant;
   gemm(g);
 }
 
 template <class T>
-void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
+void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+              bool batch_invariant) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
   const bool depthwise = s.channels == 1 && s.per_group == 1;
-  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s);
+  if (!depthwise && is_pointwise(phases, s)) return pointwise(x, w, out, s, batch_invariant);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   if (covered < out.size()) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
@@ -368,7 +370,8 @@ void convolve(const View& x, const View& w, const View& out, const ConvolutionPa
 }
 
 // Four float32 convolutions of the real and the imaginary parts.
-void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
+void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p,
+                      bool batch_invariant) {
   const auto split = [](const View& v, float* real, float* imag) {
     for (int64_t i = 0; i < v.size(); ++i) {
       const auto z = v.as<std::complex<float>>()[i];
@@ -391,7 +394,7 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   const float* const planes[4][2] = {{xr, wr}, {xi, wi}, {xr, wi}, {xi, wr}};
   for (int64_t i = 0; i < 4; ++i) {
     convolve<float>(plane(x, const_cast<float*>(planes[i][0])), plane(w, const_cast<float*>(planes[i][1])),
-                    plane(out, sums + i * n), p);
+                    plane(out, sums + i * n), p, batch_invariant);
   }
   for (int64_t i = 0; i < n; ++i) {
     out.as<std::complex<float>>()[i] = {sums[i] - sums[n + i], sums[2 * n + i] + sums[3 * n + i]};
@@ -400,16 +403,17 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
 
 }  // namespace
 
-void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p) {
+void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
+                 bool batch_invariant) {
   if (out.size() == 0) return;
   if (x.size() == 0 || weight.size() == 0) {
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
     return;
   }
   switch (out.dtype) {
-    case Dtype::kFloat64: return convolve<double>(x, weight, out, p);
-    case Dtype::kComplex64: return convolve_complex(x, weight, out, p);
-    default: return convolve<float>(x, weight, out, p);
+    case Dtype::kFloat64: return convolve<double>(x, weight, out, p, batch_invariant);
+    case Dtype::kComplex64: return convolve_complex(x, weight, out, p, batch_invariant);
+    default: return convolve<float>(x, weight, out, p, batch_invariant);
   }
 }
 

@@ -13,7 +13,9 @@ namespace lamina::cpu {
 // have kernels of their own.
 //
 // Error bound for float32: |out - exact| <= (k / 256 + 256) * eps * sum |x| |weight|, componentwise, at
-// worst, for sums of k products. Results do not depend on the number of threads.
-void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p);
+// worst, for sums of k products. Results do not depend on the number of threads. With batch_invariant, an
+// image gives the same bits in any batch.
+void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
+                 bool batch_invariant = false);
 
 }  // namespace lamina::cpu
