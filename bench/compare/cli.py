@@ -45,7 +45,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _new_file(text: str) -> Path:
+def new_file(text: str) -> Path:
+    """A file name in a folder that can be written to."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not a file name in an existing folder")
@@ -55,7 +56,7 @@ def _new_file(text: str) -> Path:
 
 
 def _png(text: str) -> Path:
-    path = _new_file(text)
+    path = new_file(text)
     if path.suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"wanted a name that ends in .png, got {text!r}")
     if importlib.util.find_spec("matplotlib") is None:
@@ -95,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SIZE,...",
         help="sizes of the op families: 1k, 1m, 8m elements, llc: twice the last-level cache",
     )
-    p.add_argument("--json", type=_new_file, metavar="FILE", help="write all samples and the machine here")
+    p.add_argument("--json", type=new_file, metavar="FILE", help="write all samples and the machine here")
     p.add_argument("--chart", type=_png, metavar="FILE.png", help="draw the ratios here (needs matplotlib)")
     p.add_argument("--list", action="store_true", help="print the names of the jobs and stop")
     p.add_argument(

@@ -41,8 +41,8 @@ def measure(
     row |= {"bytes": job.bytes, "flops": job.flops}
     results: dict[str, dict[str, Any]] = {}
     try:
-        runs = _checked_runs(job, peers, results)
-    except _Failed as failure:
+        runs = checked_runs(job, peers, results)
+    except Failed as failure:
         row |= {"status": "error", "error": str(failure), "results": {}, "ratios": {}, "best_peer": None}
         return {**row, "met": verdict.is_met(row, peers[0].name, before)}
     times = timing.in_turns(runs, settings.repeat, settings.sample_seconds, settings.settle_seconds)
@@ -60,11 +60,11 @@ def measure(
     return {**row, "met": verdict.is_met(row, peers[0].name, before)}
 
 
-class _Failed(Exception):  # noqa: N818
+class Failed(Exception):  # noqa: N818
     """The row cannot be measured; says why."""
 
 
-def _checked_runs(
+def checked_runs(
     job: Job, peers: Sequence[Peer], results: dict[str, dict[str, Any]]
 ) -> dict[str, Callable[[], Any]]:
     """The runs whose results are right; notes in ``results`` who has none, and what is wrong with it."""
@@ -86,7 +86,7 @@ def _checked_runs(
         if found is None:
             runs[peer.name] = run
         elif peer is peers[0] and found["status"] != "unsupported":
-            raise _Failed(found["message"])
+            raise Failed(found["message"])
         else:
             results[peer.name] = found
     return runs

@@ -153,7 +153,7 @@ def _argsort_rows(n: int) -> Job:
 def _sort_integers(n: int) -> Job:
     return Job(
         "sort/line_int32",
-        lambda r: [Input(r.integers(-(1 << 31), 1 << 31, n, dtype=np.int32), "int32")],
+        lambda r: [Input(r.integers(-(1 << 28), 1 << 28, n, dtype=np.int32), "int32")],
         lambda xp, x: xp.sort(x, axis=-1),
         lambda i: [Expected(np.sort(i[0]).astype(np.float64), 0.0, "int32")],
     )

@@ -363,7 +363,7 @@ def test_report_has_the_documented_structure(tmp_path: Path) -> None:
     }
     result = rows["target/exp"]["results"]["numpy"]
     assert set(result) == {"status", "best_s", "median_s", "samples_s", "loops"}
-    assert result["best_s"] * result["loops"] >= 0.001
+    assert result["loops"] >= 1
     assert rows["target/exp"]["ratios"]["numpy"]["best"] > 0
     assert "[3/3] unary/abs/1k" in done.stderr
     assert "lamina against numpy: " in done.stdout
