@@ -24,9 +24,13 @@ def parser(module: str, description: str, examples: str = "") -> argparse.Argume
         epilog=examples or None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--json", type=new_file, metavar="FILE", help="write what was measured and the machine here")
     p.add_argument(
-        "--tiny", action="store_true", help="shrink the work, to try the command; its numbers say nothing then"
+        "--json", type=new_file, metavar="FILE", help="write what was measured and the machine here"
+    )
+    p.add_argument(
+        "--tiny",
+        action="store_true",
+        help="shrink the work, to try the command; its numbers say nothing then",
     )
     return p
 

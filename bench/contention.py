@@ -15,7 +15,13 @@ from bench.compare.machine import usable_cpus
 from bench.worker import Worker
 
 TARGET = 0.5
-JOBS = ("target/matmul/1024", "extra/decode_chain", "target/matmul_4bit/256", "target/softmax", "target/gelu_by_hand")
+JOBS = (
+    "target/matmul/1024",
+    "extra/decode_chain",
+    "target/matmul_4bit/256",
+    "target/softmax",
+    "target/gelu_by_hand",
+)
 _SPIN = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
 
 
@@ -64,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 where a result is wrong."""
     p = commands.parser(
         "bench.contention",
-        f"Calls in a second while another process keeps one processor busy; target: {TARGET:.0%} of the idle rate.",
+        f"Calls in a second beside a process that keeps a processor busy; target: {TARGET:.0%} of the idle rate.",
     )
     p.add_argument("--peer", default="lamina", metavar="NAME", help="another library of bench/compare/peers")
-    p.add_argument("--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list")
+    p.add_argument(
+        "--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list"
+    )
     p.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each kind (default: 5)")
     args = p.parse_args(arguments)
     threads = usable_cpus()

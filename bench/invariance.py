@@ -30,8 +30,12 @@ JOBS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 where a result is wrong."""
-    p = commands.parser("bench.invariance", "Time products with the batch-invariant switch off and on, in turns.")
-    p.add_argument("--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list")
+    p = commands.parser(
+        "bench.invariance", "Time products with the batch-invariant switch off and on, in turns."
+    )
+    p.add_argument(
+        "--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list"
+    )
     p.add_argument("--repeat", type=int, default=7, metavar="N", help="samples of each side (default: 7)")
     args = p.parse_args(arguments)
 

@@ -1,7 +1,8 @@
-"""What one process of bench.memory does: ``python -m bench.memory_cases CASE LIBRARY SIZE`` prints a line of JSON."""
+"""One process of bench.memory: ``python -m bench.memory_cases CASE LIBRARY SIZE`` prints a line of JSON."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -39,7 +40,7 @@ def _chain_truth(x: Any) -> Any:
 
 
 def chain(library: str, size: int) -> Measured:
-    """Twenty element-wise ops, ten products and ten sums, one after the other, on an array of so many bytes."""
+    """Twenty element-wise ops, products and sums by turns, on an array of so many bytes."""
     return _on_one_array(library, size // 4096, _chain_truth, lambda module: _chain_truth, 1e-5)
 
 
@@ -55,15 +56,18 @@ def softmax(library: str, size: int) -> Measured:
 
 
 def _on_one_array(
-    library: str, rows: int, truth: Callable[[Any], Any], function: Callable[[Any], Callable[[Any], Any]], off: float
+    library: str,
+    rows: int,
+    truth: Callable[[Any], Any],
+    function: Callable[[Any], Callable[[Any], Any]],
+    off: float,
 ) -> Measured:
     """Peak while a function of one matrix runs, the matrix included, in arrays of its size."""
     import numpy as np
 
     head = np.random.default_rng(0).standard_normal((64, 1024), dtype=np.float32)
     if library == "torch":
-        import torch
-
+        torch: Any = importlib.import_module("torch")
         torch.set_grad_enabled(False)
         function(torch)(torch.ones(64, 1024)).sum()
         before = resident_bytes()
@@ -106,7 +110,7 @@ def _numbers(batch: int, length: int, width: int) -> tuple[Any, Any, dict[str, A
 
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, batch, length, width), dtype=np.float32)
-    weights = {
+    weights: dict[str, Any] = {
         name: rng.standard_normal(shape(width), dtype=np.float32) / np.float32(shape(width)[0] ** 0.5)
         for name, shape in _SHAPES.items()
     }
@@ -115,7 +119,9 @@ def _numbers(batch: int, length: int, width: int) -> tuple[Any, Any, dict[str, A
     return x, y, weights
 
 
-def _block(xp: Any, attention: Callable[..., Any], norm: Callable[..., Any], x: Any, w: dict[str, Any]) -> Any:
+def _block(
+    xp: Any, attention: Callable[..., Any], norm: Callable[..., Any], x: Any, w: dict[str, Any]
+) -> Any:
     """Pre-norm attention and a gated-free MLP, each with its residual."""
     b, n, e = x.shape
     qkv = (norm(x, w["scale1"]) @ w["qkv"]).reshape(b, n, 3, e // 64, 64).swapaxes(1, 3)
@@ -126,7 +132,7 @@ def _block(xp: Any, attention: Callable[..., Any], norm: Callable[..., Any], x: 
 
 
 def training(library: str, size: int) -> Measured:
-    """A step of plain gradient descent of a transformer block of width 512 on `size` tokens; the second of two steps."""
+    """Two steps of gradient descent of a transformer block of width 512 on so many tokens."""
     import numpy as np
 
     length = min(512, size)
@@ -166,9 +172,8 @@ def _lamina_step(weights: dict[str, Any]) -> Callable[[Any, Any], float]:
 
 
 def _torch_step(weights: dict[str, Any]) -> Callable[[Any, Any], float]:
-    import torch
-    from torch.nn import functional
-
+    torch: Any = importlib.import_module("torch")
+    functional = torch.nn.functional
     w = {k: torch.from_numpy(v).clone().requires_grad_() for k, v in weights.items()}
 
     def step(x: Any, y: Any) -> float:

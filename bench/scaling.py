@@ -53,22 +53,27 @@ def measure(job: str, alone: Worker, together: Worker, rounds: int, seconds: flo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 where a result is wrong."""
-    p = commands.parser("bench.scaling", f"Time jobs with one thread and with more; target: {TARGET}x for two.")
+    p = commands.parser(
+        "bench.scaling", f"Time jobs with one thread and with more; target: {TARGET}x for two."
+    )
     p.add_argument("--peer", default="lamina", metavar="NAME", help="another library of bench/compare/peers")
     p.add_argument("--threads", type=int, default=2, metavar="N", help="how many are more (default: 2)")
-    p.add_argument("--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list")
+    p.add_argument(
+        "--jobs", default=",".join(JOBS), metavar="NAME,...", help="jobs of python -m bench.compare --list"
+    )
     p.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each side (default: 5)")
     args = p.parse_args(arguments)
     if not 2 <= args.threads <= usable_cpus():
         p.error(f"argument --threads: wanted 2 to {usable_cpus()}, the processors to use, got {args.threads}")
     rows = []
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(args.peer, n, tiny=args.tiny)) for n in (1, args.threads)]
-        if workers[0].about["unavailable"]:
-            p.error(f"argument --peer: {workers[0].about['unavailable']}")
+        counts = (1, args.threads)
+        alone, together = (stack.enter_context(Worker(args.peer, n, tiny=args.tiny)) for n in counts)
+        if alone.about["unavailable"]:
+            p.error(f"argument --peer: {alone.about['unavailable']}")
         for job in filter(None, (j.strip() for j in args.jobs.split(","))):
             print(job, file=sys.stderr)
-            rows.append(measure(job, *workers, args.rounds, 0.0 if args.tiny else 0.3))
+            rows.append(measure(job, alone, together, args.rounds, 0.0 if args.tiny else 0.3))
     print(f"{args.peer}, best times in ms")
     headings = ["job", "1 thread", f"{args.threads} threads", "speed-up", "target"]
     print(commands.table(headings, [_cells(r, args.threads) for r in rows]))
@@ -79,7 +84,12 @@ def _cells(row: dict[str, Any], threads: int) -> list[str]:
     if row["status"] != "ok":
         return [row["job"], row["status"], "-", "-", "-"]
     times = [f"{1e3 * row[k]:.3f}" for k in ("one_s", "more_s")]
-    return [row["job"], *times, f"{row['speedup']:.2f}", commands.verdict(row["met"] if threads == 2 else None)]
+    return [
+        row["job"],
+        *times,
+        f"{row['speedup']:.2f}",
+        commands.verdict(row["met"] if threads == 2 else None),
+    ]
 
 
 if __name__ == "__main__":

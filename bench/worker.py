@@ -93,7 +93,7 @@ def _serve(name: str, threads: int, tiny: bool) -> None:
     from bench.compare.peers import load
     from bench.jobs import extra_jobs
 
-    peer = load(name)
+    peer: Any = load(name)
     reason = peer.available()
     _print({"peer": name, "unavailable": reason, "version": None if reason else peer.version()})
     if reason:
@@ -113,8 +113,9 @@ def _serve(name: str, threads: int, tiny: bool) -> None:
             made = runner.checked_runs(jobs[request["check"]], [peer], results)
         except runner.Failed as failure:
             results[name] = {"status": "wrong", "message": str(failure)}
-            made = {}
-        runs.update({request["check"]: run for run in made.values()})
+        else:
+            if name in made:
+                runs[request["check"]] = made[name]
         _print(results.get(name, {"status": "ok", "threads": peer.threads()}))
 
 

@@ -183,6 +183,8 @@ def _empty_report(
     described = machine.describe()
     simd = getattr(peers[0], "simd", None)
     described["simd_target"] = simd() if simd else None
+    peaks = getattr(peers[0], "peaks", None)
+    described["peaks"] = peaks() if peaks else None
     return {
         "format": report.FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -50,7 +50,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Limit:
-    """The longest time that our run may take: ``seconds``, counted from our best time of the row ``above``."""
+    """The longest time that our run may take: ``seconds``, over our best time of the row ``above``."""
 
     seconds: float
     above: str | None = None

@@ -82,8 +82,10 @@ def wanted(row: dict[str, Any]) -> str:
 
     Examples
     --------
-    >>> wanted({"target": 0.8, "limit": None}), wanted({"target": None, "limit": {"seconds": 4e-6, "above": None}})
-    ('0.8', '4us')
+    >>> wanted({"target": 0.8, "limit": None})
+    '0.8'
+    >>> wanted({"target": None, "limit": {"seconds": 4e-6, "above": None}})
+    '4us'
     """
     parts = [] if row["target"] is None else [f"{row['target']:g}"]
     if row["limit"]:

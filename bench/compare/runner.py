@@ -77,6 +77,7 @@ def checked_runs(
         try:
             run = peer.make(job, inputs)
             _check(peer, run(), expected)
+            runs[peer.name] = run
         except Unsupported as reason:
             found = {"status": "unsupported", "message": str(reason)}
         except Mismatch as wrong:
@@ -84,11 +85,10 @@ def checked_runs(
         except Exception as error:  # whatever a library raises is a finding of this row
             found = {"status": "failed", "message": f"{peer.name}: {type(error).__name__}: {error}"}
         if found is None:
-            runs[peer.name] = run
-        elif peer is peers[0] and found["status"] != "unsupported":
+            continue
+        if peer is peers[0] and found["status"] != "unsupported":
             raise Failed(found["message"])
-        else:
-            results[peer.name] = found
+        results[peer.name] = found
     return runs
 
 

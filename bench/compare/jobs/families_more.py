@@ -1,4 +1,4 @@
-"""More families by size: 16-bit floats, norms of rows, selections, running extrema, writes, random numbers."""
+"""More families by size: 16-bit floats, norms, selections, running extrema, writes, random numbers."""
 
 from __future__ import annotations
 

@@ -90,7 +90,9 @@ def _convolution(
         out = _convolved(a, b, stride, padding, groups)
         return [bounds.absolute(out, norm, bounds.walk(b[0].size))]
 
-    places = int(np.prod([(n + 2 * padding - k) // stride + 1 for n, k in zip(x[1:-1], w[1:-1], strict=True)]))
+    places = int(
+        np.prod([(n + 2 * padding - k) // stride + 1 for n, k in zip(x[1:-1], w[1:-1], strict=True)])
+    )
     out = x[0] * places * w[0]
     return Job(
         f"convolution/{name}",

@@ -94,7 +94,12 @@ def _batched(sizes: Sizes) -> list[Job]:
         _product("batched/32", (8 * batch, s, s), (8 * batch, s, s)),
         _product("batched/128", (batch, m, m), (batch, m, m)),
         _product("batched/one_right", (batch, m, m), (m, m)),
-        _product("batched/heads", (2, m, 8, m), (2, m, 8, m), views=lambda a, b: (_heads(a), _heads(b).swapaxes(-1, -2))),
+        _product(
+            "batched/heads",
+            (2, m, 8, m),
+            (2, m, 8, m),
+            views=lambda a, b: (_heads(a), _heads(b).swapaxes(-1, -2)),
+        ),
     ]
 
 

@@ -37,6 +37,13 @@ class LaminaPeer(MlxLikePeer):
         """The SIMD target in use."""
         return self.module.device_info()["simd"]
 
+    def peaks(self) -> dict[str, float]:
+        """Multiply-adds and reads in a second that the machine does at most, as measured now."""
+        with self.module.profile() as profile:
+            self.module.eval(self.module.ones((8,)) + 1)
+        found = profile.to_dict()["machine"]
+        return {"flops": found["flops"], "bandwidth": found["bandwidth"]}
+
 
 def peer() -> LaminaPeer:
     """The plug-in."""

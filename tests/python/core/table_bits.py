@@ -1,6 +1,6 @@
 """Every computing row of the op tables on operands that are large enough to be split between threads.
 
-Run as a program, it prints a hash of each case's results: test_bits.py runs it with several numbers of threads.
+Run as a program, it prints a hash of each case's results; test_bits.py compares those of 1, 2 and 7 threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import lamina.core as mx
 import numpy as np
-from core.core_cases import NUMPY_DTYPES
 from core.table_rows import BINARY, REDUCE, STRUCTURED, TERNARY, UNARY, Row, operands
 
 # No length is a multiple of a vector, a tile or a thread's share.
@@ -53,7 +52,11 @@ def elementwise() -> Iterator[tuple[str, str, Callable[[], Any]]]:
             for dtype in chosen(row):
                 yield row.op, dtype, lambda r=row, t=dtype, n=count: getattr(mx, r.name)(*tiled(r, t, n))
     for row in TERNARY:
-        yield row.op, "float32", lambda: mx.where(whole(1, 2, *WIDE) > 0, normal(2, *WIDE), normal(3, WIDE[1]))
+        yield (
+            row.op,
+            "float32",
+            lambda: mx.where(whole(1, 2, *WIDE) > 0, normal(2, *WIDE), normal(3, WIDE[1])),
+        )
 
 
 def reductions() -> Iterator[tuple[str, str, Callable[[], Any]]]:
@@ -63,7 +66,11 @@ def reductions() -> Iterator[tuple[str, str, Callable[[], Any]]]:
             for axis in (0, 1, 2, (0, 2), (1, 2), None):
 
                 def reduced(name: str = row.name, t: str = dtype, at: Any = axis) -> mx.array:
-                    x = normal(1, *DEEP, dtype=t) if t in ("float32", "bfloat16") else whole(1, 3, *DEEP, dtype=t)
+                    x = (
+                        normal(1, *DEEP, dtype=t)
+                        if t in ("float32", "bfloat16")
+                        else whole(1, 3, *DEEP, dtype=t)
+                    )
                     return getattr(mx, name)(x, axis=at)
 
                 yield row.op, f"{dtype}, axis {axis}", reduced
@@ -139,7 +146,9 @@ def scans() -> list[mx.array]:
     """All kinds along each axis and along a line."""
     x, line = normal(1, *DEEP), normal(2, LINE)
     kinds = (mx.cumsum, mx.cumprod, mx.cummax, mx.cummin, mx.logcumsumexp)
-    return [f(x, axis=axis, reverse=axis == 1) for f in kinds for axis in (0, 1, 2)] + [f(line) for f in kinds]
+    return [f(x, axis=axis, reverse=axis == 1) for f in kinds for axis in (0, 1, 2)] + [
+        f(line) for f in kinds
+    ]
 
 
 def placed() -> list[mx.array]:
@@ -158,12 +167,19 @@ def along() -> list[mx.array]:
 
 
 def rotated() -> list[mx.array]:
-    return [mx.fast.rope(normal(1, 4, 8, 301, 64), 64, traditional=t, base=1e4, scale=1.0, offset=3) for t in (0, 1)]
+    return [
+        mx.fast.rope(normal(1, 4, 8, 301, 64), 64, traditional=t, base=1e4, scale=1.0, offset=3)
+        for t in (0, 1)
+    ]
 
 
 def random_numbers() -> list[mx.array]:
     key = mx.random.key(5)
-    return [mx.random.normal((300_007,), key=key), mx.random.uniform(shape=(300_007,), key=key), mx.random.split(key, 50_003)]
+    return [
+        mx.random.normal((300_007,), key=key),
+        mx.random.uniform(shape=(300_007,), key=key),
+        mx.random.split(key, 50_003),
+    ]
 
 
 def transforms() -> list[mx.array]:
@@ -181,17 +197,29 @@ def eigen(f: Callable[[mx.array], Any]) -> Callable[[], Any]:
 
 
 def right_sides(f: Callable[[mx.array, mx.array], Any]) -> Callable[[], Any]:
-    return lambda: [f(well_conditioned(24, 31), normal(1, 31, 24, 9)), f(well_conditioned(130, 1), normal(2, 1, 130, 70))]
+    return lambda: [
+        f(well_conditioned(24, 31), normal(1, 31, 24, 9)),
+        f(well_conditioned(130, 1), normal(2, 1, 130, 70)),
+    ]
 
 
 KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
-    "Cast": {"": lambda: [normal(1, *WIDE).astype(t) for t in (mx.bfloat16, mx.float16, mx.int32, mx.float64)]},
+    "Cast": {
+        "": lambda: [normal(1, *WIDE).astype(t) for t in (mx.bfloat16, mx.float16, mx.int32, mx.float64)]
+    },
     "Contiguous": {
-        "": lambda: [mx.contiguous(normal(1, *WIDE).T), mx.contiguous(normal(2, *DEEP).transpose(1, 2, 0)[::-1])]
+        "": lambda: [
+            mx.contiguous(normal(1, *WIDE).T),
+            mx.contiguous(normal(2, *DEEP).transpose(1, 2, 0)[::-1]),
+        ]
     },
     "Arange": {"": lambda: mx.arange(0, 300_007, dtype=mx.float32)},
-    "Concatenate": {"": lambda: [mx.concatenate([normal(1, *WIDE), normal(2, *WIDE)], axis=axis) for axis in (0, 1)]},
-    "SliceUpdate": {"": lambda: mx.slice_update(normal(1, *WIDE), normal(2, 200, 900), mx.array([3, 5]), (0, 1))},
+    "Concatenate": {
+        "": lambda: [mx.concatenate([normal(1, *WIDE), normal(2, *WIDE)], axis=axis) for axis in (0, 1)]
+    },
+    "SliceUpdate": {
+        "": lambda: mx.slice_update(normal(1, *WIDE), normal(2, 200, 900), mx.array([3, 5]), (0, 1))
+    },
     "Gather": {"": lambda: mx.take(normal(1, 503, 401), whole(2, 503, 2011), axis=0)},
     "GatherAxis": {"": along},
     "Scatter": {"": placed},
@@ -199,13 +227,25 @@ KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
     "Matmul": {t: lambda t=t: products(t) for t in ("float32", "float64", "bfloat16", "complex64")},
     "SegmentedMatmul": {
         "": lambda: mx.segmented_mm(
-            normal(1, 70, 900), normal(2, 900, 80), mx.array([[0, 300], [300, 301], [301, 900]], dtype=mx.uint32)
+            normal(1, 70, 900),
+            normal(2, 900, 80),
+            mx.array([[0, 300], [300, 301], [301, 900]], dtype=mx.uint32),
         )
     },
     "ArgReduce": {
-        "": lambda: [f(whole(1, 50, *DEEP, dtype="float32"), axis=a) for f in (mx.argmax, mx.argmin) for a in (0, 1, 2, None)]
+        "": lambda: [
+            f(whole(1, 50, *DEEP, dtype="float32"), axis=a)
+            for f in (mx.argmax, mx.argmin)
+            for a in (0, 1, 2, None)
+        ]
     },
-    "Sort": {"": lambda: [mx.sort(normal(1, LINE)), mx.sort(normal(2, *DEEP), axis=1), mx.sort(whole(3, 99, 300_007))]},
+    "Sort": {
+        "": lambda: [
+            mx.sort(normal(1, LINE)),
+            mx.sort(normal(2, *DEEP), axis=1),
+            mx.sort(whole(3, 99, 300_007)),
+        ]
+    },
     "ArgSort": {
         "": lambda: [mx.argsort(whole(1, 9999, LINE, dtype="float32")), mx.argsort(normal(2, *DEEP), axis=1)]
     },

@@ -109,7 +109,9 @@ def test_long_rows_are_invariant() -> None:
         assert_rows_alone(f, x, (1, 2))
 
 
-@pytest.mark.parametrize(("queries", "keys", "mask"), [(1, 1500, None), (65, 65, "causal"), (5, 700, "causal")])
+@pytest.mark.parametrize(
+    ("queries", "keys", "mask"), [(1, 1500, None), (65, 65, "causal"), (5, 700, "causal")]
+)
 def test_attention_is_invariant(queries: int, keys: int, mask: str | None) -> None:
     sequences = normal(3, 9, 8, queries + 2 * keys, 64)
 
@@ -208,7 +210,9 @@ def test_gathered_products_are_invariant_with_the_switch() -> None:
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
 @pytest.mark.usefixtures("invariant")
-def test_images_are_invariant_with_the_switch(dtype: str, weight: tuple[int, ...], options: dict[str, int]) -> None:
+def test_images_are_invariant_with_the_switch(
+    dtype: str, weight: tuple[int, ...], options: dict[str, int]
+) -> None:
     w = normal(16, *weight, dtype=dtype)
     for side in (2, 11):
         x = normal(17, 9, side + 2, side + 1, 32, dtype=dtype)

@@ -220,7 +220,10 @@ def test_our_wrong_result_is_an_error_and_never_a_time() -> None:
     assert ours.calls == 1
     (line,) = report.lines(row, "ours")
     assert line.split()[:2] == ["test/double", "ERROR"]
-    assert report.summary([row], "ours") == ["targets: 0 of 1 met; missed: test/double", "1 of 1 rows are errors"]
+    assert report.summary([row], "ours") == [
+        "targets: 0 of 1 met; missed: test/double",
+        "1 of 1 rows are errors",
+    ]
 
 
 def test_our_exception_is_an_error_of_the_row() -> None:
@@ -247,7 +250,9 @@ def test_peers_that_are_wrong_or_raise_are_named_and_left_out() -> None:
 # --- verdicts --------------------------------------------------------------------------------------------
 
 
-def measured_row(job: str, ours: float, target: float | None, limit: dict[str, Any] | None, **peers: float) -> Any:
+def measured_row(
+    job: str, ours: float, target: float | None, limit: dict[str, Any] | None, **peers: float
+) -> Any:
     """A row with these best times in seconds."""
     times = {"ours": ours, **peers}
     row: dict[str, Any] = {"job": job, "target": target, "limit": limit, "status": "ok"}
@@ -330,6 +335,18 @@ def test_turns_alternate_and_short_jobs_are_repeated() -> None:
     assert all(t.loops > 1 and len(t.samples) == 3 for t in times.values())
     turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
     assert turns == ["a", "b"] * 4  # finding the number of calls, then three turns
+
+
+def test_slow_calls_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    calls = {"slow": 0}
+
+    def slow() -> None:
+        calls["slow"] += 1
+
+    times = timing.in_turns({"slow": slow}, 5, settle_seconds=0.0)
+    assert (times["slow"].samples, times["slow"].loops, calls["slow"]) == ((3.0,), 1, 1)
 
 
 # --- command line ----------------------------------------------------------------------------------------
