@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "backend/reference/elementwise.h"
-#include "backend/reference/layout.h"
+#include "backend/tape_layout.h"
 #include "backend/tile_copies.h"
 #include "core/fail.h"
 #include "core/thread_pool.h"
@@ -18,26 +18,18 @@ namespace lamina {
 using fusion::Instr;
 using fusion::InstrKind;
 using fusion::Space;
+using fusion::Tape;
 
 namespace {
 
 constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
-constexpr int64_t kRowScratchBytes = 384 << 10;  // when whole rows are kept between phases: about half an L2
+constexpr int64_t kRowScratchBytes = 384 << 10;  // of values kept for a row between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
 constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
 constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or more that are folded apart
 constexpr int64_t kPartialItem = 8;  // bytes of a partial result, at most
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
-
-// An operand in memory as the loops see it: rows through outer strides, elements through `inner` (elements).
-struct Operand {
-  char* base = nullptr;
-  int64_t item = 0;
-  int64_t inner = 0;
-  Strides outer;
-  bool dense = false;  // rows follow each other without gaps
-};
 
 char* thread_scratch(size_t bytes) {
   thread_local std::unique_ptr<char[]> memory;
@@ -60,11 +52,15 @@ int64_t pieces_of(int64_t columns) {
   return columns < 2 * kPartial ? 1 : (columns + kPartial - 1) / kPartial;
 }
 
-// Sizes that follow from the tape and the length of a row alone.
+// How a tape goes over rows, which follows from the tape and the length of a row alone.
 struct Tiling {
+  enum class Mode : uint8_t {
+    kRows,       // tiles of whole rows
+    kKept,       // a row by tiles, phase by phase; what later phases read is kept
+    kRecompute,  // the same for rows beyond the caches: a phase makes anew what it reads
+  } mode = Mode::kRows;
   int64_t tile = 0;  // elements of a full slot
   int64_t rows = 1;  // rows worked on at once
-  bool whole_rows = true;
 };
 
 Tiling choose_tiling(const BoundTape& b, int64_t columns) {
@@ -75,23 +71,23 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   if (columns <= (reduces ? kFold : fitting)) {
     t.rows = std::max<int64_t>(1, fitting / std::max<int64_t>(1, columns));
     t.tile = round_up(std::max(t.rows, t.rows * columns), 16);
-  } else if (b.tape.phases > 1 && columns * slots * item <= kRowScratchBytes &&
-             (!reduces || pieces_of(columns) == 1)) {
-    t.tile = round_up(columns, 16);
+  } else if (b.tape.phases > 1 && columns * b.tape.row_program.rows * item <= kRowScratchBytes &&
+             pieces_of(columns) == 1) {
+    t.mode = Tiling::Mode::kKept;
+    t.tile = kFold;
   } else {
-    t.whole_rows = false;
+    t.mode = Tiling::Mode::kRecompute;
     const int64_t per_phase = std::max(slots, static_cast<int64_t>(b.tape.phase_slots));
     t.tile = reduces ? kFold : std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
   }
   return t;
 }
 
-class Runner {
+class Runner : private TapeLayout {
  public:
   Runner(const BoundTape& bound, const Shape& full, std::span<const View> inputs,
          std::span<const View> outputs)
-      : b_(bound), code_(bound.tape.code), inputs_(inputs.begin(), inputs.end()), outputs_(outputs) {
-    split_axes(full);
+      : TapeLayout(bound, full, inputs, outputs), b_(bound), code_(bound.tape.code) {
     tiling_ = choose_tiling(b_, columns_);
     for (size_t i = 0; i < code_.size(); ++i) {
       const Instr& c = code_[i];
@@ -104,6 +100,7 @@ class Runner {
       late_reduce_ |= c.phase > 0 && c.kind == InstrKind::kReduce;
     }
     slot_bytes_ = round_up(tiling_.tile * b_.tape.max_item, 64);
+    if (tiling_.mode == Tiling::Mode::kKept) kept_bytes_ = round_up(columns_ * b_.tape.max_item, 64);
   }
 
   void run() {
@@ -111,33 +108,30 @@ class Runner {
     if (rows_ == 0 || (columns_ == 0 && !has_row_code())) return;
     const int64_t per_row = std::max<int64_t>(1, columns_) * static_cast<int64_t>(code_.size());
     const bool serial = rows_ * per_row < kSerialWork;
-    if (tiling_.whole_rows) {
+    const int64_t group = std::max<int64_t>(1, kChunkWork / (per_row * tiling_.rows));
+    if (tiling_.mode == Tiling::Mode::kRows) {
       const int64_t blocks = (rows_ + tiling_.rows - 1) / tiling_.rows;
-      const int64_t group = std::max<int64_t>(1, kChunkWork / (per_row * tiling_.rows));
       split(blocks, group, serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) whole_rows(s, i * tiling_.rows);
       });
+    } else if (tiling_.mode == Tiling::Mode::kKept) {
+      split(rows_, group, serial, [this](State& s, int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) kept_row(s, i);
+      });
     } else if (reductions_ == 0 && b_.tape.phases == 1 && !has_row_code()) {
       const int64_t tiles = tiles_of(columns_);
-      const int64_t group =
+      const int64_t some =
           std::max<int64_t>(1, kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size())));
-      split(rows_ * tiles, group, serial, [this, tiles](State& s, int64_t begin, int64_t end) {
+      split(rows_ * tiles, some, serial, [this, tiles](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) plain_tile(s, i / tiles, i % tiles);
       });
     } else if (!full_after_ && !late_reduce_ && !early_row_store_ && pieces_of(columns_) > 1) {
       run_partials();
     } else {
-      const int64_t group = std::max<int64_t>(1, kChunkWork / per_row);
       split(rows_, group, serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) phased_row(s, i);
       });
     }
-  }
-
-  static int64_t row_length(const Shape& full, int row_axes) {
-    int64_t n = 1;
-    for (size_t i = full.size() - static_cast<size_t>(row_axes); i < full.size(); ++i) n *= full[i];
-    return n;
   }
 
  private:
@@ -145,7 +139,7 @@ class Runner {
   struct State {
     SmallVec<void*, 32> at;
     char* slots = nullptr;
-    char* rows = nullptr;
+    char* kept = nullptr;
     SmallVec<int64_t, 24> offset;  // of operands, in elements
   };
 
@@ -153,105 +147,6 @@ class Runner {
     return std::any_of(code_.begin(), code_.end(), [](const Instr& c) { return c.space == Space::kRow; });
   }
   int64_t tiles_of(int64_t n) const { return (n + tiling_.tile - 1) / tiling_.tile; }
-
-  static Strides aligned_strides(const View& v, size_t ndim) {
-    Strides s(ndim, 0);
-    const size_t shift = ndim - v.shape.size();
-    for (size_t i = 0; i < v.shape.size(); ++i) s[shift + i] = v.shape[i] == 1 ? 0 : v.strides[i];
-    return s;
-  }
-
-  // Operands in order: inputs, outputs. Splits the axes into outer loops and one inner axis.
-  void split_axes(const Shape& full) {
-    const size_t ndim = full.size(), n = inputs_.size() + outputs_.size();
-    const auto k = static_cast<size_t>(b_.row_axes);
-    std::vector<Strides> strides(n);
-    std::vector<uint8_t> row(n, 0), scalar(n, 0);
-    for (const Instr& c : code_) {
-      if (c.kind == InstrKind::kLoad) {
-        row[static_cast<size_t>(c.source)] = c.space == Space::kRow;
-        scalar[static_cast<size_t>(c.source)] = c.space == Space::kScalar;
-      }
-    }
-    for (size_t i = 0; i < outputs_.size(); ++i)
-      row[inputs_.size() + i] = b_.tape.outputs[i].space == Space::kRow;
-    for (size_t i = 0; i < n; ++i) {
-      const View& v = i < inputs_.size() ? inputs_[i] : outputs_[i - inputs_.size()];
-      strides[i] = scalar[i] ? Strides(ndim, 0) : aligned_strides(v, ndim);
-    }
-    if (k > 0) {
-      inner_axes(full, k, strides, row, scalar);
-    } else {
-      std::vector<Strides*> all;
-      for (Strides& s : strides) all.push_back(&s);
-      outer_ = full;
-      collapse(outer_, all);
-      columns_ = outer_.back();
-      outer_.pop_back();
-      for (Strides& s : strides) {
-        inner_.push_back(s.back());
-        s.pop_back();
-      }
-    }
-    finish_operands(strides);
-  }
-
-  // Row regions: the trailing k axes become one; inputs whose layout forbids it are copied first.
-  void inner_axes(const Shape& full, size_t k, std::vector<Strides>& strides, const std::vector<uint8_t>& row,
-                  const std::vector<uint8_t>& scalar) {
-    const size_t outer = full.size() - k;
-    auto inner_of = [&](const Strides& s) { return Strides(s.begin() + outer, s.end()); };
-    for (size_t i = 0; i < inputs_.size(); ++i) {
-      if (row[i] || scalar[i]) continue;
-      Shape shape(full.begin() + outer, full.end());
-      Strides s = inner_of(strides[i]);
-      Strides* one[] = {&s};
-      collapse(shape, one);
-      if (shape.size() > 1) strides[i] = copy_input(i, full);
-    }
-    for (size_t i = 0; i < strides.size(); ++i) {
-      Shape shape(full.begin() + outer, full.end());
-      Strides s = inner_of(strides[i]);
-      Strides* one[] = {&s};
-      collapse(shape, one);
-      inner_.push_back(row[i] || scalar[i] ? 0 : s.back());
-      strides[i].resize(outer);
-    }
-    columns_ = row_length(full, static_cast<int>(k));
-    outer_ = Shape(full.begin(), full.begin() + outer);
-    std::vector<Strides*> all;
-    for (Strides& s : strides) all.push_back(&s);
-    collapse(outer_, all);
-  }
-
-  Strides copy_input(size_t i, const Shape& full) {
-    View wide = inputs_[i];
-    wide.strides = aligned_strides(wide, full.size());
-    wide.shape = full;
-    View dense = wide;
-    dense.strides = row_major_strides(full);
-    copies_.push_back(allocate(byte_count(full, wide.dtype)));
-    dense.data = copies_.back()->data();
-    b_.copy(wide, dense);
-    inputs_[i] = dense;
-    return dense.strides;
-  }
-
-  void finish_operands(std::vector<Strides>& strides) {
-    rows_ = 1;
-    for (int64_t d : outer_) rows_ *= d;
-    for (size_t i = 0; i < strides.size(); ++i) {
-      const View& v = i < inputs_.size() ? inputs_[i] : outputs_[i - inputs_.size()];
-      Operand o;
-      o.base = static_cast<char*>(v.data);
-      o.item = static_cast<int64_t>(itemsize(v.dtype));
-      o.inner = inner_[i];
-      o.outer = strides[i];
-      const bool unit = o.inner == 1 || columns_ == 1;
-      o.dense = unit && (outer_.empty() || rows_ == 1 || (outer_.size() == 1 && o.outer[0] == columns_));
-      operands_.push_back(std::move(o));
-    }
-  }
 
   template <class Body>
   void split(int64_t items, int64_t group, bool serial, Body body) {
@@ -269,12 +164,14 @@ class Runner {
   // Scratch of this thread, with the scalars spread over tiles.
   State make_state() const {
     State s;
-    const int64_t slots = std::max(b_.tape.slots, b_.tape.phase_slots) * slot_bytes_;
-    char* memory = thread_scratch(static_cast<size_t>(slots + row_bytes_ + scalar_bytes_));
+    const Tape& t = b_.tape;
+    const int64_t slots = std::max({t.slots, t.phase_slots, t.row_program.slots}) * slot_bytes_;
+    const int64_t kept = t.row_program.rows * kept_bytes_;
+    char* memory = thread_scratch(static_cast<size_t>(slots + row_bytes_ + scalar_bytes_ + kept));
     s.slots = memory;
-    s.rows = memory + slots;
-    char* scalar = s.rows + row_bytes_;
-    char* row = s.rows;
+    char* row = memory + slots;
+    char* scalar = row + row_bytes_;
+    s.kept = scalar + scalar_bytes_;
     s.at.resize(code_.size(), nullptr);
     s.offset.resize(operands_.size(), 0);
     for (size_t i = 0; i < code_.size(); ++i) {
@@ -324,15 +221,6 @@ class Runner {
     }
   }
 
-  int64_t row_offset(const Operand& o, int64_t r) const {
-    int64_t offset = 0;
-    for (size_t d = outer_.size(); d-- > 0;) {
-      offset += r % outer_[d] * o.outer[d];
-      r /= outer_[d];
-    }
-    return offset;
-  }
-
   // Whole rows [row0, row0 + rows): every instruction once.
   void whole_rows(State& s, int64_t row0) const {
     const int64_t k = std::min(tiling_.rows, rows_ - row0);
@@ -357,16 +245,19 @@ class Runner {
   }
 
   // Where instruction i writes: an output's memory, a row slot or a tile slot. Sets s.at[i].
-  char* result(State& s, size_t i, int64_t row0, int64_t column) const {
+  char* result(State& s, size_t i, int64_t row, int64_t column, char* slot) const {
     const Instr& c = code_[i];
     if (c.store >= 0) {
       const Operand& o = operands_[inputs_.size() + static_cast<size_t>(c.store)];
-      const int64_t element = c.space == Space::kRow ? row0 : row0 * columns_ + column;
+      const int64_t element = c.space == Space::kRow ? row : row * columns_ + column;
       s.at[i] = o.base + element * o.item;
     } else if (c.space == Space::kFull) {
-      s.at[i] = s.slots + c.slot * slot_bytes_;
+      s.at[i] = slot;
     }
     return static_cast<char*>(s.at[i]);
+  }
+  char* result(State& s, size_t i, int64_t row, int64_t column) const {
+    return result(s, i, row, column, s.slots + code_[i].slot * slot_bytes_);
   }
 
   void load_rows(State& s, size_t i, int64_t row0, int64_t k) const {
@@ -413,6 +304,71 @@ class Runner {
     }
   }
 
+  // One row, phase by phase over its tiles, each instruction once.
+  void kept_row(State& s, int64_t row) const {
+    const Tape::RowProgram& program = b_.tape.row_program;
+    seek(s, row);
+    for (int32_t p = 0; p < b_.tape.phases; ++p) {
+      run_row_code(s, p, row);
+      each_reduction(p, [&](size_t i, int64_t) {
+        reduce_identity(code_[i].op, code_[i].compute, result(s, i, row, 0));
+      });
+      for (const int32_t e : program.once[static_cast<size_t>(p)]) {
+        const auto i = static_cast<size_t>(e);
+        s.at[i] = s.slots + program.once_slot[i] * slot_bytes_;
+        spread(s, i, std::min(tiling_.tile, columns_));
+      }
+      for (int64_t column = 0; column < columns_; column += tiling_.tile) {
+        kept_tile(s, static_cast<size_t>(p), row, column, std::min(tiling_.tile, columns_ - column));
+      }
+    }
+  }
+
+  void kept_tile(State& s, size_t p, int64_t row, int64_t column, int64_t n) const {
+    const Tape::RowProgram& program = b_.tape.row_program;
+    for (size_t q = 0; q < program.code[p].size(); ++q) {
+      const auto i = static_cast<size_t>(program.code[p][q]);
+      const Instr& c = code_[i];
+      char* slot = s.slots + program.slot[p][q] * slot_bytes_;
+      if (c.kind == InstrKind::kLoad) {
+        load_tile(s, i, slot, column, n);
+      } else if (c.kind == InstrKind::kReduce) {
+        fold(s, i, static_cast<char*>(s.at[i]), 0, n, false);
+      } else {
+        if (program.kept[i] >= 0) {
+          slot = s.kept + program.kept[i] * kept_bytes_ + column * static_cast<int64_t>(itemsize(c.dtype));
+        }
+        result(s, i, row, column, slot);
+        if (c.phase == static_cast<int32_t>(p)) compute(s, i, n);
+      }
+    }
+  }
+
+  // The value of instruction i to s.at[i].
+  void compute(State& s, size_t i, int64_t n) const {
+    if (code_[i].kind == InstrKind::kExpand) {
+      spread(s, i, n);
+    } else {
+      call(s, i, s.at[i], n);
+    }
+  }
+
+  // Elements [column, column + n) of a row of an input: in place where they follow each other.
+  void load_tile(State& s, size_t i, char* slot, int64_t column, int64_t n) const {
+    const auto source = static_cast<size_t>(code_[i].source);
+    const Operand& o = operands_[source];
+    char* from = o.base + (s.offset[source] + column * o.inner) * o.item;
+    s.at[i] = o.inner == 1 ? from : slot;
+    if (o.inner != 1) gather(from, o.inner, slot, n, o.item);
+  }
+
+  // One number n times.
+  void spread(State& s, size_t i, int64_t n) const {
+    const Instr& c = code_[i];
+    fill(static_cast<char*>(s.at[i]), s.at[static_cast<size_t>(c.in[0])], n,
+         static_cast<int64_t>(itemsize(c.dtype)));
+  }
+
   // One tile of one row of a tape without reductions.
   void plain_tile(State& s, int64_t row, int64_t tile) const {
     seek(s, row);
@@ -427,24 +383,13 @@ class Runner {
       const Instr& c = code_[i];
       char* slot = s.slots + b_.tape.phase_slot[p][q] * slot_bytes_;
       if (c.kind == InstrKind::kLoad) {
-        const auto source = static_cast<size_t>(c.source);
-        const Operand& o = operands_[source];
-        char* from = o.base + (s.offset[source] + column * o.inner) * o.item;
-        s.at[i] = from;
-        if (o.inner == 1) continue;
-        gather(from, o.inner, slot, n, o.item);
-        s.at[i] = slot;
+        load_tile(s, i, slot, column, n);
       } else if (c.kind == InstrKind::kReduce) {
         fold(s, i, static_cast<char*>(s.at[i]), 0, n, false);
       } else {
         const bool stores = c.store >= 0 && c.phase == static_cast<int32_t>(p);
-        s.at[i] = stores ? result(s, i, row, column) : slot;
-        if (c.kind == InstrKind::kExpand) {
-          fill(static_cast<char*>(s.at[i]), s.at[static_cast<size_t>(c.in[0])], n,
-               static_cast<int64_t>(itemsize(c.dtype)));
-        } else {
-          call(s, i, s.at[i], n);
-        }
+        s.at[i] = stores ? result(s, i, row, column, slot) : slot;
+        compute(s, i, n);
       }
     }
   }
@@ -546,15 +491,8 @@ class Runner {
 
   const BoundTape& b_;
   const std::vector<Instr>& code_;
-  std::vector<View> inputs_;
-  std::span<const View> outputs_;
-  std::vector<BufferRef> copies_;
-  std::vector<Operand> operands_;
-  std::vector<int64_t> inner_;
-  Shape outer_;
-  int64_t rows_ = 1, columns_ = 1;
   Tiling tiling_;
-  int64_t slot_bytes_ = 0, row_bytes_ = 0, scalar_bytes_ = 0, reductions_ = 0;
+  int64_t slot_bytes_ = 0, kept_bytes_ = 0, row_bytes_ = 0, scalar_bytes_ = 0, reductions_ = 0;
   bool full_after_ = false, late_reduce_ = false, early_row_store_ = false;
 };
 
@@ -588,7 +526,7 @@ BoundTape bind(fusion::Tape tape, int row_axes, const Backend& backend) {
 
 bool donation_is_safe(const BoundTape& bound, const Shape& full_shape) {
   if (bound.tape.phases == 1) return true;
-  return choose_tiling(bound, Runner::row_length(full_shape, bound.row_axes)).whole_rows;
+  return choose_tiling(bound, row_length(full_shape, bound.row_axes)).mode != Tiling::Mode::kRecompute;
 }
 
 void run_tape(const BoundTape& bound, const Shape& full_shape, std::span<const View> inputs,

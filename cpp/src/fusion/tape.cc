@@ -24,9 +24,11 @@ class Lowering {
     for (uint32_t i : region_.nodes) {
       if (i == region_.nodes.back() || graph_.values[i].wanted) store(i);
     }
+    run_late();
     order_by_phase();
     assign_slots();
     phase_programs();
+    row_program();
     find_donors();
     return std::move(tape_);
   }
@@ -172,6 +174,19 @@ class Lowering {
     tape_.outputs.push_back({i, space, n.dtype, v});
   }
 
+  // Full values wait for the first phase that reads them.
+  void run_late() {
+    std::vector<int32_t> first(tape_.code.size(), -1);
+    for (size_t i = tape_.code.size(); i-- > 0;) {
+      Instr& c = tape_.code[i];
+      if (needs_slot(c) && c.store < 0 && first[i] >= 0) c.phase = first[i];
+      for (int32_t in : c.in) {
+        int32_t& f = first[static_cast<size_t>(in)];
+        f = f < 0 ? c.phase : std::min(f, c.phase);
+      }
+    }
+  }
+
   // Stable order by phase; within a phase rows before full values would be wrong only across reductions, and
   // those end the phase.
   void order_by_phase() {
@@ -198,8 +213,14 @@ class Lowering {
 
   static bool needs_slot(const Instr& c) { return c.space == Space::kFull && c.kind != InstrKind::kReduce; }
 
-  // Linear scan over `program` (positions in code); slots of dead values are taken again.
   int scan_slots(const std::vector<int32_t>& program, std::vector<int32_t>& slot_of) const {
+    return scan_slots(program, slot_of, [this](int32_t i) { return needs_slot(code(i)); });
+  }
+  const Instr& code(int32_t i) const { return tape_.code[static_cast<size_t>(i)]; }
+
+  // Linear scan over `program` (positions in code); slots of dead values are taken again.
+  template <class Wants>
+  int scan_slots(const std::vector<int32_t>& program, std::vector<int32_t>& slot_of, Wants wants) const {
     std::vector<int32_t> last(tape_.code.size(), -1);
     for (size_t p = 0; p < program.size(); ++p) {
       for (int32_t in : tape_.code[static_cast<size_t>(program[p])].in)
@@ -219,7 +240,7 @@ class Lowering {
         const bool same = itemsize(tape_.code[in].dtype) == itemsize(c.dtype) && c.kind != InstrKind::kExpand;
         (same ? free_slots : after).push_back(std::exchange(slot[in], -1));
       }
-      if (needs_slot(c)) {
+      if (wants(program[p])) {
         if (free_slots.empty()) free_slots.push_back(count++);
         slot[at] = free_slots.back();
         free_slots.pop_back();
@@ -260,6 +281,59 @@ class Lowering {
       tape_.phase_slot.push_back(std::move(slots));
     }
   }
+
+  // See Tape::RowProgram. A row is free for another value once its last reading phase is over.
+  void row_program() {
+    Tape::RowProgram& r = tape_.row_program;
+    const size_t n = tape_.code.size();
+    const auto phases = static_cast<size_t>(tape_.phases);
+    std::vector<std::vector<uint8_t>> reads(phases, std::vector<uint8_t>(n, 0));
+    std::vector<int32_t> last(n, -1);
+    for (const Instr& c : tape_.code) {
+      for (int32_t in : c.in) {
+        reads[static_cast<size_t>(c.phase)][static_cast<size_t>(in)] = 1;
+        last[static_cast<size_t>(in)] = std::max(last[static_cast<size_t>(in)], c.phase);
+      }
+    }
+    r.once_slot.assign(n, -1);
+    r.kept.assign(n, -1);
+    std::vector<int32_t> row_end;  // by row: the last phase that reads it
+    for (size_t i = 0; i < n; ++i) {
+      const Instr& c = tape_.code[i];
+      const bool made = c.kind == InstrKind::kOp || c.kind == InstrKind::kCast;
+      if (!needs_slot(c) || !made || c.store >= 0 || last[i] <= c.phase) continue;
+      const auto free = std::find_if(row_end.begin(), row_end.end(), [&](int32_t e) { return e < c.phase; });
+      r.kept[i] = static_cast<int32_t>(free - row_end.begin());
+      if (free == row_end.end()) row_end.push_back(0);
+      row_end[static_cast<size_t>(r.kept[i])] = last[i];
+    }
+    r.rows = static_cast<int>(row_end.size());
+    for (size_t p = 0; p < phases; ++p) {
+      std::vector<int32_t> once, program, slots;
+      for (size_t i = 0; i < n; ++i) {
+        const Instr& c = tape_.code[i];
+        const bool now = c.phase == static_cast<int32_t>(p), full = needs_slot(c);
+        if (is_once(c)) {
+          if (now) once.push_back(static_cast<int32_t>(i));
+        } else if ((now && (full || c.kind == InstrKind::kReduce)) || (full && reads[p][i])) {
+          program.push_back(static_cast<int32_t>(i));
+        }
+      }
+      const auto wants = [&](int32_t i) {
+        const Instr& c = code(i);
+        const bool made = c.phase == static_cast<int32_t>(p) || c.kind == InstrKind::kLoad;
+        return needs_slot(c) && made && r.kept[static_cast<size_t>(i)] < 0;
+      };
+      r.slots = std::max(r.slots, scan_slots(program, slots, wants));
+      r.once.push_back(std::move(once));
+      r.code.push_back(std::move(program));
+      r.slot.push_back(std::move(slots));
+    }
+    for (size_t i = 0; i < n; ++i) {
+      if (is_once(tape_.code[i])) r.once_slot[i] = r.slots++;
+    }
+  }
+  static bool is_once(const Instr& c) { return c.kind == InstrKind::kExpand && c.store < 0; }
 
   // Output o may overwrite input i where nothing reads i after o's instruction.
   void find_donors() {

@@ -51,6 +51,16 @@ struct Tape {
   std::vector<std::vector<int32_t>> phase_code;
   std::vector<std::vector<int32_t>> phase_slot;  // parallel to phase_code
   int phase_slots = 0;
+  // Where a few rows of values fit a cache: each phase runs over the tiles of a row, each instruction runs once.
+  struct RowProgram {
+    std::vector<std::vector<int32_t>> once;  // by phase: expansions that hold for all tiles of the row
+    std::vector<std::vector<int32_t>> code;  // by phase; of an earlier phase: what it reads of that
+    std::vector<std::vector<int32_t>> slot;  // parallel to code
+    std::vector<int32_t> once_slot;          // by instruction, or -1
+    std::vector<int32_t> kept;               // by instruction: the row that later phases read it from, or -1
+    int slots = 0, rows = 0;
+  };
+  RowProgram row_program;
   // donors[o]: inputs whose memory output o may take over when shapes and layout agree and rows fit one tile.
   std::vector<std::vector<int32_t>> donors;
 };
