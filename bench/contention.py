@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 where a result is wrong."""
     p = commands.parser(
         "bench.contention",
-        f"Calls in a second beside a process that keeps a processor busy; target: {TARGET:.0%} of the idle rate.",
+        f"Calls in a second beside a process that is always busy; target: {TARGET:.0%} of the idle rate.",
     )
     p.add_argument("--peer", default="lamina", metavar="NAME", help="another library of bench/compare/peers")
     p.add_argument(
