@@ -13,6 +13,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from core.table_bits import cases, computing, digest, leaves, normal, whole
+from core.test_gguf import BLOCK_BYTES, ordinary_blocks
 
 THREADS = (1, 2, 7)
 
@@ -177,6 +178,14 @@ def test_exact_quantized_products_are_invariant_with_the_switch(mode: str, trans
                 return mx.quantized_matmul(x, *parts, transpose=transpose, bits=b, mode=mode)
 
             assert_rows_alone(multiply, normal(11, ROWS, 1024, dtype=dtype), (1, 2, 8, 9))
+
+
+@pytest.mark.parametrize("mode", ["q4_0", "q4_k", "q6_k", "q8_0", "iq4_xs"])
+@pytest.mark.usefixtures("invariant")
+def test_products_with_blocks_are_invariant_with_the_switch(mode: str) -> None:
+    blocks = mx.array(ordinary_blocks(mode, 131, 512 // BLOCK_BYTES[mode][0], seed=21))
+    x = normal(22, ROWS, 512, dtype="bfloat16")
+    assert_rows_alone(lambda rows: mx.quantized_matmul(rows, blocks, mode=mode), x, (1, 2, 8, 9))
 
 
 @pytest.mark.usefixtures("invariant")
