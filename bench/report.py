@@ -20,6 +20,10 @@ _EXAMPLES = """example: three runs, two of the switches, and the page
   ./dev bench report run*.json avx2.json scaling.json contention.json memory.json invariance.json"""
 
 
+_ALL_SIZES = ("1k", "1m", "8m", "llc")
+_TINY = "\n**Measured on shrunken work (`--tiny`): these numbers and verdicts say nothing.**"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and its figures; returns 0, or 2 for files that are none of ours."""
     p = argparse.ArgumentParser(
@@ -112,6 +116,8 @@ def page(
     for kind, section in _SECTIONS.items():
         if kind in others:
             yield from section(others[kind])
+            if others[kind]["settings"]["tiny"]:
+                yield _TINY
 
 
 def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -155,18 +161,24 @@ def _machine(runs: Sequence[dict[str, Any]], forced: Sequence[dict[str, Any]]) -
     yield "\n## Machine and commands\n"
     yield from _rows(["", ""], rows)
     options = f"--repeat {settings['repeat']} --threads {settings['threads']}"
+    if settings["jobs"] != "*":
+        options += f" --jobs '{settings['jobs']}'"
+    if settings["sizes"] != list(_ALL_SIZES):
+        options += f" --sizes {','.join(settings['sizes'])}"
     yield f"\n```sh\n./dev bench compare {options} --json run1.json"
     yield "./dev bench scaling --json scaling.json  # likewise contention, memory, invariance"
     yield "./dev bench report run1.json scaling.json\n```"
     if any(not r["complete"] for r in [*runs, *forced]):
         yield "\nSome of the runs were stopped early."
+    if any(r["settings"]["tiny"] for r in [*runs, *forced]):
+        yield _TINY
 
 
 def _targets(joined: Sequence[Joined], runs: Sequence[dict[str, Any]], drawn: Sequence[str]) -> Iterator[str]:
     others = [p["name"] for p in runs[0]["peers"] if p["name"] != OURS]
     judged = [j for j in joined if j.met is not None]
-    met = sum(j.met is True for j in judged)
-    yield f"\n## Targets\n\n{met} of {len(judged)} met, each within 5 % in every run."
+    met, times = sum(j.met is True for j in judged), f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    yield f"\n## Targets\n\n{met} of {len(judged)} met: within 5 % of the target in each of {times}."
     if "targets" in drawn:
         yield "\n![How many times faster, by job](figures/targets.png)"
     yield ""

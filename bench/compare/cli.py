@@ -190,7 +190,13 @@ def _empty_report(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "complete": False,
         "machine": described,
-        "settings": {"repeat": repeat, "threads": threads, "sizes": args.sizes, "tiny": args.tiny},
+        "settings": {
+            "repeat": repeat,
+            "threads": threads,
+            "jobs": args.jobs,
+            "sizes": args.sizes,
+            "tiny": args.tiny,
+        },
         "peers": [{"name": p.name, "version": p.version(), "threads": p.threads()} for p in peers],
         "rows": [],
     }

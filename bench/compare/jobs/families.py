@@ -61,7 +61,7 @@ def _unary(name: str, low: float, high: float, ulps: float) -> Callable[[int], J
 _UNARY_JOBS = [
     _unary("negative", -1, 1, 0),
     _unary("abs", -1, 1, 0),
-    _unary("sqrt", 0, 1, 0.5),
+    _unary("sqrt", 0, 1, 1),
     _unary("floor", -100, 100, 0),
     _unary("exp", -10, 10, bounds.ELEMENTARY),
     _unary("expm1", -1, 1, bounds.ELEMENTARY),

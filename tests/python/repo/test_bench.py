@@ -363,7 +363,13 @@ def test_report_has_the_documented_structure(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG\r\n")
     found = json.loads(out.read_text(encoding="utf-8"))
     assert (found["format"], found["complete"]) == (2, True)
-    assert found["settings"] == {"repeat": 1, "threads": 1, "sizes": ["1k", "1m", "8m", "llc"], "tiny": True}
+    assert found["settings"] == {
+        "repeat": 1,
+        "threads": 1,
+        "jobs": "target/exp,target/rfft_rows,unary/abs/1k",
+        "sizes": ["1k", "1m", "8m", "llc"],
+        "tiny": True,
+    }
     assert (found["peers"][0]["name"], found["peers"][0]["threads"]) == ("lamina", 1)
     assert found["peers"][1]["version"] == np.__version__
     assert {"cpu", "instruction_sets", "usable_cpus", "cache_bytes", "simd_target", "python"} <= set(

@@ -171,7 +171,7 @@ def result(*rows: dict[str, Any], simd: str = "avx3") -> dict[str, Any]:
         "peaks": {"flops": 1e11, "bandwidth": 1e10},
     }  # fmt: skip
     peers = [{"name": n, "version": "1", "threads": 2} for n in ("lamina", "numpy", "mlx")]
-    settings = {"repeat": 3, "threads": 2, "sizes": ["1m"], "tiny": False}
+    settings = {"repeat": 3, "threads": 2, "jobs": "unary", "sizes": ["1m"], "tiny": False}
     return {
         "format": 2, "created": "2026-01-02T03:04:05", "complete": True, "machine": machine,
         "settings": settings, "peers": peers, "rows": list(rows),
@@ -190,10 +190,26 @@ def test_page_has_every_section(tmp_path: Path) -> None:
     for i, one in enumerate(runs):
         paths.append(tmp_path / f"run{i}.json")
         paths[-1].write_text(json.dumps(one), encoding="utf-8")
+    paths.append(tmp_path / "memory.json")
+    needs = {
+        "case": "softmax",
+        "library": "lamina",
+        "status": "ok",
+        "peak_bytes": 3 << 20,
+        "arrays": 2,
+        "met": True,
+    }
+    paths[-1].write_text(
+        json.dumps({"format": 1, "kind": "memory", "settings": {"tiny": True}, "rows": [needs]}),
+        encoding="utf-8",
+    )
     done = run("report", *map(str, paths), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    assert "0 of 1 met" in text
+    assert "0 of 1 met: within 5 % of the target in each of 2 runs" in text
+    assert "./dev bench compare --repeat 3 --threads 2 --jobs 'unary' --sizes 1m --json" in text
+    assert "Memory, import" in text
+    assert text.count("`--tiny`") == 1  # of the memory's numbers
     assert "| exp | 1.000 | 1.100 | - | 0.50 1.09 | 1 | **missed** |" in text
     assert "| exp | 1.000 | 2.000 | 2.00 | 10.0x |" in text
     assert "faster by more than 5 % in every run in 1 of 2 rows" in text
