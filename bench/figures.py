@@ -51,7 +51,9 @@ def draw_roofline(shares: Sequence[Share], run: dict[str, Any], path: Path) -> N
     axes.axvline(100, color="black", linewidth=1)
     axes.grid(axis="x", alpha=0.3)
     peaks = run["machine"]["peaks"]
-    axes.set_xlabel("% of the measured peak; beyond 100: operands in cache, or integer dots")
+    axes.set_xlabel(
+        "% of the measured peak; beyond 100: operands in cache, integer dots, other work beside the probe"
+    )
     labels = [
         f"multiply-adds, {peaks['flops'] / 1e9:.0f} GFLOP/s in float32",
         f"reads, {peaks['bandwidth'] / 1e9:.1f} GB/s",

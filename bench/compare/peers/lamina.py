@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 from bench.compare.peers.mlx_like import MlxLikePeer, MlxOps
+
+# A process measures them once.
+_PEAKS = """
+import json
+import lamina.core as mx
+with mx.profile() as profile:
+    mx.eval(mx.ones((8,)) + 1)
+print(json.dumps(profile.to_dict()["machine"]))
+"""
 
 
 class LaminaOps(MlxOps):
@@ -38,11 +51,12 @@ class LaminaPeer(MlxLikePeer):
         return self.module.device_info()["simd"]
 
     def peaks(self) -> dict[str, float]:
-        """Multiply-adds and reads in a second that the machine does at most, as measured now."""
-        with self.module.profile() as profile:
-            self.module.eval(self.module.ones((8,)) + 1)
-        found = profile.to_dict()["machine"]
-        return {"flops": found["flops"], "bandwidth": found["bandwidth"]}
+        """Multiply-adds and reads in a second that the machine does at most: the best of three processes."""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-c", _PEAKS]
+        answers = [subprocess.check_output(command, env=environment, text=True) for _ in range(3)]
+        found = [json.loads(a) for a in answers]
+        return {what: max(f[what] for f in found) for what in ("flops", "bandwidth")}
 
 
 def peer() -> LaminaPeer:
