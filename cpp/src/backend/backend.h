@@ -4,6 +4,7 @@
 #include <span>
 
 #include "backend/tile_types.h"
+#include "fusion/tape.h"
 #include "graph/node.h"
 #include "ops/params.h"
 #include "ops/table.h"
@@ -38,6 +39,10 @@ struct Backend {
   TileFn (*tile)(OpId, Dtype);
   TileFn (*cast)(Dtype, Dtype);
   ReduceFn (*reduce)(OpId, Dtype);
+  // Pairs of ops that tapes run in one pass (fusion/tape.h); null: there are none.
+  fusion::PairTest has_pair;
+  TileFn (*pair)(OpId inner, OpId outer, bool left, Dtype);
+  ReduceProductsFn (*reduce_products)(OpId, Dtype);
   void (*copy)(const View& in, const View& out);
   bool fuse;      // false: every op is a tape of its own
   bool computes;  // false: outputs get memory, nothing is written

@@ -172,6 +172,7 @@ Cost tape_cost(const fusion::Tape& tape, int row_axes, const Shape& full, std::s
   }
   for (const fusion::Instr& i : tape.code) {
     if (i.kind == fusion::InstrKind::kReduce) cost.flops += rows * row_length;
+    if (i.inner != OpId::Data) cost.flops += rows * row_length;
     if (i.kind != fusion::InstrKind::kOp) continue;
     switch (i.space) {
       case fusion::Space::kScalar: cost.flops += 1; break;
@@ -189,14 +190,18 @@ std::string tape_name(const fusion::Tape& tape) {
     int times;
   };
   std::vector<Part> parts;
-  for (const fusion::Instr& i : tape.code) {
-    if (i.kind != fusion::InstrKind::kOp && i.kind != fusion::InstrKind::kReduce) continue;
-    const std::string_view name = op_info(i.op).name;
+  const auto add = [&parts](OpId op) {
+    const std::string_view name = op_info(op).name;
     if (!parts.empty() && parts.back().name == name) {
       ++parts.back().times;
     } else {
       parts.push_back({name, 1});
     }
+  };
+  for (const fusion::Instr& i : tape.code) {
+    if (i.kind != fusion::InstrKind::kOp && i.kind != fusion::InstrKind::kReduce) continue;
+    if (i.inner != OpId::Data) add(i.inner);
+    add(i.op);
   }
   if (parts.empty()) return "astype";
   std::string text;

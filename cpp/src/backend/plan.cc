@@ -225,7 +225,8 @@ std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, Pl
       const fusion::Region& r = parts.regions[static_cast<size_t>(region)];
       if (r.nodes.back() != i) continue;
       step.kind = Step::Kind::kTape;
-      step.tape = std::make_unique<BoundTape>(bind(fusion::lower(graph, r), r.row_axes, backend));
+      fusion::Tape tape = fusion::lower(graph, r, backend.has_pair);
+      step.tape = std::make_unique<BoundTape>(bind(std::move(tape), r.row_axes, backend));
       for (uint32_t v : r.nodes) {
         const fusion::Value& value = graph.values[v];
         if (value.shape == r.full_shape) step.full_value = v;

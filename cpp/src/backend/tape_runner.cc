@@ -298,9 +298,16 @@ class Runner : private TapeLayout {
     acc += j * static_cast<int64_t>(itemsize(c.dtype));
     if (fresh) reduce_identity(c.op, c.compute, acc);
     const auto item = static_cast<int64_t>(itemsize(c.compute));
-    const auto* in = static_cast<const char*>(s.at[static_cast<size_t>(c.in[0])]) + j * n * item;
+    const auto row = [&](size_t k) {
+      return static_cast<const char*>(s.at[static_cast<size_t>(c.in[k])]) + j * n * item;
+    };
     for (int64_t at = 0; at < n; at += kFold) {
-      b_.reduce[i](in + at * item, static_cast<size_t>(std::min(kFold, n - at)), acc);
+      const auto count = static_cast<size_t>(std::min(kFold, n - at));
+      if (b_.reduce_products[i]) {
+        b_.reduce_products[i](row(0) + at * item, row(1) + at * item, count, acc);
+      } else {
+        b_.reduce[i](row(0) + at * item, count, acc);
+      }
     }
   }
 
@@ -505,17 +512,20 @@ BoundTape bind(fusion::Tape tape, int row_axes, const Backend& backend) {
   const size_t n = tape.code.size();
   b.tile.resize(n, nullptr);
   b.reduce.resize(n, nullptr);
+  b.reduce_products.resize(n, nullptr);
   b.combine.resize(n, nullptr);
   for (size_t i = 0; i < n; ++i) {
     const Instr& c = tape.code[i];
     if (c.kind == InstrKind::kOp) {
-      b.tile[i] = backend.tile(c.op, c.compute);
+      b.tile[i] = c.inner == OpId::Data ? backend.tile(c.op, c.compute)
+                                        : backend.pair(c.inner, c.op, c.left, c.compute);
       if (!b.tile[i]) unsupported(c.op, c.compute, backend.name);
     } else if (c.kind == InstrKind::kCast && c.compute != c.dtype) {
       b.tile[i] = backend.cast(c.compute, c.dtype);
       if (!b.tile[i]) unsupported(c.op, c.compute, backend.name);
     } else if (c.kind == InstrKind::kReduce) {
       b.reduce[i] = backend.reduce(c.op, c.compute);
+      if (c.inner != OpId::Data) b.reduce_products[i] = backend.reduce_products(c.op, c.compute);
       b.combine[i] = backend.reduce(c.op, c.dtype);
       if (!b.reduce[i] || !b.combine[i]) unsupported(c.op, c.compute, backend.name);
     }

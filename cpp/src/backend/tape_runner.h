@@ -14,7 +14,8 @@ struct BoundTape {
   int row_axes = 0;
   std::vector<TileFn> tile;       // by instruction; null for loads, expands, reductions and plain copies
   std::vector<ReduceFn> reduce;   // by instruction; null unless a reduction
-  std::vector<ReduceFn> combine;  // folds partial results of that reduction
+  std::vector<ReduceProductsFn> reduce_products;  // by instruction; null unless a reduction of products
+  std::vector<ReduceFn> combine;                  // folds partial results of that reduction
   void (*copy)(const View& in, const View& out) = nullptr;
 };
 // Throws Unsupported where the backend has no function for an instruction.

@@ -14,6 +14,9 @@ using TileFn = void (*)(const void* const* in, void* out, size_t n);
 // depends on n only, never on alignment; rounding errors of a sum grow as log(n), whatever n.
 using ReduceFn = void (*)(const void* in, size_t n, void* acc);
 
+// The same for the products of n elements of two operands.
+using ReduceProductsFn = void (*)(const void* x, const void* y, size_t n, void* acc);
+
 // Index of the first largest (or smallest) of n > 0 contiguous elements; the first NaN wins over any number.
 using ArgReduceFn = int64_t (*)(const void* in, size_t n);
 

@@ -17,7 +17,8 @@ Dtype reduce_result(OpId op, Dtype compute) {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, const Region& region) : graph_(graph), region_(region) {}
+  Lowering(const Graph& graph, const Region& region, PairTest has_pair)
+      : graph_(graph), region_(region), has_pair_(has_pair) {}
 
   Tape run() {
     for (uint32_t i : region_.nodes) value_[i] = lower_node(i);
@@ -25,6 +26,7 @@ class Lowering {
       if (i == region_.nodes.back() || graph_.values[i].wanted) store(i);
     }
     run_late();
+    merge_pairs();
     order_by_phase();
     assign_slots();
     phase_programs();
@@ -187,6 +189,42 @@ class Lowering {
     }
   }
 
+  // Ops that only one other op reads run in one pass with it.
+  void merge_pairs() {
+    merged_.assign(tape_.code.size(), 0);
+    if (!has_pair_) return;
+    std::vector<int> readers(tape_.code.size(), 0);
+    for (const Instr& c : tape_.code) {
+      for (int32_t in : c.in) ++readers[static_cast<size_t>(in)];
+    }
+    for (Instr& c : tape_.code) {
+      const bool reduces = c.kind == InstrKind::kReduce;
+      if (!reduces && (c.kind != InstrKind::kOp || c.space != Space::kFull || c.in.size() != 2)) continue;
+      for (size_t side = 0; side < c.in.size() && c.inner == OpId::Data; ++side) {
+        const auto p = static_cast<size_t>(c.in[side]);
+        if (readers[p] == 1) merge(c, p, side == 0);
+      }
+    }
+  }
+  void merge(Instr& outer, size_t p, bool left) {
+    const Instr& inner = tape_.code[p];
+    const bool square = inner.op == OpId::Square;
+    if (inner.kind != InstrKind::kOp || inner.space != Space::kFull || inner.store >= 0 ||
+        inner.inner != OpId::Data || inner.phase != outer.phase || inner.dtype != outer.compute ||
+        inner.compute != outer.compute || (inner.in.size() != 2 && !square)) {
+      return;
+    }
+    if (!has_pair_(inner.op, outer.op, left, outer.compute)) return;
+    SmallVec<int32_t, 3> in;
+    in.push_back(inner.in[0]);
+    in.push_back(inner.in[square ? 0 : 1]);
+    if (outer.kind != InstrKind::kReduce) in.push_back(outer.in[left ? 1 : 0]);
+    outer.in = std::move(in);
+    outer.inner = inner.op;
+    outer.left = left;
+    merged_[p] = 1;
+  }
+
   // Stable order by phase; within a phase rows before full values would be wrong only across reductions, and
   // those end the phase.
   void order_by_phase() {
@@ -197,6 +235,7 @@ class Lowering {
       return std::pair(c.space == Space::kScalar ? -1 : c.phase,
                        c.space == Space::kFull || c.kind == InstrKind::kReduce);
     };
+    std::erase_if(order, [this](int32_t i) { return merged_[static_cast<size_t>(i)] != 0; });
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) < rank(b); });
     std::vector<Instr> sorted;
     for (size_t i = 0; i < order.size(); ++i) {
@@ -358,7 +397,9 @@ class Lowering {
 
   const Graph& graph_;
   const Region& region_;
+  const PairTest has_pair_;
   Tape tape_;
+  std::vector<uint8_t> merged_;  // instructions that became part of others
   std::map<uint32_t, int32_t> value_, loads_;
   std::map<std::pair<int32_t, Dtype>, int32_t> casts_;
   std::map<int32_t, int32_t> expands_;
@@ -366,7 +407,9 @@ class Lowering {
 
 }  // namespace
 
-Tape lower(const Graph& graph, const Region& region) { return Lowering(graph, region).run(); }
+Tape lower(const Graph& graph, const Region& region, PairTest has_pair) {
+  return Lowering(graph, region, has_pair).run();
+}
 
 std::string print(const Tape& tape) {
   static constexpr const char* kKinds[] = {"load", "op", "cast", "expand", "reduce"};
@@ -378,6 +421,7 @@ std::string print(const Tape& tape) {
                         kKinds[static_cast<int>(c.kind)],
                         c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce ? op_info(c.op).name : "-",
                         dtype_name(c.dtype));
+    if (c.inner != OpId::Data) text += fmt::format(" {} of {}", c.left ? "left" : "right", op_info(c.inner).name);
     for (int32_t in : c.in) text += fmt::format(" %{}", in);
     if (c.slot >= 0) text += fmt::format(" s{}", c.slot);
     if (c.store >= 0) text += fmt::format(" -> out{}", c.store);

@@ -26,6 +26,10 @@ struct Instr {
   Space space = Space::kFull;
   Dtype dtype = Dtype::kFloat32;    // of the value; 16-bit floats only between memory and a cast
   Dtype compute = Dtype::kFloat32;  // of the operands
+  // A pair where it is an op: inner(in[0], in[1]) is an operand of `op`, the left one or not; in[2] is the other.
+  // A square has its operand twice.
+  OpId inner = OpId::Data;
+  bool left = true;
   SmallVec<int32_t, 3> in;
   int32_t source = -1;  // kLoad: position in Tape::inputs
   int32_t store = -1;   // position in Tape::outputs that this value is written to
@@ -65,8 +69,11 @@ struct Tape {
   std::vector<std::vector<int32_t>> donors;
 };
 
+// Whether a backend runs the pair of ops in one pass; outer may be a reduction.
+using PairTest = bool (*)(OpId inner, OpId outer, bool left, Dtype compute);
+
 // Lowers a region. Outputs are the root and every wanted node.
-Tape lower(const Graph& graph, const Region& region);
+Tape lower(const Graph& graph, const Region& region, PairTest has_pair = nullptr);
 std::string print(const Tape& tape);
 
 }  // namespace lamina::fusion

@@ -100,7 +100,8 @@ Array softmax(const Array& a, const OptAxes& axes, bool precise) {
   const Array x = astype(a, widen ? Dtype::kFloat32 : out);
   if (x.size() == 0) return x;
   const Array e = exp(subtract(x, stop_gradient(max(x, at, true))));
-  return astype(divide(e, reduce_keepdims(OpId::Sum, e, at)), out);
+  // One division a row.
+  return astype(multiply(e, reciprocal(reduce_keepdims(OpId::Sum, e, at))), out);
 }
 
 namespace {

@@ -317,6 +317,11 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   });
 }
 
+bool has_pair(OpId inner, OpId outer, bool left, Dtype compute) {
+  if (op_info(outer).family != Family::kReduce) return pair_tile(inner, outer, left, compute) != nullptr;
+  return (inner == OpId::Multiply || inner == OpId::Square) && reduce_products_tile(outer, compute);
+}
+
 }  // namespace
 }  // namespace lamina::cpu
 
@@ -329,6 +334,9 @@ const Backend& cpu_backend() {
     c.tile = simd_tile;
     c.cast = cast_tile;
     c.reduce = reduce_tile;
+    c.has_pair = cpu::has_pair;
+    c.pair = pair_tile;
+    c.reduce_products = reduce_products_tile;
     c.copy = cpu::copy;
     c.fuse = true;
     cpu::fill_kernels(c.kernels);

@@ -93,40 +93,75 @@ HWY_INLINE T fold_lanes(D d, Vec<D> v) {
   }
 }
 
-template <class Fold, class D, class T = TFromD<D>>
-HWY_INLINE T fold_block(D d, const T* x, size_t n) {
+// What is folded: elements, or products of two rows' elements.
+template <class T>
+struct Elements {
+  const T* x;
+  template <class D>
+  HWY_INLINE Vec<D> load(D d, size_t i) const {
+    return LoadU(d, x + i);
+  }
+  template <class D>
+  HWY_INLINE Vec<D> load_first(D d, size_t i, size_t n) const {
+    return tile::load_first(d, x + i, n);
+  }
+  Elements from(size_t i) const { return {x + i}; }
+};
+template <class T>
+struct Products {
+  const T* x;
+  const T* y;
+  template <class D>
+  HWY_INLINE Vec<D> load(D d, size_t i) const {
+    return kernel::multiply(d, LoadU(d, x + i), LoadU(d, y + i));
+  }
+  template <class D>
+  HWY_INLINE Vec<D> load_first(D d, size_t i, size_t n) const {
+    return kernel::multiply(d, tile::load_first(d, x + i, n), tile::load_first(d, y + i, n));
+  }
+  Products from(size_t i) const { return {x + i, y + i}; }
+};
+
+template <class Fold, class D, class Source, class T = TFromD<D>>
+HWY_INLINE T fold_block(D d, Source x, size_t n) {
   const size_t step = Lanes(d);
   Vec<D> a0 = Set(d, Fold::template start<T>()), a1 = a0, a2 = a0, a3 = a0;
   size_t i = 0;
   for (; i + 4 * step <= n; i += 4 * step) {
-    a0 = Fold()(d, a0, LoadU(d, x + i));
-    a1 = Fold()(d, a1, LoadU(d, x + i + step));
-    a2 = Fold()(d, a2, LoadU(d, x + i + 2 * step));
-    a3 = Fold()(d, a3, LoadU(d, x + i + 3 * step));
+    a0 = Fold()(d, a0, x.load(d, i));
+    a1 = Fold()(d, a1, x.load(d, i + step));
+    a2 = Fold()(d, a2, x.load(d, i + 2 * step));
+    a3 = Fold()(d, a3, x.load(d, i + 3 * step));
   }
-  for (; i + step <= n; i += step) a0 = Fold()(d, a0, LoadU(d, x + i));
+  for (; i + step <= n; i += step) a0 = Fold()(d, a0, x.load(d, i));
   if (i < n) {
-    auto rest = tile::load_first(d, x + i, n - i);
+    auto rest = x.load_first(d, i, n - i);
     a1 = Fold()(d, a1, IfThenElse(FirstN(d, n - i), rest, Set(d, Fold::template start<T>())));
   }
   return fold_lanes<Fold>(d, Fold()(d, Fold()(d, a0, a1), Fold()(d, a2, a3)));
 }
 
 // Blocks of 32 vectors for each accumulator; longer rows as two halves of whole blocks.
-template <class Fold, class T>
-T fold_row(const T* x, size_t n) {
+template <class Fold, class T, template <class> class Source>
+T fold_row(Source<T> x, size_t n) {
   const ScalableTag<T> d;
   const size_t block = 128 * Lanes(d);
   if (n <= block) return fold_block<Fold>(d, x, n);
   size_t half = (n / 2 + block - 1) / block * block;
   T low = fold_row<Fold>(x, half);
-  return Fold()(low, fold_row<Fold>(x + half, n - half));
+  return Fold()(low, fold_row<Fold>(x.from(half), n - half));
 }
 template <class Fold, class T>
 void row(const void* in, size_t n, void* acc) {
   if (n == 0) return;
   T* a = static_cast<T*>(acc);
-  *a = Fold()(*a, fold_row<Fold>(static_cast<const T*>(in), n));
+  *a = Fold()(*a, fold_row<Fold>(Elements<T>{static_cast<const T*>(in)}, n));
+}
+template <class Fold, class T>
+void product_row(const void* x, const void* y, size_t n, void* acc) {
+  if (n == 0) return;
+  T* a = static_cast<T*>(acc);
+  *a = Fold()(*a, fold_row<Fold>(Products<T>{static_cast<const T*>(x), static_cast<const T*>(y)}, n));
 }
 
 // Whether any element is zero, or (kZero false) any is not.
@@ -157,7 +192,7 @@ template <class Fold, class T>
 int64_t arg_row(const void* in, size_t n) {
   const ScalableTag<T> d;
   const T* x = static_cast<const T*>(in);
-  const T best = fold_row<Fold>(x, n);
+  const T best = fold_row<Fold>(Elements<T>{x}, n);
   const auto wanted = Set(d, best);
   const bool nan = scalar::isnan(best);
   auto hit = [=](auto v) HWY_ATTR {

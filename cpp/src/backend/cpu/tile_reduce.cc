@@ -50,6 +50,12 @@ ReduceFn find_reduce(OpId id, Dtype compute) {
     return nullptr;
   });
 }
+ReduceProductsFn find_reduce_products(OpId id, Dtype compute) {
+  if (id != OpId::Sum) return nullptr;
+  if (compute == Dtype::kFloat32) return &reduce::product_row<reduce::SumFold, float>;
+  if (compute == Dtype::kFloat64) return &reduce::product_row<reduce::SumFold, double>;
+  return nullptr;
+}
 ArgReduceFn find_arg(bool largest, Dtype dtype) {
   return visit_dtype(dtype, [largest]<class T>(TypeTag<T>) -> ArgReduceFn {
     if constexpr (kFoldable<T>) {
@@ -70,6 +76,7 @@ ArgColumnsFn find_arg_columns(bool largest, Dtype dtype) {
 }
 #else
 ReduceFn find_reduce(OpId, Dtype) { return nullptr; }
+ReduceProductsFn find_reduce_products(OpId, Dtype) { return nullptr; }
 ArgReduceFn find_arg(bool, Dtype) { return nullptr; }
 ArgColumnsFn find_arg_columns(bool, Dtype) { return nullptr; }
 #endif  // LAMINA_SIMD_TARGET
@@ -81,6 +88,7 @@ HWY_AFTER_NAMESPACE();
 namespace lamina {
 
 HWY_EXPORT(find_reduce);
+HWY_EXPORT(find_reduce_products);
 HWY_EXPORT(find_arg);
 HWY_EXPORT(find_arg_columns);
 
@@ -89,6 +97,11 @@ ReduceFn reduce_tile(OpId id, Dtype compute) {
   ReduceFn plain = reference_reduce(id, compute);
   ReduceFn fast = plain ? HWY_DYNAMIC_DISPATCH(find_reduce)(id, compute) : nullptr;
   return fast ? fast : plain;
+}
+
+ReduceProductsFn reduce_products_tile(OpId id, Dtype compute) {
+  init_simd_target();
+  return HWY_DYNAMIC_DISPATCH(find_reduce_products)(id, compute);
 }
 
 TileFn reduce_cols_tile(OpId id, Dtype compute) {

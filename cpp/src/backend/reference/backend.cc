@@ -192,8 +192,9 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
 
 const Backend& reference_backend() {
   static const Backend b = [] {
-    Backend r{"reference", {},  reference_tile, reference_cast, reference_reduce, reference::copy,
-              false,       true};
+    Backend r{"reference", {},      reference_tile, reference_cast,  reference_reduce,
+              nullptr,     nullptr, nullptr,        reference::copy, false,
+              true};
     reference::fill_kernels(r.kernels);
     return r;
   }();
