@@ -45,7 +45,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _new_file(text: str) -> Path:
+def new_file(text: str) -> Path:
+    """A file name in a folder that can be written to."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not a file name in an existing folder")
@@ -55,7 +56,7 @@ def _new_file(text: str) -> Path:
 
 
 def _png(text: str) -> Path:
-    path = _new_file(text)
+    path = new_file(text)
     if path.suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"wanted a name that ends in .png, got {text!r}")
     if importlib.util.find_spec("matplotlib") is None:
@@ -95,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SIZE,...",
         help="sizes of the op families: 1k, 1m, 8m elements, llc: twice the last-level cache",
     )
-    p.add_argument("--json", type=_new_file, metavar="FILE", help="write all samples and the machine here")
+    p.add_argument("--json", type=new_file, metavar="FILE", help="write all samples and the machine here")
     p.add_argument("--chart", type=_png, metavar="FILE.png", help="draw the ratios here (needs matplotlib)")
     p.add_argument("--list", action="store_true", help="print the names of the jobs and stop")
     p.add_argument(
@@ -161,7 +162,7 @@ def compare(jobs: Sequence[Job], peers: Sequence[Peer], args: argparse.Namespace
     try:
         for i, job in enumerate(jobs, start=1):
             print(f"[{i}/{len(jobs)}] {job.name}", file=sys.stderr)
-            row = measure(job, peers, settings)
+            row = measure(job, peers, settings, result["rows"])
             result["rows"].append(row)
             for line in report.lines(row, OURS):
                 print(line, flush=True)
@@ -182,12 +183,20 @@ def _empty_report(
     described = machine.describe()
     simd = getattr(peers[0], "simd", None)
     described["simd_target"] = simd() if simd else None
+    peaks = getattr(peers[0], "peaks", None)
+    described["peaks"] = peaks() if peaks else None
     return {
         "format": report.FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "complete": False,
         "machine": described,
-        "settings": {"repeat": repeat, "threads": threads, "sizes": args.sizes, "tiny": args.tiny},
+        "settings": {
+            "repeat": repeat,
+            "threads": threads,
+            "jobs": args.jobs,
+            "sizes": args.sizes,
+            "tiny": args.tiny,
+        },
         "peers": [{"name": p.name, "version": p.version(), "threads": p.threads()} for p in peers],
         "rows": [],
     }

@@ -48,6 +48,14 @@ class Expected:
     dtype: str | None = "float32"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """The longest time that our run may take: ``seconds``, over our best time of the row ``above``."""
+
+    seconds: float
+    above: str | None = None
+
+
 Outputs = Sequence[np.ndarray]
 Check = Callable[[Outputs], None]
 
@@ -70,6 +78,8 @@ class Job:
         itself where no single result is right (random numbers).
     target : float, optional
         The ratio of our best time to the best peer's that the project wants.
+    limit : Limit, optional
+        The longest time of ours that the project wants.
     bytes : int
         Bytes read and written at least, each once; 0 where that says nothing.
     flops : int
@@ -90,6 +100,7 @@ class Job:
     flops: int = 0
     prepare: Callable[..., Sequence[Any]] | None = None
     traceable: bool = True
+    limit: Limit | None = None
 
 
 class Peer(Protocol):

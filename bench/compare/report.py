@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON's structure."""
 
-_COLUMNS = "{:<28} {:<7} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7} {:>7}"
+_COLUMNS = "{:<28} {:<7} {:>10} {:>10} {:>10} {:>10} {:>7} {:>7} {:>8}  {}"
 
 
 def write_json(report: dict[str, Any], path: Path) -> None:
@@ -49,12 +49,13 @@ def heading(ours: str) -> str:
         "ratio",
         "median",
         "target",
+        "best peer",
     )
 
 
 def lines(row: dict[str, Any], ours: str) -> Iterator[str]:
     """A row's lines of the table: one for each other peer."""
-    name, target = row["job"], "" if row["target"] is None else f"{row['target']:g}"
+    name, target = row["job"], wanted(row)
     if row["status"] == "error":
         yield f"{name:<28} ERROR {row['error']}"
         return
@@ -64,12 +65,32 @@ def lines(row: dict[str, Any], ours: str) -> Iterator[str]:
     for peer, result in others:
         ratio = row["ratios"].get(peer)
         ratios = [f"{ratio[k]:.3f}" for k in ("best", "median")] if ratio else ["-", "-"]
-        yield _COLUMNS.format(name, peer, *own, *_times(result), *ratios, target).rstrip()
+        place = "best" if row["best_peer"] and row["best_peer"]["name"] == peer else ""
+        yield _COLUMNS.format(name, peer, *own, *_times(result), *ratios, target, place).rstrip()
     if not others:
-        yield _COLUMNS.format(name, "-", *own, "-", "-", "-", "-", target).rstrip()
+        yield _COLUMNS.format(name, "-", *own, "-", "-", "-", "-", target, "").rstrip()
+    if row["met"] is not None:
+        yield f"{'':<28} target {target} {'met' if row['met'] else 'MISSED'}"
     for result in row["results"].values():
-        if result["status"] == "unsupported":
-            yield f"{'':<28} ({result['message']})"
+        if result["status"] != "ok":
+            mark = "" if result["status"] == "unsupported" else f"{result['status'].upper()} "
+            yield f"{'':<28} ({mark}{result['message']})"
+
+
+def wanted(row: dict[str, Any]) -> str:
+    """What a row's target is, in a few characters.
+
+    Examples
+    --------
+    >>> wanted({"target": 0.8, "limit": None})
+    '0.8'
+    >>> wanted({"target": None, "limit": {"seconds": 4e-6, "above": None}})
+    '4us'
+    """
+    parts = [] if row["target"] is None else [f"{row['target']:g}"]
+    if row["limit"]:
+        parts.append(f"{'+' if row['limit']['above'] else ''}{1e6 * row['limit']['seconds']:g}us")
+    return " ".join(parts)
 
 
 def _times(result: dict[str, Any]) -> list[str]:
@@ -81,16 +102,33 @@ def _times(result: dict[str, Any]) -> list[str]:
 def summary(rows: Sequence[dict[str, Any]], ours: str) -> list[str]:
     """Lines that say how we stand against each peer, and how many rows failed."""
     peers = list(dict.fromkeys(peer for row in rows for peer in row["ratios"]))
-    out = []
-    for peer in peers:
-        ratios = [row["ratios"][peer]["best"] for row in rows if peer in row["ratios"]]
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        slower = sum(r > 1.05 for r in ratios)
-        out.append(
-            f"{ours} against {peer}: {len(ratios)} rows, slower by more than 5 % in {slower}, "
-            f"geometric mean of the ratios {mean:.3f}"
-        )
+    out = [
+        _standing(ours, peer, [row["ratios"][peer]["best"] for row in rows if peer in row["ratios"]])
+        for peer in peers
+    ]
+    if len(peers) > 1:
+        best = [row["best_peer"]["best"] for row in rows if row["best_peer"]]
+        out.append(_standing(ours, "the best peer of each row", best))
+    judged = [row for row in rows if row["met"] is not None]
+    if judged:
+        missed = [row["job"] for row in judged if not row["met"]]
+        listed = f"; missed: {', '.join(missed)}" if missed else ""
+        out.append(f"targets: {len(judged) - len(missed)} of {len(judged)} met{listed}")
+    for status, what in (("wrong", "wrong results"), ("failed", "exceptions")):
+        names = [p for row in rows for p, r in row["results"].items() if r["status"] == status]
+        if names:
+            counts = ", ".join(f"{p} in {names.count(p)}" for p in dict.fromkeys(names))
+            out.append(f"{what}, left out of the ratios: {counts} of {len(rows)} rows")
     errors = sum(row["status"] == "error" for row in rows)
     if errors:
         out.append(f"{errors} of {len(rows)} rows are errors")
     return out
+
+
+def _standing(ours: str, against: str, ratios: Sequence[float]) -> str:
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    slower = sum(r > 1.05 for r in ratios)
+    return (
+        f"{ours} against {against}: {len(ratios)} rows, slower by more than 5 % in {slower}, "
+        f"geometric mean of the ratios {mean:.3f}"
+    )

@@ -24,6 +24,9 @@ PATIENCE_SECONDS = 20.0
 
 FEWEST = 3
 
+SLOW_SECONDS = 2.0
+"""A call that takes longer is timed once: whoever needs it is far from the others."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -52,13 +55,13 @@ def _seconds(run: Run, loops: int) -> float:
     return time.perf_counter() - begin
 
 
-def loops_for(run: Run, sample_seconds: float) -> int:
-    """How many calls one sample needs."""
+def loops_for(run: Run, sample_seconds: float) -> tuple[int, float]:
+    """How many calls one sample needs, and the seconds of the last trial."""
     loops = 1
     while (seconds := _seconds(run, loops)) < sample_seconds:
         # Tenfold at most: a first short sample says little about how many it takes.
         loops = min(10 * loops, int(1.2 * loops * sample_seconds / max(seconds, 1e-9)) + 1)
-    return loops
+    return loops, seconds
 
 
 @contextlib.contextmanager
@@ -86,7 +89,8 @@ def in_turns(
     runs : mapping
         The functions by name, all called before.
     repeat : int
-        Samples of each; a row that takes longer than ``PATIENCE_SECONDS`` gets by with three.
+        Samples of each; a row that takes longer than ``PATIENCE_SECONDS`` gets by with three, and a call that
+        takes longer than ``SLOW_SECONDS`` with one.
     sample_seconds, settle_seconds : float
         The least length of a sample, and the pause before each turn.
 
@@ -98,9 +102,14 @@ def in_turns(
     samples: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
     with _no_collection():
-        loops = {name: loops_for(run, sample_seconds) for name, run in runs.items()}
+        loops: dict[str, int] = {}
+        for name, run in runs.items():
+            loops[name], seconds = loops_for(run, sample_seconds)
+            if seconds > SLOW_SECONDS:
+                samples[name].append(seconds)
+        quick = {name: run for name, run in runs.items() if not samples[name]}
         for turn in range(repeat):
-            for name, run in runs.items():
+            for name, run in quick.items():
                 time.sleep(settle_seconds)
                 _seconds(run, max(1, loops[name] // 10))
                 samples[name].append(_seconds(run, loops[name]) / loops[name])

@@ -5,6 +5,7 @@
 
 #include "backend/cpu/simd_target.h"
 #include "bindings/device.h"
+#include "core/cpu_caches.h"
 #include "core/thread_pool.h"
 #include "memory/system_memory.h"
 
@@ -26,11 +27,11 @@ std::string processor_name(const std::string& architecture) {
 void add_device_info(const Scope& core) {
   def(core, "device_info(d: None | Device | DeviceType = None) -> dict[str, str | int]",
       "What there is to know of a device: its name and architecture, the SIMD target of the kernels in use, "
-      "the "
-      "threads that work on one operation, and the bytes of memory that the process may use.\n"
+      "the threads that work on one operation, the bytes of memory that the process may use, and "
+      "those of its first processor's caches (`l3_cache_size` is 0 where none is known).\n"
       "@d The device; the default one by default.\n@raises ValueError Where this machine or build has no "
       "such device.\n"
-      ">>> sorted(mx.device_info())\n['architecture', 'device_name', 'memory_size', 'simd', 'threads']\n",
+      ">>> mx.device_info()['l1d_cache_size'] <= mx.device_info()['l2_cache_size']\nTrue\n",
       [](Any any) {
         if (any.object != Py_None) {
           const std::optional<Device> d = as_device(any.object);
@@ -48,6 +49,9 @@ void add_device_info(const Scope& core) {
         info["memory_size"] = physical_memory_bytes();
         info["simd"] = std::string(simd_target_name());
         info["threads"] = num_threads();
+        info["l1d_cache_size"] = cpu_caches().l1d;
+        info["l2_cache_size"] = cpu_caches().l2;
+        info["l3_cache_size"] = cpu_caches().l3;
         return info;
       });
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from bench.compare.jobs import families, kernels, targets
+from bench.compare.jobs import families, kernels, layers, products, targets
 from bench.compare.model import Job, Sizes
 
 
 def all_jobs(sizes: Sizes) -> list[Job]:
     """Every job for these sizes, in the order of the report."""
-    return [*targets.jobs(sizes), *kernels.jobs(sizes), *families.jobs(sizes)]
+    made = [*targets.jobs(sizes), *kernels.jobs(sizes), *products.jobs(sizes), *layers.jobs(sizes)]
+    return [*made, *families.jobs(sizes)]
 
 
 def select(jobs: list[Job], patterns: list[str]) -> list[Job]:
@@ -28,4 +29,6 @@ def select(jobs: list[Job], patterns: list[str]) -> list[Job]:
         if not found:
             raise ValueError(f"no job matches {pattern!r}; --list shows them all")
         chosen |= found
+    # A row that is judged by another one's time brings it along.
+    chosen |= {j.limit.above for j in jobs if j.name in chosen and j.limit and j.limit.above}
     return [j for j in jobs if j.name in chosen]

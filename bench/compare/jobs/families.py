@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.compare import bounds
 from bench.compare.jobs import draws
+from bench.compare.jobs.families_more import MAKERS, matrix_shape
 from bench.compare.jobs.random_checks import uniform_numbers
 from bench.compare.model import Expected, Input, Job, Sizes
 
@@ -35,18 +36,12 @@ def jobs(sizes: Sizes) -> list[Job]:
         _argmax_rows,
         _take_elements,
     )
-    makers += (_take_rows, _scatter_rows, _transpose, _every_second, _concatenate, _random_uniform)
+    makers += (_take_rows, _scatter_rows, _transpose, _every_second, _concatenate, _random_uniform, *MAKERS)
     return [_named(make(n), size) for make in makers for size, n in sizes.families()]
 
 
 def _named(job: Job, size: str) -> Job:
     return Job(f"{job.name}/{size}", job.inputs, job.run, job.expected, bytes=job.bytes)
-
-
-def _matrix_shape(n: int) -> tuple[int, int]:
-    """Rows of 1024, or a square where that would be one row."""
-    width = 1024 if n >= 1 << 20 else 32
-    return n // width, width
 
 
 # --- element-wise ----------------------------------------------------------------------------------------
@@ -66,7 +61,7 @@ def _unary(name: str, low: float, high: float, ulps: float) -> Callable[[int], J
 _UNARY_JOBS = [
     _unary("negative", -1, 1, 0),
     _unary("abs", -1, 1, 0),
-    _unary("sqrt", 0, 1, 0.5),
+    _unary("sqrt", 0, 1, 1),
     _unary("floor", -100, 100, 0),
     _unary("exp", -10, 10, bounds.ELEMENTARY),
     _unary("expm1", -1, 1, bounds.ELEMENTARY),
@@ -123,7 +118,7 @@ def _select(n: int) -> Job:
 
 
 def _broadcast(n: int) -> Job:
-    rows, cols = _matrix_shape(n)
+    rows, cols = matrix_shape(n)
     return Job(
         "broadcast/add_row",
         lambda r: [draws.uniform(r, rows, cols), draws.uniform(r, cols)],
@@ -160,7 +155,7 @@ def _reduce(name: str, axis: int | None, what: str) -> Callable[[int], Job]:
 
         return Job(
             f"reduce/{name}_{what}",
-            lambda r: [draws.uniform(r, *_matrix_shape(n))],
+            lambda r: [draws.uniform(r, *matrix_shape(n))],
             lambda xp, x: getattr(xp, name)(x, axis=axis),
             truth,
             bytes=4 * n,
@@ -176,7 +171,7 @@ _REDUCTIONS += [_reduce("max", None, "all"), _reduce("max", -1, "rows"), _reduce
 def _argmax_rows(n: int) -> Job:
     return Job(
         "reduce/argmax_rows",
-        lambda r: [draws.uniform(r, *_matrix_shape(n))],
+        lambda r: [draws.uniform(r, *matrix_shape(n))],
         lambda xp, x: xp.argmax(x, axis=-1),
         lambda i: bounds.exact(np.argmax(i[0], axis=-1), None),
         bytes=4 * n,
@@ -190,7 +185,7 @@ def _var_rows(n: int) -> Job:
 
     return Job(
         "reduce/var_rows",
-        lambda r: [draws.uniform(r, *_matrix_shape(n))],
+        lambda r: [draws.uniform(r, *matrix_shape(n))],
         lambda xp, x: xp.var(x, axis=-1),
         truth,
         bytes=4 * n,
@@ -205,7 +200,7 @@ def _softmax_rows(n: int) -> Job:
 
     return Job(
         "rows/softmax",
-        lambda r: [draws.uniform(r, *_matrix_shape(n))],
+        lambda r: [draws.uniform(r, *matrix_shape(n))],
         lambda xp, x: xp.softmax(x),
         truth,
         bytes=8 * n,
@@ -225,7 +220,7 @@ def _cumsum_line(n: int) -> Job:
 def _cumsum_rows(n: int) -> Job:
     return Job(
         "scan/cumsum_rows",
-        lambda r: [draws.uniform(r, *_matrix_shape(n))],
+        lambda r: [draws.uniform(r, *matrix_shape(n))],
         lambda xp, x: xp.cumsum(x, axis=1),
         lambda i: bounds.scanned(i[0], 1),
         bytes=8 * n,
@@ -249,7 +244,7 @@ def _sort_line(n: int) -> Job:
 def _sort_rows(n: int) -> Job:
     return Job(
         "sort/rows",
-        lambda r: [draws.normal(r, *_matrix_shape(min(n, _MOST_DISTINCT)))],
+        lambda r: [draws.normal(r, *matrix_shape(min(n, _MOST_DISTINCT)))],
         lambda xp, x: xp.sort(x, axis=-1),
         lambda i: bounds.exact(np.sort(i[0])),
     )
@@ -278,7 +273,7 @@ def _take_elements(n: int) -> Job:
 
 
 def _take_rows(n: int) -> Job:
-    rows, cols = _matrix_shape(n)
+    rows, cols = matrix_shape(n)
     return Job(
         "gather/rows",
         lambda r: [draws.normal(r, rows, cols), draws.indices(r, rows, rows)],
@@ -289,7 +284,7 @@ def _take_rows(n: int) -> Job:
 
 
 def _scatter_rows(n: int) -> Job:
-    rows, cols = _matrix_shape(n)
+    rows, cols = matrix_shape(n)
 
     def truth(inputs: Sequence[np.ndarray]) -> Sequence[Expected]:
         x, at, updates = inputs
@@ -310,7 +305,7 @@ def _scatter_rows(n: int) -> Job:
 def _transpose(n: int) -> Job:
     return Job(
         "copy/transpose",
-        lambda r: [draws.normal(r, *_matrix_shape(n))],
+        lambda r: [draws.normal(r, *matrix_shape(n))],
         lambda xp, x: xp.contiguous(x.T),
         lambda i: bounds.exact(i[0].T),
         bytes=8 * n,
@@ -320,7 +315,7 @@ def _transpose(n: int) -> Job:
 def _every_second(n: int) -> Job:
     return Job(
         "copy/every_second",
-        lambda r: [draws.normal(r, *_matrix_shape(n))],
+        lambda r: [draws.normal(r, *matrix_shape(n))],
         lambda xp, x: xp.contiguous(x[:, ::2]),
         lambda i: bounds.exact(i[0][:, ::2]),
         bytes=6 * n,
@@ -328,7 +323,7 @@ def _every_second(n: int) -> Job:
 
 
 def _concatenate(n: int) -> Job:
-    rows, cols = _matrix_shape(n)
+    rows, cols = matrix_shape(n)
     return Job(
         "copy/concatenate",
         lambda r: [draws.normal(r, rows, cols // 2), draws.normal(r, rows, cols // 2)],

@@ -50,3 +50,19 @@ def uniform_numbers(count: int) -> Check:
         _require("share below 0.1", float((x < 0.1).mean()), 0.1, _share(count, 0.1))
 
     return check
+
+
+def uniform_integers(count: int, below: int) -> Check:
+    """A check of ``count`` uniform int32 numbers in [0, below), a power of two."""
+
+    def check(outputs: Outputs) -> None:
+        (x,) = outputs
+        if x.shape != (count,) or x.dtype != np.int32:
+            raise Mismatch(f"wanted int32 of shape {(count,)}, got {x.dtype} of {x.shape}")
+        low, high = int(x.min()), int(x.max())
+        if not (low >= 0 and high < below):
+            raise Mismatch(f"wanted numbers in [0, {below}), got {low} to {high}")
+        for bit in range(below.bit_length() - 1):
+            _require(f"share with bit {bit}", float((x >> bit & 1).mean()), 0.5, _share(count, 0.5))
+
+    return check

@@ -12,7 +12,7 @@ import numpy as np
 from bench.compare import bounds
 from bench.compare.jobs import draws
 from bench.compare.jobs.random_checks import normal_numbers
-from bench.compare.model import Expected, Job, Sizes
+from bench.compare.model import Expected, Job, Limit, Sizes
 
 _ROOT = 0.7978845608028654  # sqrt(2 / pi)
 
@@ -219,7 +219,15 @@ def _small(sizes: Sizes) -> list[Job]:
             pair,
             lambda xp, x, y: x + y,
             lambda i: bounds.steps(i[0].astype(np.float64) + i[1], 0.5),
+            limit=Limit(4e-6),
         ),
         Job("target/known_expression", pair, functools.partial(_expression, _FIRST), _expression_expected),
-        Job("target/fresh_expression", pair, _FreshExpressions(), _expression_expected, traceable=False),
+        Job(
+            "target/fresh_expression",
+            pair,
+            _FreshExpressions(),
+            _expression_expected,
+            traceable=False,
+            limit=Limit(1e-4, "target/known_expression"),
+        ),
     ]

@@ -66,6 +66,32 @@ class Ops:
         scores = self.where(later, self.float32(-1e30), (q @ self.swapaxes(k, -1, -2)) * scale)
         return self.softmax(scores) @ v
 
+    def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
+        """Attention of heads of shape (B, H, L, D); fewer heads of keys and values serve several each."""
+        shared = q.shape[1] // k.shape[1]
+        k, v = (self.repeat(x, shared, axis=1) for x in (k, v)) if shared > 1 else (k, v)
+        if causal:
+            return self.causal_attention(q, k, v, scale)
+        return self.softmax((q @ self.swapaxes(k, -1, -2)) * scale) @ v
+
+    def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
+        """Cross-correlation of (N, ..., C) with weights (O, ..., C / groups), zeros around."""
+        raise Unsupported(f"{self._name} has no convolution")
+
+    def quantized(
+        self, x: Any, weights: Sequence[Any], mode: str, group: int | None, bits: int | None
+    ) -> Any:
+        """x @ w.T with weights packed in a format of MLX or GGUF."""
+        raise Unsupported(f"{self._name} has no product with {mode} weights")
+
+    def cummax(self, x: Any, axis: int) -> Any:
+        """The largest element so far along an axis."""
+        return self.maximum.accumulate(x, axis=axis)
+
+    def topk(self, x: Any, k: int) -> Any:
+        """The k largest of each row, in any order."""
+        return self.partition(x, -k, axis=-1)[..., -k:]
+
     def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
         """4-bit weights in groups of 64, laid out as the library wants them."""
         raise Unsupported(f"{self._name} has no product with 4-bit weights")
@@ -81,6 +107,10 @@ class Ops:
     def normal(self, n: int) -> Any:
         """``n`` normally distributed float32 numbers."""
         return self.random.normal((n,))
+
+    def integers(self, n: int, below: int) -> Any:
+        """``n`` int32 numbers from [0, below)."""
+        return self.random.randint(0, below, (n,))
 
     def uniform(self, n: int) -> Any:
         """``n`` float32 numbers from [0, 1)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.compare.model import Input, Job
+from bench.compare.model import Input, Job, Unsupported
 from bench.compare.peers.base import ArrayPeer, Ops
 
 
@@ -32,6 +32,27 @@ class JaxOps(Ops):
         """The library's own softmax."""
         return self._jax.nn.softmax(x, axis=-1)
 
+    def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
+        """The library's own convolution."""
+        rank = x.ndim - 2
+        space = "DHW"[-rank:]
+        return self._jax.lax.conv_general_dilated(
+            x,
+            weight,
+            (stride,) * rank,
+            [(padding, padding)] * rank,
+            dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
+            feature_group_count=groups,
+        )
+
+    def cummax(self, x: Any, axis: int) -> Any:
+        """The library's own running maximum."""
+        return self._jax.lax.cummax(x, axis=axis)
+
+    def topk(self, x: Any, k: int) -> Any:
+        """The library's own selection."""
+        return self._jax.lax.top_k(x, k)[0]
+
     def conv2d_same(self, x: Any, weight: Any) -> Any:
         """3x3 convolution with one pixel of padding."""
         return self._jax.lax.conv_general_dilated(
@@ -46,6 +67,10 @@ class JaxOps(Ops):
     def normal(self, n: int) -> Any:
         """Normally distributed numbers."""
         return self._jax.random.normal(self._jax.random.key(0), (n,))
+
+    def integers(self, n: int, below: int) -> Any:
+        """int32 numbers."""
+        return self._jax.random.randint(self._jax.random.key(0), (n,), 0, below)
 
     def uniform(self, n: int) -> Any:
         """Uniform numbers."""
@@ -70,6 +95,8 @@ class JaxPeer(ArrayPeer):
 
     def array(self, source: Input) -> Any:
         """The operand; index arrays as int32."""
+        if source.dtype == "float64":
+            raise Unsupported("jax has no float64 as it is by default")
         return self.module.asarray(source.values, dtype="int32" if source.dtype == "index" else source.dtype)
 
     def make(self, job: Job, inputs: Sequence[Input]) -> Callable[[], Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from bench.compare.model import Input, Job
+from bench.compare.model import Input, Job, Unsupported
 from bench.compare.peers.base import ArrayPeer, Ops
 
 
 class MlxOps(Ops):
     """The functions of ``mx``."""
+
+    modes: tuple[str, ...] = ("affine", "mxfp4", "mxfp8", "nvfp4")
 
     def contiguous(self, x: Any) -> Any:
         """``x`` in row-major memory."""
@@ -37,6 +39,33 @@ class MlxOps(Ops):
     def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
         """The library's own attention."""
         return self._module.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+
+    def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
+        """The library's own attention."""
+        mask = "causal" if causal else None
+        return self._module.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+
+    def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
+        """The library's own convolution."""
+        return self._module.conv_general(x, weight, stride=stride, padding=padding, groups=groups)
+
+    def quantized(
+        self, x: Any, weights: Sequence[Any], mode: str, group: int | None, bits: int | None
+    ) -> Any:
+        """x @ w.T with packed weights."""
+        if mode not in self.modes:
+            raise Unsupported(f"{self._name} has no product with {mode} weights")
+        return self._module.quantized_matmul(
+            x, *weights, transpose=True, group_size=group, bits=bits, mode=mode
+        )
+
+    def cummax(self, x: Any, axis: int) -> Any:
+        """The library's own running maximum."""
+        return self._module.cummax(x, axis=axis)
+
+    def topk(self, x: Any, k: int) -> Any:
+        """The library's own selection."""
+        return self._module.topk(x, k, axis=-1)
 
     def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
         """The layout of MLX: that of the operands."""
@@ -67,7 +96,8 @@ class MlxLikePeer(ArrayPeer):
         """The operand; index arrays as int32."""
         mx = self.module
         dtype = "int32" if source.dtype == "index" else source.dtype
-        made = mx.array(source.values)
+        # MLX narrows float64 unless it is asked for.
+        made = mx.array(source.values, dtype=mx.float64) if dtype == "float64" else mx.array(source.values)
         if source.values.dtype.name != dtype:
             made = made.astype(getattr(mx, dtype))
         mx.eval(made)

@@ -26,6 +26,10 @@ class NumpyOps(Ops):
         """Normally distributed numbers of the default generator."""
         return self._generator().standard_normal(n, dtype=np.float32)
 
+    def integers(self, n: int, below: int) -> Any:
+        """int32 numbers of the default generator."""
+        return self._generator().integers(0, below, n, dtype=np.int32)
+
     def uniform(self, n: int) -> Any:
         """Uniform numbers of the default generator."""
         return self._generator().random(n, dtype=np.float32)

@@ -83,6 +83,27 @@ class TorchOps(Ops):
         """The library's own attention."""
         return self._nn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
+    def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
+        """The library's own attention."""
+        return self._nn.scaled_dot_product_attention(
+            q, k, v, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+
+    def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
+        """The library's own convolution; views move the axes: channels-last tensors."""
+        rank = x.ndim - 2
+        function = getattr(self._nn, f"conv{rank}d")
+        moved = (a.movedim(-1, 1) for a in (x, weight))
+        return function(*moved, stride=stride, padding=padding, groups=groups).movedim(1, -1)
+
+    def cummax(self, x: Any, axis: int) -> Any:
+        """The running maximum, without its places."""
+        return self._module.cummax(x, axis).values
+
+    def topk(self, x: Any, k: int) -> Any:
+        """The library's own selection."""
+        return self._module.topk(x, k, dim=-1, sorted=False).values
+
     def packed_4bit(self, words: Any, scales: Any, biases: Any) -> Any:
         """The weights as its kernel stores them; codes there are offset by 8, so biases differ."""
         torch = self._module
@@ -111,6 +132,10 @@ class TorchOps(Ops):
     def normal(self, n: int) -> Any:
         """Normally distributed numbers."""
         return self._module.randn(n)
+
+    def integers(self, n: int, below: int) -> Any:
+        """int32 numbers."""
+        return self._module.randint(0, below, (n,), dtype=self._module.int32)
 
     def uniform(self, n: int) -> Any:
         """Uniform numbers."""

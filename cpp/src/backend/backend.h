@@ -26,6 +26,7 @@ struct KernelCall {
   std::span<const View> in;
   std::span<const View> out;
   const Epilogue* epilogue = nullptr;
+  bool batch_invariant = false;  // float products give a row the same bits whatever else is in the batch
 
   template <class P>
   const P& as() const {

@@ -129,7 +129,7 @@ class Run {
       give_memory(*n, entry.in_place ? donor(operands[0], n->dtype, n->shape) : nullptr);
       out.push_back(n->view());
     }
-    const KernelCall call{n->op, n->params.get(), in, out};
+    const KernelCall call{n->op, n->params.get(), in, out, nullptr, job_.batch_invariant};
     const int64_t start = begin();
     if (backend_.computes) entry.run(call);
     if (recorder_) recorder_->ran_kernel(call, start);
@@ -201,7 +201,7 @@ class Run {
     const auto apply = [&tape](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols,
                                int64_t ld) { tape.apply(tile, row0, rows, col0, cols, ld); };
     const Epilogue epilogue{apply, tape.work()};
-    const KernelCall call{n->op, n->params.get(), in, std::span(&result, 1), &epilogue};
+    const KernelCall call{n->op, n->params.get(), in, std::span(&result, 1), &epilogue, job_.batch_invariant};
     if (backend_.computes && result.size() > 0) entry.run(call);
     if (recorder_) recorder_->ran_with_epilogue(call, bound, read, written, start);
     temporaries_.clear();

@@ -1,11 +1,10 @@
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <vector>
 
 #include "backend/cpu/peak_kernel.h"
+#include "core/cpu_caches.h"
 #include "core/thread_pool.h"
 #include "graph/profiler.h"
 #include "memory/system_memory.h"
@@ -41,9 +40,8 @@ double measure_flops(int threads) {
 
 // More than the caches hold, but little of the machine's memory.
 size_t probe_bytes() {
-  const long cache = std::max(sysconf(_SC_LEVEL3_CACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE));
-  const size_t wanted =
-      std::clamp<size_t>(4 * static_cast<size_t>(std::max(cache, 0L)), size_t{64} << 20, size_t{256} << 20);
+  const auto cache = static_cast<size_t>(std::max(cpu_caches().l3, cpu_caches().l2));
+  const size_t wanted = std::clamp<size_t>(4 * cache, size_t{64} << 20, size_t{256} << 20);
   return std::max<size_t>(std::min(wanted, physical_memory_bytes() / 16), size_t{1} << 20);
 }
 

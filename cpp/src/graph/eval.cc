@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
@@ -23,6 +26,20 @@ struct Tracing {
   std::vector<Ref<Node>> kept;
 };
 thread_local Tracing tracing;
+
+bool invariant_by_environment() {
+  const char* value = std::getenv("LAMINA_BATCH_INVARIANT");
+  const std::string_view text = value ? value : "";
+  if (!text.empty() && text != "0" && text != "1") {
+    fail<ValueError>("LAMINA_BATCH_INVARIANT", "wanted 0 or 1, got '{}'", text);
+  }
+  return text == "1";
+}
+
+std::atomic<bool>& invariant_setting() {
+  static std::atomic<bool> on{invariant_by_environment()};
+  return on;
+}
 
 bool pending(const Node* n) { return n->state.load(std::memory_order_acquire) != NodeState::kReady; }
 
@@ -292,6 +309,7 @@ struct Planned {
 };
 
 void finish_planning(Job& job) {
+  job.batch_invariant = batch_invariant();
   number_operands(job);
   engine->extend_key(job);
   schedule(job);
@@ -400,6 +418,9 @@ std::function<void()> enqueue_all(const Planned& planned, bool async, std::share
 }  // namespace
 
 void set_engine(Engine* e) { engine = e; }
+
+bool batch_invariant() { return invariant_setting().load(std::memory_order_relaxed); }
+bool set_batch_invariant(bool on) { return invariant_setting().exchange(on, std::memory_order_relaxed); }
 
 void evaluate(std::span<const Array> arrays, bool async, const char* why) {
   const Node* first = first_lazy(arrays);

@@ -35,6 +35,7 @@ struct Job {
   Ref<Event> event;
   std::shared_ptr<void> place;  // in the stream's queue, of an asynchronous evaluation
   int stream = 0;
+  bool batch_invariant = false;  // as set when the evaluation was asked for; plans do not depend on it
 
   Node* value(uint32_t i) const { return i < nodes.size() ? nodes[i].get() : leaves[i - nodes.size()].get(); }
   std::span<const uint32_t> inputs(size_t node) const {

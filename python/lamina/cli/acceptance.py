@@ -37,12 +37,16 @@ def check() -> dict[str, Any]:
     done = time.perf_counter()
     device = {k: v for k, v in mx.device_info().items() if isinstance(v, (str, int, float))}
     device["memory_limit_bytes"] = mx.get_memory_limit()
+    with mx.profile() as profile:
+        mx.eval(a * b)
+    peaks = profile.to_dict()["machine"]
     return {
         "ok": True,
         "lines": lines,
         "import_ms": 1e3 * (imported - began),
         "run_ms": 1e3 * (done - imported),
         "device": device,
+        "peaks": {"flops": peaks["flops"], "bandwidth": peaks["bandwidth"]},
     }
 
 

@@ -170,7 +170,7 @@ def examine() -> dict[str, Any]:
     else:
         why = f"the CPU has {', '.join(cpu['needed'])}"
     check = acceptance() if fits else {"ok": False, "reason": "not run: " + why}
-    device = check.pop("device", {})
+    device, peaks = check.pop("device", {}), check.pop("peaks", {})
     return {
         "ok": bool(fits and check["ok"]),
         "versions": _versions(),
@@ -178,6 +178,8 @@ def examine() -> dict[str, Any]:
         "cpu": cpu,
         "wheel": {"fits": fits, "why": why},
         "simd": {"target": device.get("simd"), "forced": os.environ.get("LAMINA_SIMD")},
+        "caches": {f"{name}_bytes": device.get(f"{name}_cache_size") for name in ("l1d", "l2", "l3")},
+        "peaks": {"flops": peaks.get("flops"), "read_bytes_per_s": peaks.get("bandwidth")},
         "threads": {
             "affinity": len(os.sched_getaffinity(0)),
             "cgroup_quota": cgroup_quota(),
@@ -190,6 +192,18 @@ def examine() -> dict[str, Any]:
 
 def _gib(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
+
+
+def _cache_sizes(caches: dict[str, int | None]) -> str:
+    known = ((name.removesuffix("_bytes").upper(), size) for name, size in caches.items() if size)
+    return ", ".join(f"{name} {size / 2**10:.0f} KiB" for name, size in known) or "unknown"
+
+
+def _peaks(peaks: dict[str, float | None]) -> str:
+    flops, read = peaks["flops"], peaks["read_bytes_per_s"]
+    if not flops or not read:
+        return "not measured"
+    return f"{flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, {read / 1e9:.1f} GB/s read from memory"
 
 
 def render(report: dict[str, Any]) -> str:
@@ -206,6 +220,8 @@ def render(report: dict[str, Any]) -> str:
         f"cpu         {cpu['model']}, {cpu['cpus']} CPUs",
         f"sets        {', '.join(sets) or 'none known'}",
         f"simd        {report['simd']['target'] or 'unknown'}{forced}",
+        f"caches      {_cache_sizes(report['caches'])}",
+        f"measured    {_peaks(report['peaks'])}",
         f"threads     {used} used; affinity {threads['affinity']}, cgroup quota {quota}",
         f"memory      {_gib(memory['available_bytes'])} free of {_gib(memory['total_bytes'])}; cgroup limit "
         f"{'none' if limit is None else _gib(limit)}; lamina's limit {_gib(memory['limit_bytes'])}; "

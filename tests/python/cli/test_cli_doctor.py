@@ -30,6 +30,8 @@ def test_this_machine_passes():
         "versions ",
         "cpu ",
         "simd ",
+        "caches      L1D ",
+        "measured    ",
         "threads ",
         "memory ",
         "wheel       fits",
@@ -48,6 +50,8 @@ def test_json_has_the_same_facts():
     assert report["threads"]["affinity"] == len(os.sched_getaffinity(0))
     assert report["versions"]["python"] == platform.python_version()
     assert report["memory"]["total_bytes"] >= report["memory"]["available_bytes"] > 0
+    assert report["caches"]["l1d_bytes"] < report["caches"]["l2_bytes"]
+    assert report["peaks"]["flops"] > report["peaks"]["read_bytes_per_s"] > 0
     check = report["acceptance"]
     assert check["ok"]
     assert len(check["lines"]) == 3

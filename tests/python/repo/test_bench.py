@@ -17,9 +17,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not part of the installed package
 
-from bench.compare import bounds, chart, report, runner, timing  # noqa: E402
+from bench.compare import bounds, chart, report, runner, timing, verdict  # noqa: E402
 from bench.compare.jobs import all_jobs, select  # noqa: E402
-from bench.compare.jobs.random_checks import normal_numbers, uniform_numbers  # noqa: E402
+from bench.compare.jobs.random_checks import (  # noqa: E402
+    normal_numbers,
+    uniform_integers,
+    uniform_numbers,
+)
 from bench.compare.model import (  # noqa: E402
     Expected,
     Input,
@@ -62,8 +66,8 @@ def test_every_job_is_right_for_lamina_and_numpy(job: Job) -> None:
     row = runner.measure(job, peers("lamina", "numpy"), QUICK)
     assert row["error"] is None
     assert set(row["results"]) == {"lamina", "numpy"}
-    for result in row["results"].values():
-        assert result["status"] in ("ok", "unsupported")
+    assert row["results"]["lamina"]["status"] == "ok"
+    assert row["results"]["numpy"]["status"] in ("ok", "unsupported")
 
 
 def spoiled(peer: Any) -> Any:
@@ -103,6 +107,14 @@ def test_checks_of_random_numbers_can_fail(
     for wrong in (good * np.float32(1.2), good + np.float32(0.2), good[1:], good.astype(np.float64)):
         with pytest.raises(Mismatch, match="wanted"):
             check(n)([wrong])
+
+
+def test_check_of_random_integers_can_fail() -> None:
+    good = np.random.default_rng(0).integers(0, 64, 4096, dtype=np.int32)
+    uniform_integers(4096, 64)([good])
+    for wrong in (good + 1, good & ~np.int32(4), good[1:], good.astype(np.int64)):
+        with pytest.raises(Mismatch, match="wanted"):
+            uniform_integers(4096, 64)([wrong])
 
 
 def test_names_are_unique_and_patterns_pick() -> None:
@@ -199,22 +211,99 @@ DOUBLE = Job(
 )
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_wrong_result_is_an_error_and_never_a_time(place: int) -> None:
-    pair = [_Peer("ours"), _Peer("theirs")]
-    pair[place] = _Peer(pair[place].name, lambda x: x + np.float32(0.5))
-    row = runner.measure(DOUBLE, pair, QUICK)
-    assert row["status"] == "error"
-    assert row["error"].startswith(f"{pair[place].name}: wrong result: 8 of 8 elements off; at ")
+def test_our_wrong_result_is_an_error_and_never_a_time() -> None:
+    ours = _Peer("ours", lambda x: x + np.float32(0.5))
+    row = runner.measure(DOUBLE, [ours, _Peer("theirs")], QUICK)
+    assert (row["status"], row["met"]) == ("error", False)
+    assert row["error"].startswith("ours: wrong result: 8 of 8 elements off; at ")
     assert row["results"] == row["ratios"] == {}
-    assert pair[place].calls == 1
+    assert ours.calls == 1
     (line,) = report.lines(row, "ours")
     assert line.split()[:2] == ["test/double", "ERROR"]
+    assert report.summary([row], "ours") == [
+        "targets: 0 of 1 met; missed: test/double",
+        "1 of 1 rows are errors",
+    ]
 
 
-def test_exception_is_an_error_of_the_row() -> None:
-    row = runner.measure(DOUBLE, [_Peer("ours"), _Peer("theirs", _raise)], QUICK)
-    assert (row["status"], row["error"]) == ("error", "theirs: RuntimeError: out of tiles")
+def test_our_exception_is_an_error_of_the_row() -> None:
+    row = runner.measure(DOUBLE, [_Peer("ours", _raise), _Peer("theirs")], QUICK)
+    assert (row["status"], row["error"]) == ("error", "ours: RuntimeError: out of tiles")
+
+
+def test_peers_that_are_wrong_or_raise_are_named_and_left_out() -> None:
+    wrong, fails = _Peer("wrong", lambda x: x + np.float32(0.5)), _Peer("fails", _raise)
+    row = runner.measure(DOUBLE, [_Peer("ours"), wrong, fails, _Peer("theirs")], QUICK)
+    assert (row["status"], list(row["ratios"]), row["best_peer"]["name"]) == ("ok", ["theirs"], "theirs")
+    assert wrong.calls == fails.calls == 1
+    assert row["results"]["wrong"]["status"] == "wrong"
+    assert row["results"]["wrong"]["message"].startswith("wrong: wrong result: 8 of 8 elements off; at ")
+    assert row["results"]["fails"] == {"status": "failed", "message": "fails: RuntimeError: out of tiles"}
+    lines = [line.strip() for line in report.lines(row, "ours")]
+    assert lines[-2].startswith("(WRONG wrong: wrong result: ")
+    assert lines[-1] == "(FAILED fails: RuntimeError: out of tiles)"
+    summary = "\n".join(report.summary([row], "ours"))
+    assert "wrong results, left out of the ratios: wrong in 1 of 1 rows" in summary
+    assert "exceptions, left out of the ratios: fails in 1 of 1 rows" in summary
+
+
+# --- verdicts --------------------------------------------------------------------------------------------
+
+
+def measured_row(
+    job: str, ours: float, target: float | None, limit: dict[str, Any] | None, **peers: float
+) -> Any:
+    """A row with these best times in seconds."""
+    times = {"ours": ours, **peers}
+    row: dict[str, Any] = {"job": job, "target": target, "limit": limit, "status": "ok"}
+    row["results"] = {name: {"status": "ok", "best_s": s, "median_s": s} for name, s in times.items()}
+    row["ratios"] = {name: {"best": ours / s, "median": ours / s} for name, s in peers.items()}
+    row["best_peer"] = verdict.best_peer(row)
+    return row
+
+
+def test_target_is_against_the_best_peer_within_5_percent() -> None:
+    for ours, met in ((0.839, True), (0.841, False)):
+        row = measured_row("a", ours, 0.8, None, slow=9.0, fast=1.0, middling=2.0)
+        assert row["best_peer"]["name"] == "fast"
+        assert verdict.is_met(row, "ours", []) is met
+    assert verdict.is_met(measured_row("a", 1.0, 0.8, None), "ours", []) is None
+    assert verdict.is_met(measured_row("a", 1.0, None, None, fast=0.1), "ours", []) is None
+
+
+def test_limit_counts_from_nothing_or_from_another_rows_time() -> None:
+    limit = {"seconds": 4e-6, "above": None}
+    assert verdict.is_met(measured_row("a", 4.1e-6, None, limit), "ours", []) is True
+    assert verdict.is_met(measured_row("a", 4.3e-6, None, limit), "ours", []) is False
+    above = {"seconds": 1e-4, "above": "known"}
+    known = measured_row("known", 5e-4, None, None)
+    assert verdict.is_met(measured_row("fresh", 6e-4, None, above), "ours", [known]) is True
+    assert verdict.is_met(measured_row("fresh", 7e-4, None, above), "ours", [known]) is False
+    assert verdict.is_met(measured_row("fresh", 7e-4, None, above), "ours", []) is None
+
+
+def test_row_that_is_judged_by_another_brings_it_along() -> None:
+    chosen = [j.name for j in select(all_jobs(TINY), ["target/fresh_expression"])]
+    assert chosen == ["target/known_expression", "target/fresh_expression"]
+
+
+def test_summary_says_where_targets_are_missed() -> None:
+    rows = [
+        measured_row("a", 1.0, 1.0, None, x=2.0, y=0.5),
+        measured_row("b", 1.0, 1.0, None, x=2.0, y=4.0),
+        measured_row("c", 1.0, None, None, x=1.0),
+    ]
+    for row in rows:
+        row["met"] = verdict.is_met(row, "ours", rows)
+    assert report.summary(rows, "ours") == [
+        "ours against x: 3 rows, slower by more than 5 % in 0, geometric mean of the ratios 0.630",
+        "ours against y: 2 rows, slower by more than 5 % in 1, geometric mean of the ratios 0.707",
+        "ours against the best peer of each row: 3 rows, slower by more than 5 % in 1, geometric mean of the "
+        "ratios 1.000",
+        "targets: 1 of 2 met; missed: a",
+    ]
+    assert "target 1 MISSED" in "\n".join(report.lines(rows[0], "ours"))
+    assert "target 1 met" in "\n".join(report.lines(rows[1], "ours"))
 
 
 def test_peer_without_the_op_is_left_out() -> None:
@@ -248,6 +337,18 @@ def test_turns_alternate_and_short_jobs_are_repeated() -> None:
     assert turns == ["a", "b"] * 4  # finding the number of calls, then three turns
 
 
+def test_slow_calls_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
+    calls = {"slow": 0}
+
+    def slow() -> None:
+        calls["slow"] += 1
+
+    times = timing.in_turns({"slow": slow}, 5, settle_seconds=0.0)
+    assert (times["slow"].samples, times["slow"].loops, calls["slow"]) == ((3.0,), 1, 1)
+
+
 # --- command line ----------------------------------------------------------------------------------------
 
 
@@ -261,8 +362,14 @@ def test_report_has_the_documented_structure(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.png"]
     assert png.read_bytes().startswith(b"\x89PNG\r\n")
     found = json.loads(out.read_text(encoding="utf-8"))
-    assert (found["format"], found["complete"]) == (1, True)
-    assert found["settings"] == {"repeat": 1, "threads": 1, "sizes": ["1k", "1m", "8m", "llc"], "tiny": True}
+    assert (found["format"], found["complete"]) == (2, True)
+    assert found["settings"] == {
+        "repeat": 1,
+        "threads": 1,
+        "jobs": "target/exp,target/rfft_rows,unary/abs/1k",
+        "sizes": ["1k", "1m", "8m", "llc"],
+        "tiny": True,
+    }
     assert (found["peers"][0]["name"], found["peers"][0]["threads"]) == ("lamina", 1)
     assert found["peers"][1]["version"] == np.__version__
     assert {"cpu", "instruction_sets", "usable_cpus", "cache_bytes", "simd_target", "python"} <= set(
@@ -272,11 +379,14 @@ def test_report_has_the_documented_structure(tmp_path: Path) -> None:
     rows = {row["job"]: row for row in found["rows"]}
     assert list(rows) == ["target/exp", "target/rfft_rows", "unary/abs/1k"]
     assert {frozenset(row) for row in found["rows"]} == {
-        frozenset({"job", "target", "bytes", "flops", "status", "error", "results", "ratios"})
+        frozenset(
+            {"job", "target", "limit", "bytes", "flops", "status", "error", "results", "ratios"}
+            | {"best_peer", "met"}
+        )
     }
     result = rows["target/exp"]["results"]["numpy"]
     assert set(result) == {"status", "best_s", "median_s", "samples_s", "loops"}
-    assert result["best_s"] * result["loops"] >= 0.001
+    assert result["loops"] >= 1
     assert rows["target/exp"]["ratios"]["numpy"]["best"] > 0
     assert "[3/3] unary/abs/1k" in done.stderr
     assert "lamina against numpy: " in done.stdout

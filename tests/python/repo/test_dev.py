@@ -41,8 +41,12 @@ def test_unknown_task_fails() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["everything"], "bench: wanted micro or compare, got 'everything'"),
-        (["all", "--tiny"], "bench: arguments belong to micro or to compare: name one of them"),
+        (
+            ["everything"],
+            "bench: wanted micro, compare, scaling, contention, memory, invariance or report, "
+            "got 'everything'",
+        ),
+        (["all", "--tiny"], "bench: arguments belong to one of the programs: name it"),
     ],
     ids=["unknown", "ambiguous"],
 )

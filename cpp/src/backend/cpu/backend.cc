@@ -58,7 +58,7 @@ void run_quantized_matmul_packed(const KernelCall& c) {
     copy(in[i], dense);
     in[i] = dense;
   }
-  run_quantized_matmul({c.op, c.params, in, c.out, c.epilogue});
+  run_quantized_matmul({c.op, c.params, in, c.out, c.epilogue, c.batch_invariant});
 }
 
 // Leading axes of A that can be counted as rows, because B is one matrix and A's rows follow one another.
@@ -75,7 +75,8 @@ bool folds_into_rows(const View& a, const View& b) {
   return true;
 }
 
-void multiply(const View& a, const View& b, const View& out, const Epilogue* epilogue) {
+void multiply(const View& a, const View& b, const View& out, bool batch_invariant,
+              const Epilogue* epilogue = nullptr) {
   if (!is_inexact(out.dtype)) {
     reference::matmul(a, b, out);
     return;
@@ -91,6 +92,7 @@ void multiply(const View& a, const View& b, const View& out, const Epilogue* epi
   g.c = out.data;
   g.c_dtype = out.dtype;
   g.ldc = g.n;
+  g.batch_invariant = batch_invariant;
   if (epilogue) g.epilogue = &epilogue->apply, g.epilogue_work = epilogue->work;
   std::vector<int64_t> a_at, b_at, c_at;
   if (n > 2 && folds_into_rows(a, b)) {
@@ -107,11 +109,16 @@ void multiply(const View& a, const View& b, const View& out, const Epilogue* epi
   gemm(g);
 }
 
-void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0], c.epilogue); }
+void run_matmul(const KernelCall& c) {
+  multiply(c.in[0], c.in[1], c.out[0], c.batch_invariant, c.epilogue);
+}
+template <bool kBatchInvariant>
+void multiply_segment(const View& a, const View& b, const View& out) {
+  multiply(a, b, out, kBatchInvariant);
+}
 void run_segmented_matmul(const KernelCall& c) {
-  reference::segmented_matmul(
-      c.in[0], c.in[1], c.in[2], c.out[0],
-      [](const View& a, const View& b, const View& out) { multiply(a, b, out, nullptr); });
+  reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0],
+                              c.batch_invariant ? multiply_segment<true> : multiply_segment<false>);
 }
 
 // The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
@@ -153,6 +160,7 @@ void run_quantized_matmul(const KernelCall& c) {
   q.group = p.group_size;
   q.bits = p.bits;
   q.mode = p.mode == QuantizedMode::kInt8 ? QmmMode::kInt8 : QmmMode::kExact;
+  q.batch_invariant = c.batch_invariant;
   q.x = x.data;
   q.x_dtype = x.dtype;
   q.x_row_stride = x.strides[n - 2];
@@ -305,7 +313,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
   set(OpId::Convolution, [](const KernelCall& c) {
-    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), {c.epilogue, false});
+    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), {c.epilogue, c.batch_invariant});
   });
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();

@@ -1,7 +1,5 @@
 #include "backend/cpu/copy_stream.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -13,6 +11,8 @@
 //
 #include <hwy/cache_control.h>
 #include <hwy/highway.h>
+
+#include "core/cpu_caches.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -40,12 +40,7 @@ HWY_EXPORT(stream_lines);
 
 // Half of the last-level cache, between 8 and 64 MiB.
 int64_t streaming_threshold_bytes() {
-#ifdef _SC_LEVEL3_CACHE_SIZE
-  const int64_t cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#else
-  const int64_t cache = 0;
-#endif
-  return std::clamp<int64_t>(cache / 2, int64_t{8} << 20, int64_t{64} << 20);
+  return std::clamp<int64_t>(cpu_caches().l3 / 2, int64_t{8} << 20, int64_t{64} << 20);
 }
 
 }  // namespace

@@ -111,6 +111,7 @@ void multiply_packed(const QmmArgs& q, int64_t problem, const Problem& p, bool p
   g.a = {q.x, q.x_dtype, q.x_row_stride, q.x_col_stride}, g.a_offsets = q.x_offsets;
   g.c = q.y, g.c_dtype = q.y_dtype, g.ldc = q.y_row_stride, g.c_offsets = q.y_offsets;
   g.epilogue_work = q.epilogue_work;
+  g.batch_invariant = q.batch_invariant;
   const auto pack_b = [&](int64_t k0, int64_t depth, int64_t col0, int64_t cols, float* dst) {
     pack(p.w, k0, depth, col0, cols, dst);
   };
@@ -200,6 +201,19 @@ void multiply_int8_packed(const QmmArgs& q, const Problem& p, bool parallel) {
   });
 }
 
+// Streams the weights once for every kQmmStreamRows rows: a row is summed as it would be alone.
+void multiply_streamed_by_rows(const QmmArgs& q, const Problem& p, bool parallel) {
+  for (int64_t row0 = 0; row0 < q.m; row0 += kQmmStreamRows) {
+    QmmArgs part = q;
+    part.m = std::min(kQmmStreamRows, q.m - row0);
+    Problem rows = p;
+    rows.x.data = element(p.x.data, row0 * q.x_row_stride, q.x_dtype);
+    rows.y = const_cast<char*>(element(p.y, row0 * q.y_row_stride, q.y_dtype));
+    rows.row_base = p.row_base + row0;
+    multiply_streamed(part, rows, parallel);
+  }
+}
+
 void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
   const Problem p = problem_at(q, problem);
   if (q.mode == QmmMode::kInt8 && q.format == QuantFormat::kAffine && q.transpose && q.k > 0) {
@@ -207,7 +221,9 @@ void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
     const bool streams = q.m <= kInt8StreamRows && 8 % q.bits == 0;
     return streams ? multiply_int8_streamed(q, p, parallel) : multiply_int8_packed(q, p, parallel);
   }
-  if (q.transpose && q.m <= kQmmStreamRows && q.k > 0) return multiply_streamed(q, p, parallel);
+  if (q.transpose && q.k > 0 && (q.m <= kQmmStreamRows || q.batch_invariant)) {
+    return multiply_streamed_by_rows(q, p, parallel);
+  }
   multiply_packed(q, problem, p, parallel);
 }
 

@@ -19,8 +19,8 @@ enum class QmmMode : uint8_t {
 // y_row_stride >= n. Affine: scales and biases share one of these dtypes, affine_supported(group, bits).
 // Other formats: scales are bytes or absent, group is the format's block. The packed axis is a multiple of
 // the group. kInt8 is for affine weights and transpose; else, and for shapes it does not pay for, the exact
-// mode runs. A row of y is the same bits whatever m is in kInt8 mode; results never depend on the number of
-// threads.
+// mode runs. A row of y is the same bits whatever m is in kInt8 mode, and in both with batch_invariant set;
+// results never depend on the number of threads.
 struct QmmArgs {
   int64_t m = 0, n = 0, k = 0;
   bool transpose = true;
@@ -51,6 +51,7 @@ struct QmmArgs {
   // With an epilogue y may be null: the result is not written then.
   const GemmEpilogue* epilogue = nullptr;
   int64_t epilogue_work = 0;  // for an element, in multiply-adds
+  bool batch_invariant = false;
 };
 
 void quantized_matmul(const QmmArgs& args);
