@@ -15,8 +15,11 @@ namespace lamina::cpu {
 //
 // Error bound for float32: |out - exact| <= (k / 256 + 256) * eps * sum |x| |weight|, componentwise, at
 // worst, for sums of k products. Results do not depend on the number of threads.
-// With an epilogue (not for float64 and complex64) out has no memory.
+struct ConvolutionOptions {
+  const Epilogue* epilogue = nullptr;  // float32 only: out has no memory then
+  bool batch_invariant = false;        // an image gives the same bits in any batch
+};
 void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
-                 const Epilogue* epilogue = nullptr);
+                 const ConvolutionOptions& options = {});
 
 }  // namespace lamina::cpu
