@@ -9,13 +9,18 @@ namespace {
 
 bool is_reduce(const Value& v) { return op_info(v.op).family == Family::kReduce; }
 
-// Number of axes if they are the last ones of the input, else 0.
-int trailing_axes(const Value& v, size_t ndim) {
-  const size_t k = v.axes.size();
-  for (size_t i = 0; i < k; ++i) {
-    if (v.axes[i] != static_cast<int64_t>(ndim - k + i)) return 0;
+// Number of trailing axes of the input that hold all reduced ones, and else only lengths of 1; 0 if none do.
+int trailing_axes(const Value& v, const Shape& in) {
+  size_t left = v.axes.size(), d = in.size();
+  while (left > 0 && d > 0) {
+    --d;
+    if (v.axes[left - 1] == static_cast<int64_t>(d)) {
+      --left;
+    } else if (in[d] != 1) {
+      return 0;
+    }
   }
-  return static_cast<int>(k);
+  return left == 0 ? static_cast<int>(in.size() - d) : 0;
 }
 
 // Number k > 0 of trailing axes such that `row` is `full` with them at length 1, else 0.
@@ -71,7 +76,7 @@ class Former {
     if (is_reduce(v)) {
       r.full_shape = graph_.values[v.inputs[0]].shape;
       r.row_shape = v.shape;
-      r.row_axes = trailing_axes(v, shape_of(v.inputs[0]).size());
+      r.row_axes = trailing_axes(v, shape_of(v.inputs[0]));
     } else {
       r.full_shape = r.row_shape = v.shape;
     }
@@ -144,7 +149,7 @@ class Former {
   Refusal fit_reduce(uint32_t i, Region& r) {
     const Value& v = graph_.values[i];
     const uint32_t in = graph_.values[v.inputs[0]].shape;
-    const int k = trailing_axes(v, shape_of(v.inputs[0]).size());
+    const int k = trailing_axes(v, shape_of(v.inputs[0]));
     if (consumed_by_reduce(i)) return Refusal::kReducedTwice;
     if (r.row_axes > 0) {
       const bool same = in == r.full_shape && v.shape == r.row_shape && k == r.row_axes;
@@ -185,7 +190,7 @@ class Former {
 bool is_fusable(const Graph& graph, uint32_t node) {
   const Value& v = graph.values[node];
   if (is_elementwise(v.op)) return true;
-  return is_reduce(v) && trailing_axes(v, graph.shapes[graph.values[v.inputs[0]].shape].size()) > 0;
+  return is_reduce(v) && trailing_axes(v, graph.shapes[graph.values[v.inputs[0]].shape]) > 0;
 }
 
 Partition form_regions(const Graph& graph, const Options& options) { return Former(graph, options).run(); }

@@ -181,12 +181,12 @@ TEST(Epilogue, EveryPathOfConvolution) {
       {"no images", {0, 5, 4, 2}, {3, 2, 2, 2}, with({1, 1}, {0, 0}, {1, 1}, 1)},
       {"three axes", {1, 5, 6, 7, 4}, {18, 2, 2, 2, 4}, with({1, 1, 1}, {1, 1, 1}, {1, 1, 1}, 1)},
   };
-  for (Dtype t : {Dtype::kFloat32, Dtype::kBFloat16}) {
-    for (const Case& c : cases) {
-      const Array x = random_array(c.x, t, rng), w = random_array(c.w, t, rng);
-      expect_tiles_make_the_result(conv_general(x, w, c.options), fmt::format("{} {}", c.what, t));
-    }
+  for (const Case& c : cases) {
+    const Array x = random_array(c.x, Dtype::kFloat32, rng), w = random_array(c.w, Dtype::kFloat32, rng);
+    expect_tiles_make_the_result(conv_general(x, w, c.options), c.what);
   }
+  const KernelEntry& entry = cpu_backend().kernels[static_cast<size_t>(OpId::Convolution)];
+  EXPECT_FALSE(entry.takes_epilogue(Dtype::kBFloat16));
 }
 
 TEST(Epilogue, OnlySumsInFloat32TakeOne) {

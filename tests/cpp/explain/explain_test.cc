@@ -33,13 +33,13 @@ TEST(Explain, SoftmaxIsOneTape) {
   const Explanation::Step& s = e.steps[0];
   EXPECT_EQ(s.kind, Kind::kTape);
   EXPECT_EQ(s.phases, 3);
-  EXPECT_EQ(s.values.size(), 5u);
+  EXPECT_EQ(s.values.size(), 6u);
   EXPECT_EQ(s.bytes_read, 8u * 1000 * 4);
   EXPECT_EQ(s.bytes_written, 8u * 1000 * 4);
-  // max, subtract, exp, sum and divide over 8000 elements each.
-  EXPECT_EQ(s.flops, 5.0 * 8000);
-  // All but the result: two full values and two rows' numbers.
-  EXPECT_EQ(e.bytes_saved(), 2u * 8 * 1000 * 4 + 2u * 8 * 4);
+  // max, subtract, exp, sum and multiply over 8000 elements each, and a reciprocal of each row's sum.
+  EXPECT_EQ(s.flops, 5.0 * 8000 + 8);
+  // All but the result: two full values and three numbers of each row.
+  EXPECT_EQ(e.bytes_saved(), 2u * 8 * 1000 * 4 + 3u * 8 * 4);
   EXPECT_TRUE(e.unfused.empty());
 }
 

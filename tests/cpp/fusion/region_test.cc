@@ -96,6 +96,80 @@ TEST(Regions, SoftmaxHasThreePhasesAndFewSlots) {
   EXPECT_EQ(ops(2), "subtract exp divide ");
 }
 
+// Names of the ops and reductions among instructions of a tape.
+std::string ops_of(const Tape& t, const std::vector<int32_t>& program) {
+  std::string names;
+  for (int32_t i : program) {
+    const Instr& c = t.code[static_cast<size_t>(i)];
+    if (c.inner != OpId::Data) names += std::string(op_info(c.inner).name) + "+";
+    if (c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce)
+      names += std::string(op_info(c.op).name) + " ";
+  }
+  return names;
+}
+
+TEST(Regions, RowsThatFitKeepWhatLaterPhasesRead) {
+  const Graph g = softmax().graph();
+  const Tape t = lower(g, form_regions(g).regions[0]);
+  const Tape::RowProgram& r = t.row_program;
+  ASSERT_EQ(r.code.size(), 3u);
+  EXPECT_EQ(ops_of(t, r.code[0]), "max ");
+  EXPECT_EQ(ops_of(t, r.code[1]), "subtract exp sum ");
+  EXPECT_EQ(ops_of(t, r.code[2]), "exp divide ");  // exp is only read again there
+  EXPECT_EQ(r.rows, 1);
+  const auto kept = std::count_if(r.kept.begin(), r.kept.end(), [](int32_t row) { return row >= 0; });
+  EXPECT_EQ(kept, 1);
+  EXPECT_EQ(r.once[1].size() + r.once[2].size(), 2u);  // the maximum and the sum, spread over a tile
+}
+
+TEST(Regions, PairsOfOpsAreOneInstruction) {
+  Builder b;
+  const int x = b.leaf(kFull), y = b.leaf(kFull), z = b.leaf(kFull);
+  const int product = b.node(OpId::Multiply, kFull, {x, y});
+  const int difference = b.node(OpId::Subtract, kFull, {z, product});
+  const int square = b.node(OpId::Square, kFull, {difference});
+  b.want(b.node(OpId::Sum, kRow, {square}, Dtype::kFloat32, {1}));
+  const Graph g = b.graph();
+  const Region region = form_regions(g).regions[0];
+  const auto all = [](const Tape& t) {
+    std::vector<int32_t> program(t.code.size());
+    for (size_t i = 0; i < program.size(); ++i) program[i] = static_cast<int32_t>(i);
+    return ops_of(t, program);
+  };
+  EXPECT_EQ(all(lower(g, region)), "multiply subtract square sum ");
+  const Tape t = lower(g, region, [](OpId, OpId, bool, Dtype) { return true; });
+  EXPECT_EQ(all(t), "multiply+subtract square+sum ");
+  for (const Instr& c : t.code) {
+    if (c.op == OpId::Subtract) {
+      EXPECT_FALSE(c.left);
+      EXPECT_EQ(c.in.size(), 3u);
+    }
+    if (c.op == OpId::Sum) {
+      ASSERT_EQ(c.in.size(), 2u);
+      EXPECT_EQ(c.in[0], c.in[1]);
+    }
+  }
+}
+
+TEST(Regions, LengthsOfOneBesideReducedAxesBelongToTheRow) {
+  const struct {
+    Shape in, out;
+    Axes axes;
+    int row_axes;
+  } cases[] = {{{5, 1}, {1, 1}, {0}, 2}, {{5, 1, 7}, {1, 1, 1}, {0, 2}, 3}, {{2, 5, 1}, {2, 1, 1}, {1}, 2}};
+  for (const auto& c : cases) {
+    Builder b;
+    const int x = b.leaf(c.in);
+    const int square = b.node(OpId::Square, c.in, {x});
+    b.want(b.node(OpId::Sum, c.out, {square}, Dtype::kFloat32, c.axes));
+    const Graph g = b.graph();
+    const Partition p = form_regions(g);
+    verify(g, p);
+    ASSERT_EQ(p.regions.size(), 1u);
+    EXPECT_EQ(p.regions[0].row_axes, c.row_axes);
+  }
+}
+
 TEST(Regions, RowWorkBetweenReductionAndFullJoins) {
   // x * rsqrt(sum(x * x) * c): the row ops are seen before the reduction that explains them.
   Builder b;

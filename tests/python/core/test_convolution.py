@@ -487,3 +487,11 @@ def test_vmap_of_gradients():
     for i in range(3):
         for got, want in zip(together, f(x[i], w[i]), strict=True):
             assert np.abs(np.array(got[i]) - np.array(want)).max() <= 2.0**-52 * 256
+
+
+def test_long_sums_are_cut():
+    """A million equal products: summed one after the other in float32 they would be off by a hundredth."""
+    n, value = 1_000_000, np.float32(0.1)
+    got = np.array(mx.convolve(mx.full((n + 40,), value), mx.ones((n,)), mode="valid"))
+    want = n * float(value)
+    np.testing.assert_allclose(got, want, rtol=0, atol=(n / 256 + 256) * 2.0**-24 * want)

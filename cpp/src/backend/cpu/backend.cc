@@ -313,7 +313,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
   set(OpId::Convolution, [](const KernelCall& c) {
-    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), {c.epilogue, c.batch_invariant});
+    convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.epilogue);
   });
   set(OpId::Fft, [](const KernelCall& c) {
     const auto& p = c.as<FftParams>();

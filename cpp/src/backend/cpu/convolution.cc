@@ -290,7 +290,7 @@ class LineProduct {
       }
     }
   }
-  // Longer sums than this are cut by the products.
+  // Of several channels a group, sums of one step only.
   static bool takes(const Sizes& s, Dtype dtype) {
     const int64_t n = s.channels;
     if (n == 1) return s.per_group == 1;
@@ -382,7 +382,7 @@ bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
 }
 
 void pointwise(const View& x, const View& w, const View& out, const Sizes& s,
-               const ConvolutionOptions& options) {
+               const Epilogue* epilogue) {
   std::vector<int64_t> a, b, c;
   for (int64_t i = 0; i < s.groups; ++i) {
     a.push_back(i * s.channels);
@@ -401,15 +401,15 @@ void pointwise(const View& x, const View& w, const View& out, const Sizes& s,
   g.batch = s.groups;
   g.a_offsets = a.data();
   g.b_offsets = b.data();
-  g.batch_invariant = options.batch_invariant;
+  g.batch_invariant = true;  // one order of summation, in whatever layout and batch
   // Groups are problems of the product: their rows are the same, and their columns are neighbours.
   const auto apply = [&](float* tile, int64_t row0, int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
-    options.epilogue->apply(tile, row0 % g.m, rows, row0 / g.m * s.per_group + col0, cols, ld);
+    epilogue->apply(tile, row0 % g.m, rows, row0 / g.m * s.per_group + col0, cols, ld);
   };
   const GemmEpilogue placed(apply);
-  if (options.epilogue) {
+  if (epilogue) {
     g.epilogue = &placed;
-    g.epilogue_work = options.epilogue->work;
+    g.epilogue_work = epilogue->work;
   } else {
     g.c_offsets = c.data();
   }
@@ -433,33 +433,30 @@ void apply_to_whole(const View& out, const Epilogue& epilogue, const Fill& fill_
 
 template <class T>
 void convolve(const View& x, const View& w, const View& out, const ConvolutionParams& p,
-              const ConvolutionOptions& options) {
+              const Epilogue* epilogue) {
   const Sizes s(x, w, out, p);
   const std::vector<ConvPhase> phases = conv_phases(x, w, out, p);
   const bool by_lines = LineProduct<T>::takes(s, out.dtype);
   if (!by_lines && (s.per_group <= kFewOutputs || s.channels < kDirectRun) && is_pointwise(phases, s))
-    return pointwise(x, w, out, s, options);
+    return pointwise(x, w, out, s, epilogue);
   int64_t covered = 0;
   for (const ConvPhase& phase : phases) covered += s.images * positions_of(phase) * s.outputs;
   const bool whole = covered == out.size();
-  if (options.epilogue && (by_lines || !whole || phases.size() > 1 || s.per_group <= kFewOutputs)) {
-    return apply_to_whole(out, *options.epilogue, [&](const View& sums) {
-      convolve<T>(x, w, sums, p, {nullptr, options.batch_invariant});
-    });
+  if (epilogue && (by_lines || !whole || phases.size() > 1 || s.per_group <= kFewOutputs)) {
+    return apply_to_whole(out, *epilogue, [&](const View& sums) { convolve<T>(x, w, sums, p, nullptr); });
   }
   if (!whole) std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
   for (const ConvPhase& phase : phases) {
     if (by_lines) {
       LineProduct<T>(phase, x, w, out, s).run();
     } else {
-      PhaseProduct<T>(phase, x, w, out, s, options.epilogue).run();
+      PhaseProduct<T>(phase, x, w, out, s, epilogue).run();
     }
   }
 }
 
 // Four float32 convolutions of the real and the imaginary parts.
-void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p,
-                      const ConvolutionOptions& options) {
+void convolve_complex(const View& x, const View& w, const View& out, const ConvolutionParams& p) {
   const auto split = [](const View& v, float* real, float* imag) {
     for (int64_t i = 0; i < v.size(); ++i) {
       const auto z = v.as<std::complex<float>>()[i];
@@ -483,7 +480,7 @@ void convolve_complex(const View& x, const View& w, const View& out, const Convo
   for (int64_t i = 0; i < 4; ++i) {
     const View a = plane(x, const_cast<float*>(planes[i][0])), b = plane(w, const_cast<float*>(planes[i][1]));
     const View c = plane(out, sums + i * n);
-    if (!convolve_many_taps(a, b, c, p)) convolve<float>(a, b, c, p, options);
+    if (!convolve_many_taps(a, b, c, p)) convolve<float>(a, b, c, p, nullptr);
   }
   for (int64_t i = 0; i < n; ++i) {
     out.as<std::complex<float>>()[i] = {sums[i] - sums[n + i], sums[2 * n + i] + sums[3 * n + i]};
@@ -506,27 +503,25 @@ struct DenseView {
 }  // namespace
 
 void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
-                 const ConvolutionOptions& options) {
+                 const Epilogue* epilogue) {
   if (out.size() == 0) return;
   if (x.size() == 0 || weight.size() == 0) {
-    if (options.epilogue) return apply_to_whole(out, *options.epilogue, [](const View&) {});
+    if (epilogue) return apply_to_whole(out, *epilogue, [](const View&) {});
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * itemsize(out.dtype));
     return;
   }
   // Where the kernels for turned operands and for many taps may run, which give no tiles.
-  if (options.epilogue && (!x.row_contiguous() || p.groups == out.shape.back())) {
-    return apply_to_whole(out, *options.epilogue, [&](const View& sums) {
-      convolution(x, weight, sums, p, {nullptr, options.batch_invariant});
-    });
+  if (epilogue && (!x.row_contiguous() || p.groups == out.shape.back())) {
+    return apply_to_whole(out, *epilogue, [&](const View& sums) { convolution(x, weight, sums, p); });
   }
   if (convolve_turned(x, weight, out, p)) return;
   const DenseView dense_x(x);
   if (convolve_many_taps(dense_x.view, weight, out, p)) return;
   const DenseView dense_weight(weight);
   switch (out.dtype) {
-    case Dtype::kFloat64: return convolve<double>(dense_x.view, dense_weight.view, out, p, options);
-    case Dtype::kComplex64: return convolve_complex(dense_x.view, dense_weight.view, out, p, options);
-    default: return convolve<float>(dense_x.view, dense_weight.view, out, p, options);
+    case Dtype::kFloat64: return convolve<double>(dense_x.view, dense_weight.view, out, p, nullptr);
+    case Dtype::kComplex64: return convolve_complex(dense_x.view, dense_weight.view, out, p);
+    default: return convolve<float>(dense_x.view, dense_weight.view, out, p, epilogue);
   }
 }
 

@@ -14,12 +14,9 @@ namespace lamina::cpu {
 // weight per channel, and few outputs, have kernels of their own. Strides change no bits.
 //
 // Error bound for float32: |out - exact| <= (k / 256 + 256) * eps * sum |x| |weight|, componentwise, at
-// worst, for sums of k products. Results do not depend on the number of threads.
-struct ConvolutionOptions {
-  const Epilogue* epilogue = nullptr;  // float32 only: out has no memory then
-  bool batch_invariant = false;        // an image gives the same bits in any batch
-};
+// worst, for sums of k products. Results do not depend on the number of threads, nor an image's on its batch.
+// With an epilogue (float32 only) out has no memory.
 void convolution(const View& x, const View& weight, const View& out, const ConvolutionParams& p,
-                 const ConvolutionOptions& options = {});
+                 const Epilogue* epilogue = nullptr);
 
 }  // namespace lamina::cpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/simd_target.h"
 
 #define LAMINA_WITHOUT_AVX3_DL
@@ -65,9 +66,13 @@ void add_outputs(const ConvLine& line, const LineTap* taps, int64_t num_taps, in
   S* out = static_cast<S*>(line.out) + first * line.out_step;
   [[maybe_unused]] const GroupLanes<kGroup, decltype(d)> from(d);
   const auto add = [&](int64_t c, const auto& load, const auto& load_weight, const auto& put) LINE_INLINED {
+    V total[kCount];
+    unroll<kCount>([&](auto i) LINE_INLINED { total[i] = hn::Zero(d); });
+    // As in products, kGemmDepth steps are summed before they are added: errors of long sums stay small.
+    for (int64_t t = 0; t < num_taps;) {
     V sum[kCount];
     unroll<kCount>([&](auto i) LINE_INLINED { sum[i] = hn::Zero(d); });
-    for (int64_t t = 0; t < num_taps; ++t) {
+    for (const int64_t end = std::min(num_taps, t + kGemmDepth); t < end; ++t) {
       const T* w = static_cast<const T*>(taps[t].weights) + c;
       const S* x = static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels + c;
       V in[kCount];
@@ -83,8 +88,10 @@ void add_outputs(const ConvLine& line, const LineTap* taps, int64_t num_taps, in
         });
       });
     }
+    unroll<kCount>([&](auto i) LINE_INLINED { total[i] = hn::Add(total[i], sum[i]); });
+    }
     unroll<kCount>([&](auto i)
-                       LINE_INLINED { put(sum[i], out + static_cast<int64_t>(i) * line.out_step + c); });
+                       LINE_INLINED { put(total[i], out + static_cast<int64_t>(i) * line.out_step + c); });
   };
   int64_t c = 0;
   for (; c + lanes <= channels; c += lanes) {
@@ -128,17 +135,22 @@ void add_vectors(const ConvLine& line, int64_t first) {
   const hn::ScalableTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  V total[kCount];
+  unroll<kCount>([&](auto i) HWY_ATTR { total[i] = hn::Zero(d); });
+  for (int64_t t = 0; t < line.num_taps;) {
   V sum[kCount];
   unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
-  for (int64_t t = 0; t < line.num_taps; ++t) {
+  for (const int64_t end = std::min(line.num_taps, t + kGemmDepth); t < end; ++t) {
     const V w = hn::Set(d, *static_cast<const T*>(line.taps[t].weights));
     const S* x = static_cast<const S*>(line.taps[t].x) + line.taps[t].offset + first;
     unroll<kCount>([&](auto i) HWY_ATTR {
       sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * lanes), w, sum[i]);
     });
   }
+  unroll<kCount>([&](auto i) HWY_ATTR { total[i] = hn::Add(total[i], sum[i]); });
+  }
   unroll<kCount>([&](auto i) HWY_ATTR {
-    store_as(sum[i], d, static_cast<S*>(line.out) + first + static_cast<int64_t>(i) * lanes);
+    store_as(total[i], d, static_cast<S*>(line.out) + first + static_cast<int64_t>(i) * lanes);
   });
 }
 

@@ -7,7 +7,7 @@
 namespace lamina::cpu {
 namespace {
 
-// Packed B takes at most this many bytes; of more columns, so many at a time as fit.
+// Packed B takes at most this many bytes; of more columns, or steps, so many at a time as fit.
 constexpr int64_t kPackedColumnBytes = int64_t{16} << 20;
 // A job's block: its sums, its columns of B for kGemmDepth steps and its rows stay in the second-level cache.
 constexpr int64_t kMostRows = 112, kMostCols = 256;
@@ -28,19 +28,23 @@ bool packs_in_jobs(const GemmArgs& g, bool parallel) {
   return g.m <= kFewRows && (!parallel || g.n >= 2 * num_threads() * kPackedCols);
 }
 
-// Columns [first, first + cols) of a product, packed already unless each job packs its own. How the work is
-// cut changes no result.
+// Columns [first, first + cols) of a product and steps [begin, end), packed already unless each job packs its
+// own. Between spans of steps sums wait in C or in `sums`. How the work is cut changes no result.
 template <class T>
 class ColumnSpan {
  public:
-  ColumnSpan(const GemmArgs& g, int64_t first, int64_t cols, bool parallel, T* packed)
+  ColumnSpan(const GemmArgs& g, int64_t first, int64_t cols, int64_t begin, int64_t end, bool parallel,
+             T* packed, T* sums)
       : g_(g),
         first_(first),
         cols_(cols),
+        begin_(begin),
+        end_(end),
         padded_(ceil_div(cols, kernels_.nr) * kernels_.nr),
         parallel_(parallel),
-        direct_(itemsize(g.c_dtype) == sizeof(T) && !g.c_rows && !g.epilogue),
-        packed_(packed) {
+        direct_(writes_directly(g)),
+        packed_(packed),
+        sums_(sums) {
     if (!packed_) {
       strip_cols_ = kPackedCols;
       block_rows_ = g.m;
@@ -55,13 +59,18 @@ class ColumnSpan {
     block_rows_ = ceil_div(ceil_div(g.m, std::max<int64_t>(1, blocks)), kernels_.mr) * kernels_.mr;
   }
 
+  // Whether sums can live in C.
+  static bool writes_directly(const GemmArgs& g) {
+    return itemsize(g.c_dtype) == sizeof(T) && !g.c_rows && !g.epilogue;
+  }
+
   void pack(const GemmColumnPacker<T>& pack_b) {
     const int64_t cuts = ceil_div(cols_, kPackedCols);
-    run_jobs(cuts * ceil_div(g_.k, kGemmDepth), parallel_, [&](int64_t i) {
-      const int64_t k0 = i / cuts * kGemmDepth, depth = std::min(kGemmDepth, g_.k - k0);
+    run_jobs(cuts * ceil_div(end_ - begin_, kGemmDepth), parallel_, [&](int64_t i) {
+      const int64_t k0 = begin_ + i / cuts * kGemmDepth, depth = std::min(kGemmDepth, end_ - k0);
       const int64_t col0 = i % cuts * kPackedCols;
       pack_b(k0, depth, first_ + col0, std::min(kPackedCols, cols_ - col0),
-             packed_ + k0 * padded_ + col0 * depth);
+             packed_ + (k0 - begin_) * padded_ + col0 * depth);
     });
   }
 
@@ -77,16 +86,18 @@ class ColumnSpan {
                  int64_t col0) {
     const int64_t rows = std::min(block_rows_, g_.m - row0), cols = std::min(strip_cols_, cols_ - col0);
     const Scratch columns(packed_ ? 0 : kernels_.packed_b_elems(cols, kGemmDepth) * kItem);
-    Scratch own(direct_ ? 0 : rows * cols * kItem);
-    T* tile = direct_ ? static_cast<T*>(g_.c) + row0 * g_.ldc + first_ + col0 : own.template as<T>();
-    const int64_t ld = direct_ ? g_.ldc : cols;
-    for (int64_t k0 = 0; k0 < g_.k; k0 += kGemmDepth) {
-      const int64_t depth = std::min(kGemmDepth, g_.k - k0);
-      T* b = packed_ ? packed_ + k0 * padded_ + col0 * depth : columns.template as<T>();
+    Scratch own(direct_ || sums_ ? 0 : rows * cols * kItem);
+    T* tile = direct_ ? static_cast<T*>(g_.c) + row0 * g_.ldc + first_ + col0
+              : sums_ ? sums_ + row0 * cols_ + col0
+                      : own.template as<T>();
+    const int64_t ld = direct_ ? g_.ldc : sums_ ? cols_ : cols;
+    for (int64_t k0 = begin_; k0 < end_; k0 += kGemmDepth) {
+      const int64_t depth = std::min(kGemmDepth, end_ - k0);
+      T* b = packed_ ? packed_ + (k0 - begin_) * padded_ + col0 * depth : columns.template as<T>();
       if (!packed_) pack_b(k0, depth, first_ + col0, cols, b);
       multiply(row0, rows, k0, depth, cols, b, tile, ld);
     }
-    if (direct_) return;
+    if (direct_ || end_ < g_.k) return;
     if constexpr (sizeof(T) == 4) {
       if (g_.epilogue) return (*g_.epilogue)(tile, row0, rows, first_ + col0, cols, ld);
     }
@@ -100,9 +111,9 @@ class ColumnSpan {
   static constexpr auto kItem = static_cast<int64_t>(sizeof(T));
   const GemmKernels<T>& kernels_ = gemm_kernels<T>();
   const GemmArgs& g_;
-  const int64_t first_, cols_, padded_;
+  const int64_t first_, cols_, begin_, end_, padded_;
   const bool parallel_, direct_;
-  T* packed_;
+  T *packed_, *sums_;
   int64_t strip_cols_ = 0, block_rows_ = 0;
 };
 
@@ -113,15 +124,22 @@ void multiply_streamed(const GemmArgs& g, const GemmColumnPacker<T>& pack_b, con
                        bool parallel) {
   constexpr auto kItem = static_cast<int64_t>(sizeof(T));
   if (packs_in_jobs(g, parallel)) {
-    return ColumnSpan<T>(g, 0, g.n, parallel, nullptr).run(pack_b, multiply);
+    return ColumnSpan<T>(g, 0, g.n, 0, g.k, parallel, nullptr, nullptr).run(pack_b, multiply);
   }
   const int64_t fit = kPackedColumnBytes / kItem / g.k / kPackedCols * kPackedCols;
   const int64_t cols = std::min(std::max(fit, kPackedCols), g.n);
-  const Scratch packed(gemm_kernels<T>().packed_b_elems(cols, g.k) * kItem);
+  const int64_t most = kPackedColumnBytes / kItem / kPackedCols / kGemmDepth * kGemmDepth;
+  const int64_t steps = fit > 0 ? g.k : std::min(g.k, most);
+  const Scratch packed(gemm_kernels<T>().packed_b_elems(cols, steps) * kItem);
+  const bool waits = steps < g.k && !ColumnSpan<T>::writes_directly(g);
+  const Scratch sums(waits ? g.m * cols * kItem : 0);
   for (int64_t first = 0; first < g.n; first += cols) {
-    ColumnSpan<T> span(g, first, std::min(cols, g.n - first), parallel, packed.template as<T>());
-    span.pack(pack_b);
-    span.run(pack_b, multiply);
+    for (int64_t begin = 0; begin < g.k; begin += steps) {
+      ColumnSpan<T> span(g, first, std::min(cols, g.n - first), begin, std::min(begin + steps, g.k), parallel,
+                         packed.template as<T>(), waits ? sums.template as<T>() : nullptr);
+      span.pack(pack_b);
+      span.run(pack_b, multiply);
+    }
   }
 }
 template void multiply_streamed(const GemmArgs&, const GemmColumnPacker<float>&, const BlockMultiply<float>&,

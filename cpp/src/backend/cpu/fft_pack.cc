@@ -14,7 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Wide = hn::CappedTag<float, kFftLines>;
+// The plain loops below work on single numbers.
+using Wide = hn::CappedTag<float, LAMINA_SIMD_TARGET ? kFftLines : 1>;
 
 template <class V>
 struct Pair {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <complex>
+#include <iterator>
 #include <list>
 #include <mutex>
 #include <numbers>
@@ -186,12 +187,12 @@ std::list<std::shared_ptr<const FftPlan>>& kept_plans() {
 }
 
 void keep(const std::shared_ptr<const FftPlan>& made) {
-  if (numbers_in(*made) > kKeptNumbers) return;
   const std::lock_guard lock(plans_mutex);
   auto& plans = kept_plans();
   plans.push_front(made);
-  size_t numbers = 0, count = 0;
-  auto it = plans.begin();
+  // The newest one stays however large it is.
+  size_t numbers = numbers_in(*made), count = 1;
+  auto it = std::next(plans.begin());
   for (; it != plans.end() && count < kKeptPlans && (numbers += numbers_in(**it)) <= kKeptNumbers; ++it)
     ++count;
   plans.erase(it, plans.end());

@@ -208,7 +208,7 @@ void multiply_streamed_by_rows(const QmmArgs& q, const Problem& p, bool parallel
     part.m = std::min(kQmmStreamRows, q.m - row0);
     Problem rows = p;
     rows.x.data = element(p.x.data, row0 * q.x_row_stride, q.x_dtype);
-    rows.y = const_cast<char*>(element(p.y, row0 * q.y_row_stride, q.y_dtype));
+    if (p.y) rows.y = const_cast<char*>(element(p.y, row0 * q.y_row_stride, q.y_dtype));
     rows.row_base = p.row_base + row0;
     multiply_streamed(part, rows, parallel);
   }
