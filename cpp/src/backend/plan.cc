@@ -108,7 +108,8 @@ Step tape_step(const fusion::Graph& graph, const fusion::Region& r, const Backen
   step.kind = r.kernel >= 0 ? Step::Kind::kWithEpilogue : Step::Kind::kTape;
   const uint32_t root = r.nodes.back();
   step.node = r.kernel >= 0 ? static_cast<uint32_t>(r.kernel) : root;
-  step.tape = std::make_unique<BoundTape>(bind(fusion::lower(graph, r, backend.has_pair), r.row_axes, backend));
+  step.tape =
+      std::make_unique<BoundTape>(bind(fusion::lower(graph, r, backend.has_pair), r.row_axes, backend));
   for (uint32_t v : r.nodes) {
     const fusion::Value& value = graph.values[v];
     if (value.shape == r.full_shape) step.full_value = v;

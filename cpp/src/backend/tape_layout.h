@@ -20,8 +20,8 @@ struct Operand {
 // Elements of a row: the trailing `row_axes` axes.
 int64_t row_length(const Shape& full, int row_axes);
 
-// A tape's operands over a full shape: outer loops over rows, one inner axis over their elements. Inputs whose
-// axes do not allow that are copied.
+// A tape's operands over a full shape: outer loops over rows, one inner axis over their elements. Inputs
+// whose axes do not allow that are copied.
 class TapeLayout {
  protected:
   TapeLayout(const BoundTape& bound, const Shape& full, std::span<const View> inputs,

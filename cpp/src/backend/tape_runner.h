@@ -12,8 +12,8 @@ namespace lamina {
 struct BoundTape {
   fusion::Tape tape;
   int row_axes = 0;
-  std::vector<TileFn> tile;       // by instruction; null for loads, expands, reductions and plain copies
-  std::vector<ReduceFn> reduce;   // by instruction; null unless a reduction
+  std::vector<TileFn> tile;      // by instruction; null for loads, expands, reductions and plain copies
+  std::vector<ReduceFn> reduce;  // by instruction; null unless a reduction
   std::vector<ReduceProductsFn> reduce_products;  // by instruction; null unless a reduction of products
   std::vector<ReduceFn> combine;                  // folds partial results of that reduction
   void (*copy)(const View& in, const View& out) = nullptr;

@@ -441,7 +441,8 @@ std::string print(const Tape& tape) {
                         kKinds[static_cast<int>(c.kind)],
                         c.kind == InstrKind::kOp || c.kind == InstrKind::kReduce ? op_info(c.op).name : "-",
                         dtype_name(c.dtype));
-    if (c.inner != OpId::Data) text += fmt::format(" {} of {}", c.left ? "left" : "right", op_info(c.inner).name);
+    if (c.inner != OpId::Data)
+      text += fmt::format(" {} of {}", c.left ? "left" : "right", op_info(c.inner).name);
     for (int32_t in : c.in) text += fmt::format(" %{}", in);
     if (c.slot >= 0) text += fmt::format(" s{}", c.slot);
     if (c.store >= 0) text += fmt::format(" -> out{}", c.store);

@@ -26,8 +26,8 @@ struct Instr {
   Space space = Space::kFull;
   Dtype dtype = Dtype::kFloat32;    // of the value; 16-bit floats only between memory and a cast
   Dtype compute = Dtype::kFloat32;  // of the operands
-  // A pair where it is an op: inner(in[0], in[1]) is an operand of `op`, the left one or not; in[2] is the other.
-  // A square has its operand twice.
+  // A pair where it is an op: inner(in[0], in[1]) is an operand of `op`, the left one or not; in[2] is the
+  // other. A square has its operand twice.
   OpId inner = OpId::Data;
   bool left = true;
   SmallVec<int32_t, 3> in;
@@ -57,7 +57,8 @@ struct Tape {
   std::vector<std::vector<int32_t>> phase_code;
   std::vector<std::vector<int32_t>> phase_slot;  // parallel to phase_code
   int phase_slots = 0;
-  // Where a few rows of values fit a cache: each phase runs over the tiles of a row, each instruction runs once.
+  // Where a few rows of values fit a cache: each phase runs over the tiles of a row, each instruction runs
+  // once.
   struct RowProgram {
     std::vector<std::vector<int32_t>> once;  // by phase: expansions that hold for all tiles of the row
     std::vector<std::vector<int32_t>> code;  // by phase; of an earlier phase: what it reads of that

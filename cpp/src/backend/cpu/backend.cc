@@ -109,9 +109,7 @@ void multiply(const View& a, const View& b, const View& out, bool batch_invarian
   gemm(g);
 }
 
-void run_matmul(const KernelCall& c) {
-  multiply(c.in[0], c.in[1], c.out[0], c.batch_invariant, c.epilogue);
-}
+void run_matmul(const KernelCall& c) { multiply(c.in[0], c.in[1], c.out[0], c.batch_invariant, c.epilogue); }
 template <bool kBatchInvariant>
 void multiply_segment(const View& a, const View& b, const View& out) {
   multiply(a, b, out, kBatchInvariant);

@@ -381,8 +381,7 @@ bool is_pointwise(const std::vector<ConvPhase>& phases, const Sizes& s) {
   return true;
 }
 
-void pointwise(const View& x, const View& w, const View& out, const Sizes& s,
-               const Epilogue* epilogue) {
+void pointwise(const View& x, const View& w, const View& out, const Sizes& s, const Epilogue* epilogue) {
   std::vector<int64_t> a, b, c;
   for (int64_t i = 0; i < s.groups; ++i) {
     a.push_back(i * s.channels);

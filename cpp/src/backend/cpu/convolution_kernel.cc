@@ -70,25 +70,25 @@ void add_outputs(const ConvLine& line, const LineTap* taps, int64_t num_taps, in
     unroll<kCount>([&](auto i) LINE_INLINED { total[i] = hn::Zero(d); });
     // As in products, kGemmDepth steps are summed before they are added: errors of long sums stay small.
     for (int64_t t = 0; t < num_taps;) {
-    V sum[kCount];
-    unroll<kCount>([&](auto i) LINE_INLINED { sum[i] = hn::Zero(d); });
-    for (const int64_t end = std::min(num_taps, t + kGemmDepth); t < end; ++t) {
-      const T* w = static_cast<const T*>(taps[t].weights) + c;
-      const S* x = static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels + c;
-      V in[kCount];
-      unroll<kCount>([&](auto i) LINE_INLINED { in[i] = load(x + static_cast<int64_t>(i) * step); });
-      unroll<kGroup>([&](auto g) LINE_INLINED {
-        const V weight = load_weight(w + static_cast<int64_t>(g) * channels);
-        unroll<kCount>([&](auto i) LINE_INLINED {
-          if constexpr (kGroup == 1) {
-            sum[i] = hn::MulAdd(in[i], weight, sum[i]);
-          } else {
-            sum[i] = hn::MulAdd(hn::TableLookupLanes(in[i], from.tables[g]), weight, sum[i]);
-          }
+      V sum[kCount];
+      unroll<kCount>([&](auto i) LINE_INLINED { sum[i] = hn::Zero(d); });
+      for (const int64_t end = std::min(num_taps, t + kGemmDepth); t < end; ++t) {
+        const T* w = static_cast<const T*>(taps[t].weights) + c;
+        const S* x = static_cast<const S*>(taps[t].x) + (start + taps[t].offset) * channels + c;
+        V in[kCount];
+        unroll<kCount>([&](auto i) LINE_INLINED { in[i] = load(x + static_cast<int64_t>(i) * step); });
+        unroll<kGroup>([&](auto g) LINE_INLINED {
+          const V weight = load_weight(w + static_cast<int64_t>(g) * channels);
+          unroll<kCount>([&](auto i) LINE_INLINED {
+            if constexpr (kGroup == 1) {
+              sum[i] = hn::MulAdd(in[i], weight, sum[i]);
+            } else {
+              sum[i] = hn::MulAdd(hn::TableLookupLanes(in[i], from.tables[g]), weight, sum[i]);
+            }
+          });
         });
-      });
-    }
-    unroll<kCount>([&](auto i) LINE_INLINED { total[i] = hn::Add(total[i], sum[i]); });
+      }
+      unroll<kCount>([&](auto i) LINE_INLINED { total[i] = hn::Add(total[i], sum[i]); });
     }
     unroll<kCount>([&](auto i)
                        LINE_INLINED { put(total[i], out + static_cast<int64_t>(i) * line.out_step + c); });
@@ -138,16 +138,16 @@ void add_vectors(const ConvLine& line, int64_t first) {
   V total[kCount];
   unroll<kCount>([&](auto i) HWY_ATTR { total[i] = hn::Zero(d); });
   for (int64_t t = 0; t < line.num_taps;) {
-  V sum[kCount];
-  unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
-  for (const int64_t end = std::min(line.num_taps, t + kGemmDepth); t < end; ++t) {
-    const V w = hn::Set(d, *static_cast<const T*>(line.taps[t].weights));
-    const S* x = static_cast<const S*>(line.taps[t].x) + line.taps[t].offset + first;
-    unroll<kCount>([&](auto i) HWY_ATTR {
-      sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * lanes), w, sum[i]);
-    });
-  }
-  unroll<kCount>([&](auto i) HWY_ATTR { total[i] = hn::Add(total[i], sum[i]); });
+    V sum[kCount];
+    unroll<kCount>([&](auto i) HWY_ATTR { sum[i] = hn::Zero(d); });
+    for (const int64_t end = std::min(line.num_taps, t + kGemmDepth); t < end; ++t) {
+      const V w = hn::Set(d, *static_cast<const T*>(line.taps[t].weights));
+      const S* x = static_cast<const S*>(line.taps[t].x) + line.taps[t].offset + first;
+      unroll<kCount>([&](auto i) HWY_ATTR {
+        sum[i] = hn::MulAdd(load_as(d, x + static_cast<int64_t>(i) * lanes), w, sum[i]);
+      });
+    }
+    unroll<kCount>([&](auto i) HWY_ATTR { total[i] = hn::Add(total[i], sum[i]); });
   }
   unroll<kCount>([&](auto i) HWY_ATTR {
     store_as(total[i], d, static_cast<S*>(line.out) + first + static_cast<int64_t>(i) * lanes);

@@ -8,8 +8,8 @@ namespace lamina {
 // backend/reference/elementwise.h; a pair without SIMD code gives the reference loop, an impossible one
 // nullptr. 16-bit floats: cast_tile to float32, compute, cast_tile back.
 TileFn simd_tile(OpId id, Dtype compute);
-// Two binary ops in one pass over three operands: `outer` of inner(in[0], in[1]) and in[2], in this order where
-// `left`, in the other where not. A square gets its operand twice. Null where there is no such pair.
+// Two binary ops in one pass over three operands: `outer` of inner(in[0], in[1]) and in[2], in this order
+// where `left`, in the other where not. A square gets its operand twice. Null where there is no such pair.
 TileFn pair_tile(OpId inner, OpId outer, bool left, Dtype compute);
 // Any dtype to any other; float16 and bfloat16 round to nearest even and keep NaN.
 TileFn cast_tile(Dtype from, Dtype to);
