@@ -578,3 +578,26 @@ def test_codes_read_back() -> None:
     unit = E8M0[np.asarray(scales)[0, 0]]
     back = E2M1[codes_of(np.asarray(codes), 4)[0]] * unit
     assert np.array_equal(back, np.asarray(mx.dequantize(codes, scales, mode="mxfp4", dtype=mx.float32))[0])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("rows", [1, 5, 70])
+def test_activations_of_8_bits(bits: int, rows: int) -> None:
+    """Each group of x is rounded to 8 bits: half a step an element at most, at random."""
+    rng = np.random.default_rng(bits * 100 + rows)
+    x, group = rng.standard_normal((rows, 256)).astype(np.float32), 64
+    parts = mx.quantize(mx.array(rng.standard_normal((48, 256)).astype(np.float32)), group_size=group, bits=bits)
+    got = mx.quantized_matmul(mx.array(x), *parts, group_size=group, bits=bits, activations="int8")
+    w = np.array(mx.dequantize(*parts, group_size=group, bits=bits), np.float64)
+    steps = np.abs(x).reshape(rows, -1, group).max(-1) / 127
+    variance = steps**2 @ np.square(w).reshape(48, -1, group).sum(-1).T / 12
+    exact = x.astype(np.float64) @ w.T
+    assert np.all(np.abs(np.array(got) - exact) <= 6 * np.sqrt(variance))
+    plain = np.array(mx.quantized_matmul(mx.array(x), *parts, group_size=group, bits=bits))
+    assert not np.array_equal(np.array(got), plain)
+
+
+def test_other_activations_are_refused() -> None:
+    parts = mx.quantize(mx.ones((4, 64)))
+    with pytest.raises(ValueError, match="activations must be 'float' or 'int8', got 'int4'"):
+        mx.quantized_matmul(mx.ones((1, 64)), *parts, activations="int4")
