@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,4 @@ def draw_roofline(shares: Sequence[Share], run: dict[str, Any], path: Path) -> N
     handles = [Patch(color=c, label=text) for c, text in zip((_COMPUTE, _MEMORY), labels, strict=True)]
     axes.legend(handles=handles, loc="lower right", fontsize=8)
     axes.set_title(f"{run['machine']['cpu']}, {run['settings']['threads']} threads", fontsize=10)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, dpi=120, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        plt.close(figure)
+    chart.save(figure, path, 120)

@@ -49,9 +49,16 @@ def draw(report: dict[str, Any], path: Path) -> None:
     machine = report["machine"]
     axes.set_title(f"{machine['cpu']}, {report['settings']['threads']} threads", fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
+    save(figure, path, 150)
+
+
+def save(figure: Any, path: Path, dpi: int) -> None:
+    """Write a figure as a PNG that takes its name last, and close it."""
+    from matplotlib import pyplot as plt
+
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        figure.savefig(temporary, dpi=150, format="png")
+        figure.savefig(temporary, dpi=dpi, format="png")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
 #include "backend/reference/layout.h"
 #include "backend/tile_copies.h"
-#include "memory/counters.h"
+#include "backend/tile_scratch.h"
 
 namespace lamina {
 namespace {
@@ -24,15 +23,8 @@ constexpr int64_t kInstrWork = 8;        // multiply-adds of a product that take
 int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 char* epilogue_scratch(size_t bytes) {
-  thread_local std::unique_ptr<char[]> memory;
-  thread_local size_t size = 0;
-  if (size < bytes) {
-    count_system_allocation();
-    memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
-    size = bytes;
-  }
-  const auto address = reinterpret_cast<uintptr_t>(memory.get());
-  return memory.get() + ((64 - address % 64) % 64);
+  thread_local TileScratch scratch;
+  return scratch.of(bytes);
 }
 
 }  // namespace

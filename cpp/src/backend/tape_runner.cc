@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
 #include "backend/reference/elementwise.h"
 #include "backend/tape_layout.h"
 #include "backend/tile_copies.h"
+#include "backend/tile_scratch.h"
 #include "core/fail.h"
 #include "core/thread_pool.h"
 #include "graph/eval.h"
 #include "memory/buffer.h"
-#include "memory/counters.h"
 
 namespace lamina {
 
@@ -32,15 +31,8 @@ constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which th
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
 
 char* thread_scratch(size_t bytes) {
-  thread_local std::unique_ptr<char[]> memory;
-  thread_local size_t size = 0;
-  if (size < bytes) {
-    count_system_allocation();
-    memory = std::make_unique_for_overwrite<char[]>(bytes + 64);
-    size = bytes;
-  }
-  const auto address = reinterpret_cast<uintptr_t>(memory.get());
-  return memory.get() + ((64 - address % 64) % 64);
+  thread_local TileScratch scratch;
+  return scratch.of(bytes);
 }
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }

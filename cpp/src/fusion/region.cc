@@ -85,17 +85,24 @@ class Former {
     out_.regions.push_back(std::move(r));
   }
 
+  // What keeps the consumers of node i from being in one region, if anything does.
+  Decision consumers_apart(uint32_t i) const {
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] < 0) return {Refusal::kConsumerAlone, c};
+    }
+    const int id = out_.region_of[consumers_[i][0]];
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id) return {Refusal::kTwoRegions, c};
+    }
+    return {};
+  }
+
   // Puts node i into the region of its consumers, or says what keeps it out.
   Decision join(uint32_t i) {
     const uint32_t first = consumers_[i][0];
     if (!options_.fuse) return {Refusal::kFusionOff, first};
-    for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] < 0) return {Refusal::kConsumerAlone, c};
-    }
+    if (const Decision apart = consumers_apart(i); apart.refusal != Refusal::kNone) return apart;
     const int id = out_.region_of[first];
-    for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] != id) return {Refusal::kTwoRegions, c};
-    }
     Region& r = out_.regions[static_cast<size_t>(id)];
     if (r.nodes.size() >= options_.max_nodes) return {Refusal::kNodeLimit, first};
     const Region before{{}, r.full_shape, r.row_shape, r.row_axes, -1};
@@ -118,13 +125,8 @@ class Former {
     const uint32_t first = consumers_[i][0];
     if (!options_.fuse) return {Refusal::kFusionOff, first};
     if (!options_.epilogues) return {Refusal::kNoEpilogue, first};
-    for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] < 0) return {Refusal::kConsumerAlone, c};
-    }
+    if (const Decision apart = consumers_apart(i); apart.refusal != Refusal::kNone) return apart;
     const int id = out_.region_of[first];
-    for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] != id) return {Refusal::kTwoRegions, c};
-    }
     Region& r = out_.regions[static_cast<size_t>(id)];
     if (r.row_axes > 0) return {Refusal::kRowTape, first};
     if (graph_.values[i].shape != r.full_shape) return {Refusal::kShape, first};

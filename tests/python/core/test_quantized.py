@@ -586,7 +586,9 @@ def test_activations_of_8_bits(bits: int, rows: int) -> None:
     """Each group of x is rounded to 8 bits: half a step an element at most, at random."""
     rng = np.random.default_rng(bits * 100 + rows)
     x, group = rng.standard_normal((rows, 256)).astype(np.float32), 64
-    parts = mx.quantize(mx.array(rng.standard_normal((48, 256)).astype(np.float32)), group_size=group, bits=bits)
+    parts = mx.quantize(
+        mx.array(rng.standard_normal((48, 256)).astype(np.float32)), group_size=group, bits=bits
+    )
     got = mx.quantized_matmul(mx.array(x), *parts, group_size=group, bits=bits, activations="int8")
     w = np.array(mx.dequantize(*parts, group_size=group, bits=bits), np.float64)
     steps = np.abs(x).reshape(rows, -1, group).max(-1) / 127
