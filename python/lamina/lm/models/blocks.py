@@ -10,7 +10,7 @@ import math
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina.lm.cache import KVCache
+from lamina.lm.cache import AttentionCache, attend, rotate
 from lamina.lm.config import LlamaConfig, RopeScaling
 
 
@@ -51,8 +51,8 @@ class Rope:
             self.base = None
             self._periods = mx.array(llama3_periods(self.dims, config.rope_theta, scaling), dtype=mx.float32)
 
-    def __call__(self, x: mx.array, offset: int) -> mx.array:
-        """Rotate (B, H, L, D), whose first position is number ``offset``."""
+    def __call__(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        """Rotate (B, H, L, D), whose first position is number ``offset`` (one, or one for each of B)."""
         return mx.fast.rope(
             x,
             self.dims,
@@ -80,18 +80,14 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * self.head_dim, width, bias=bias)
         self.rope = Rope(config)
 
-    def __call__(self, x: mx.array, cache: KVCache | None = None) -> mx.array:
+    def __call__(self, x: mx.array, cache: AttentionCache | None = None) -> mx.array:
         """Attend from the L new positions of ``x`` (B, L, E) to themselves and to what ``cache`` holds."""
         batch, length, _ = x.shape
         queries = self._split(self.q_proj(x), self.heads)
         keys = self._split(self.k_proj(x), self.kv_heads)
         values = self._split(self.v_proj(x), self.kv_heads)
-        offset = 0 if cache is None else cache.offset
-        queries, keys = self.rope(queries, offset), self.rope(keys, offset)
-        if cache is not None:
-            keys, values = cache.update(keys, values)
-        mask = "causal" if length > 1 else None
-        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=self.scale, mask=mask)
+        queries, keys = rotate(cache, self.rope, queries), rotate(cache, self.rope, keys)
+        out = attend(cache, queries, keys, values, scale=self.scale)
         return self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, length, -1))
 
     def _split(self, x: mx.array, heads: int) -> mx.array:
@@ -124,7 +120,7 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, cache: KVCache | None = None) -> mx.array:
+    def __call__(self, x: mx.array, cache: AttentionCache | None = None) -> mx.array:
         """Map (B, L, E) to (B, L, E); ``cache`` holds the positions before."""
         x = x + self.self_attn(self.input_layernorm(x), cache)
         return x + self.mlp(self.post_attention_layernorm(x))

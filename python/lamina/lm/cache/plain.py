@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lamina.core as mx
+from lamina.lm.cache.protocol import Rotation, causal_attention
 from lamina.lm.errors import LMError
 
 
@@ -45,6 +46,31 @@ class KVCache:
     def state(self) -> list[mx.array]:
         """The buffers, to evaluate or count; empty before the first update."""
         return [] if self._buffers is None else list(self._buffers)
+
+    def positions(self, length: int) -> mx.array:
+        """Return the numbers of the next ``length`` positions, (L,) int32."""
+        return mx.arange(self.offset, self.offset + length, dtype=mx.int32)
+
+    def rotate(self, rotation: Rotation, x: mx.array) -> mx.array:
+        """Apply ``rotation`` to the new positions ``x`` (B, H, L, D)."""
+        return rotation(x, self.offset)
+
+    def attend(
+        self,
+        queries: mx.array,
+        keys: mx.array,
+        values: mx.array,
+        *,
+        scale: float,
+        window: int | None = None,
+        sinks: mx.array | None = None,
+        softcap: float | None = None,
+    ) -> mx.array:
+        """Append and attend, as :meth:`lamina.lm.cache.AttentionCache.attend` says."""
+        keys, values = self.update(keys, values)
+        return causal_attention(
+            queries, keys, values, scale=scale, window=window, sinks=sinks, softcap=softcap
+        )
 
     def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append ``keys`` and ``values`` (B, H, L, D) and return all (B, H, offset, D) of both.
