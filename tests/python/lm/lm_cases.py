@@ -119,5 +119,21 @@ CASES: dict[str, Case] = {
     "cohere_qk_norm": tiny("cohere", use_qk_norm=True, tie_word_embeddings=True),
 }
 
+MOE: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 16}
+CASES |= {
+    "mixtral": tiny("mixtral", num_local_experts=4, sliding_window=6),
+    "qwen2_moe": tiny(
+        "qwen2_moe",
+        **MOE,
+        shared_expert_intermediate_size=24,
+        num_hidden_layers=3,
+        decoder_sparse_step=2,
+        norm_topk_prob=True,
+    ),
+    "qwen2_moe_plain": tiny("qwen2_moe", **MOE, shared_expert_intermediate_size=24, mlp_only_layers=[0]),
+    "qwen3_moe": tiny("qwen3_moe", **{**MOE, "num_experts": 6}, head_dim=16, norm_topk_prob=True),
+    "olmoe": tiny("olmoe", num_experts=6, num_experts_per_tok=2, intermediate_size=24, clip_qkv=0.75),
+}
+
 # Cases to run with fewer positions than the model has: within the original length, other rotary factors hold.
 CONTEXTS = {"phi3_short": 16}

@@ -12,6 +12,7 @@ from lamina.lm.config.quantization import HFQuantization, Quantization
 from lamina.lm.config.rotary import RopeScaling, RotaryConfig
 from lamina.lm.config.spec import (
     AttentionConfig,
+    ClampedSwiGLU,
     DecoderConfig,
     EmbeddingConfig,
     HeadConfig,
@@ -25,6 +26,7 @@ from lamina.lm.config.spec import (
 
 __all__ = [
     "AttentionConfig",
+    "ClampedSwiGLU",
     "Config",
     "DecoderConfig",
     "EmbeddingConfig",

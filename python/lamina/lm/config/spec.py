@@ -79,6 +79,14 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True)
+class ClampedSwiGLU:
+    """``(up + 1) * gate * sigmoid(alpha * gate)`` of a gate up to ``limit`` and an ``up`` within it."""
+
+    alpha: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class MLPConfig:
     """``down(act(up(x)))``, or ``down(act(gate(x)) * up(x))`` where ``gated``.
 
@@ -87,7 +95,7 @@ class MLPConfig:
     """
 
     hidden: int
-    activation: str = "silu"
+    activation: str | ClampedSwiGLU = "silu"
     gated: bool = True
     bias: bool = False
     fused: bool = False
@@ -112,7 +120,7 @@ class RouterConfig:
     group_score : {"max", "top2"}
         A group's score: its best expert's, or the sum of its best two.
     bias : bool
-        Whether the router is a linear layer with bias.
+        Whether the router has a bias.
     correction : bool
         Whether a learned bias is added to the scores to choose by, but not to the weights.
     """

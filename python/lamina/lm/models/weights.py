@@ -11,6 +11,7 @@ from lamina.lm.config import AttentionConfig, DecoderConfig
 _BUFFERS = re.compile(
     r"rotary_emb\.inv_freq$|\.rotary_emb$|\.(attn|attention)\.(bias|masked_bias)$|position_ids$"
 )
+_EXPERT = re.compile(r"(.*\.)experts\.(\d+)\.([^.]+)\.(.+)$")
 _NORM_OF_HEAD = re.compile(r"(.*_layernorm)\.norms\.(\d+)\.weight$")
 
 
@@ -20,7 +21,7 @@ def sanitize(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.
     if spec.head.tied:
         head = spec.name("lm_head") + "."
         weights = {k: v for k, v in weights.items() if not k.startswith(head)}
-    weights = _stack_head_norms(weights)
+    weights = _stack_experts(_stack_head_norms(weights), spec)
     if _is_transposed(weights, spec):
         weights = {k: v.T if _is_linear_of_gpt2(k) else v for k, v in weights.items()}
     return weights
@@ -45,6 +46,23 @@ def _stack_head_norms(weights: dict[str, mx.array]) -> dict[str, mx.array]:
             out[name] = value
     for name, rows in heads.items():
         out[f"{name}.weight"] = mx.stack([rows[i] for i in sorted(rows)])
+    return out
+
+
+def _stack_experts(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:
+    """Stack the tensors of experts, one for each, into those of all."""
+    ours = {spec.name(f"expert.{p}"): p for p in ("gate_proj", "up_proj", "down_proj")}
+    ours |= {p: p for p in ("gate_proj", "up_proj", "down_proj")}
+    out, stacks = {}, {}
+    for name, value in weights.items():
+        match = _EXPERT.match(name)
+        if match and match[3] in ours:
+            stacked = f"{match[1]}{spec.name('switch_mlp')}.{ours[match[3]]}.{match[4]}"
+            stacks.setdefault(stacked, {})[int(match[2])] = value
+        else:
+            out[name] = value
+    for name, parts in stacks.items():
+        out[name] = mx.stack([parts[i] for i in sorted(parts)])
     return out
 
 
