@@ -13,11 +13,14 @@ Reader = Callable[[Fields], DecoderConfig]
 # Which module of this package has the type's reader: read_<model_type>.
 _MODULES = {
     "cohere": "cohere",
+    "deepseek_v2": "deepseek",
+    "deepseek_v3": "deepseek",
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",
     "gpt2": "gpt",
     "gpt_neox": "gpt",
+    "gpt_oss": "gpt_oss",
     "granite": "granite",
     "llama": "llama",
     "mistral": "mistral",
