@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina.lm.config import Quantization, load_config
+from lamina.lm.config import HFQuantization, Quantization, load_config
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.models import Llama, build_model
 from lamina.lm.tokenizer import Tokenizer, load_tokenizer
@@ -158,9 +158,9 @@ def fit_weights(model: Llama, weights: Mapping[str, mx.array]) -> None:
         Names are missing or unexpected, or a shape differs from what the configuration wants.
     """
     config = model.config
-    weights = {k: v for k, v in weights.items() if not k.endswith("rotary_emb.inv_freq")}
-    if config.tie_word_embeddings:
-        weights = {k: v for k, v in weights.items() if not k.startswith("lm_head.")}
+    if isinstance(config.quantization, HFQuantization):
+        raise CheckpointError(f"weights packed by '{config.quantization.method}' are not supported")
+    weights = model.sanitize(dict(weights))
     if config.quantization is not None:
         quantize_modules(model, config.quantization, only={k[:-7] for k in weights if k.endswith(".scales")})
     elif any(k.endswith(".scales") for k in weights):
