@@ -1,0 +1,66 @@
+"""Model directories as Hugging Face and MLX tools write them: config.json, safetensors, a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lamina.core as mx
+from lamina.lm.errors import CheckpointError, ConfigError
+from lamina.lm.io.checkpoint import Checkpoint
+from lamina.lm.io.files import load_weights, read_json, weight_files
+from lamina.lm.io.published import unpack_published
+from lamina.lm.vocabulary.files import read_tokenizer
+
+
+def read_directory(path: str | Path) -> Checkpoint:
+    """Read a model directory with ``config.json`` and ``*.safetensors``.
+
+    Raises
+    ------
+    ConfigError
+        ``config.json`` is missing or malformed.
+    CheckpointError
+        Weights are missing or damaged, or packed in a way that is not supported.
+    """
+    directory = Path(path)
+    try:
+        config = read_json(directory / "config.json")
+    except CheckpointError as e:
+        raise ConfigError(str(e)) from e
+    settings = _method(config)
+    arrays = load_weights(directory)
+    mapped = frozenset(map(id, arrays.values()))
+    kind = "plain" if settings is None else str(settings["quant_method"])
+    if settings is not None:
+        config = {k: v for k, v in config.items() if k != "quantization_config"}
+        arrays = unpack_published(kind, settings, arrays)
+    elif config.get("quantization") or config.get("quantization_config"):
+        kind = "mlx"
+    return Checkpoint(
+        directory,
+        kind,
+        config,
+        arrays,
+        lambda ends: read_tokenizer(directory, ends),
+        mapped,
+        sum(f.stat().st_size for f in weight_files(directory)),
+    )
+
+
+def _method(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return Hugging Face's settings of a packing; None for none, or for MLX's own."""
+    given = config.get("quantization_config")
+    if config.get("quantization") or not isinstance(given, Mapping) or "quant_method" not in given:
+        return None
+    return given
+
+
+def floating_dtype(tensors: Mapping[str, Any]) -> mx.Dtype:
+    """Return the dtype of most floating-point arrays among ``tensors``."""
+    counts: dict[mx.Dtype, int] = {}
+    for value in tensors.values():
+        if isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating):
+            counts[value.dtype] = counts.get(value.dtype, 0) + 1
+    return max(counts, key=lambda d: counts[d]) if counts else mx.float32
