@@ -117,7 +117,6 @@ def test_nothing_is_copied_but_queries_and_keys(files: dict[str, Path]) -> None:
         if id(t.data if isinstance(t, Blocks) else t) not in checkpoint.mapped
     ]
     assert all("norm" in n or "q_proj" in n or "k_proj" in n for n in copied)
-    assert checkpoint.mapped_bytes == files["llama"].stat().st_size
 
 
 def test_rows_of_heads_there_and_back() -> None:

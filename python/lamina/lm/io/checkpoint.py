@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,12 @@ class Blocks:
 Value = mx.array | Blocks
 
 
+def by_id(values: Iterable[Value]) -> dict[int, mx.array]:
+    """Return arrays, and the arrays of blocks, by their ``id``."""
+    arrays = [v.data if isinstance(v, Blocks) else v for v in values]
+    return {id(a): a for a in arrays}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a model's files hold, whatever their format.
@@ -73,10 +79,8 @@ class Checkpoint:
         affine mode, ``.biases``, and perhaps the order of its inputs, ``.order``.
     tokenizer : callable
         Reads the tokenizer; it takes the ids that end a text by the configuration.
-    mapped : frozenset of int
-        ``id`` of the arrays that are views of mapped files.
-    mapped_bytes : int
-        Size of the files that are mapped.
+    mapped : Mapping[int, array]
+        The arrays that are views of mapped files, by their ``id``, which no other array gets while they live.
     """
 
     origin: Path
@@ -84,5 +88,4 @@ class Checkpoint:
     config: Mapping[str, Any]
     tensors: Mapping[str, Value]
     tokenizer: Callable[[tuple[int, ...]], Tokenizer]
-    mapped: frozenset[int] = field(default_factory=frozenset)
-    mapped_bytes: int = 0
+    mapped: Mapping[int, mx.array] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import lamina.core as mx
 from lamina.lm.errors import CheckpointError
-from lamina.lm.io.checkpoint import Blocks, Checkpoint, Value
+from lamina.lm.io.checkpoint import Blocks, Checkpoint, Value, by_id
 from lamina.lm.io.files import listed
 from lamina.lm.io.gguf_names import DERIVED, Architecture, Fields, architecture_of, common_config
 from lamina.lm.tokenizer import Tokenizer
@@ -112,7 +112,6 @@ def read_gguf(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoint:
     def tokenizer(end_ids: tuple[int, ...]) -> Tokenizer:
         return tokenizer_from(vocabulary_from_gguf(metadata, architecture.name))
 
-    files = gguf_files(Path(path))
     renamed = _renamed(tensors, architecture)
     dtype = dtype or _matrix_dtype(renamed)
     return Checkpoint(
@@ -121,8 +120,7 @@ def read_gguf(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoint:
         config,
         {n: _converted(n, t, dtype, architecture, config) for n, t in renamed.items()},
         tokenizer,
-        frozenset(id(t.data if isinstance(t, Blocks) else t) for t in tensors.values()),
-        sum(f.stat().st_size for f in files),
+        by_id(tensors.values()),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import lamina.core as mx
 from lamina.lm.errors import CheckpointError, ConfigError
-from lamina.lm.io.checkpoint import Checkpoint
-from lamina.lm.io.files import load_weights, read_json, weight_files
+from lamina.lm.io.checkpoint import Checkpoint, by_id
+from lamina.lm.io.files import load_weights, read_json
 from lamina.lm.io.published import unpack_published
 from lamina.lm.vocabulary.files import read_tokenizer
 
@@ -31,11 +31,13 @@ def read_directory(path: str | Path) -> Checkpoint:
         raise ConfigError(str(e)) from e
     settings = _method(config)
     arrays = load_weights(directory)
-    mapped = frozenset(map(id, arrays.values()))
+    mapped = by_id(arrays.values())
     kind = "plain" if settings is None else str(settings["quant_method"])
     if settings is not None:
         config = {k: v for k, v in config.items() if k != "quantization_config"}
         arrays = unpack_published(kind, settings, arrays)
+        if kind == "mxfp4":  # the same bytes by other names
+            mapped = by_id(arrays.values())
     elif config.get("quantization") or config.get("quantization_config"):
         kind = "mlx"
     return Checkpoint(
@@ -45,7 +47,6 @@ def read_directory(path: str | Path) -> Checkpoint:
         arrays,
         lambda ends: read_tokenizer(directory, ends),
         mapped,
-        sum(f.stat().st_size for f in weight_files(directory)),
     )
 
 

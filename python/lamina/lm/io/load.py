@@ -12,6 +12,7 @@ from lamina.lm.io.checkpoint import Checkpoint
 from lamina.lm.io.fit import fit_weights
 from lamina.lm.io.gguf import read_gguf
 from lamina.lm.io.huggingface import read_directory
+from lamina.lm.io.memory import check_memory, memory_needed
 from lamina.lm.models import Llama, build_model
 from lamina.lm.tokenizer import Tokenizer
 
@@ -46,7 +47,12 @@ def read_checkpoint(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoi
 
 
 def load(
-    path: str | Path, ignore_fields: tuple[str, ...] = (), *, dtype: str | None = None
+    path: str | Path,
+    ignore_fields: tuple[str, ...] = (),
+    *,
+    dtype: str | None = None,
+    positions: int | None = None,
+    memory_check: bool = True,
 ) -> tuple[Llama, Tokenizer]:
     """Load a model and its tokenizer from local files.
 
@@ -62,6 +68,10 @@ def load(
     dtype : {"float32", "float16", "bfloat16"}, optional
         Convert floating-point weights, and so what activations are computed in; as stored by default, and
         bfloat16 for GGUF files whose matrices are all packed.
+    positions : int, optional
+        Length of the longest sequence that will be run, for the check of memory; 4096 by default.
+    memory_check : bool
+        Whether to raise where memory does not suffice, before anything is read.
 
     Returns
     -------
@@ -74,6 +84,8 @@ def load(
         The configuration is missing, malformed or not supported.
     CheckpointError
         Weights or tokenizer are missing, corrupt, or do not fit the configuration.
+    MemoryNeededError
+        The model needs more memory than there is.
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -87,6 +99,8 @@ def load(
         )
     if dtype is not None:
         model.set_dtype(DTYPES[dtype])
+    if memory_check:
+        check_memory(memory_needed(model, checkpoint.mapped, positions), str(path))
     return model, tokenizer
 
 
