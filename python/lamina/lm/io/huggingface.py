@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lamina.core as mx
+from lamina.lm.config import parse_config
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Checkpoint, by_id
 from lamina.lm.io.files import load_weights, read_json
@@ -14,13 +15,20 @@ from lamina.lm.io.published import unpack_published
 from lamina.lm.vocabulary.files import read_tokenizer
 
 
-def read_directory(path: str | Path) -> Checkpoint:
+def read_directory(path: str | Path, ignore_fields: tuple[str, ...] = ()) -> Checkpoint:
     """Read a model directory with ``config.json`` and ``*.safetensors``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory.
+    ignore_fields : tuple of str
+        Config fields to ignore although they are not understood.
 
     Raises
     ------
     ConfigError
-        ``config.json`` is missing or malformed.
+        ``config.json`` is missing, malformed or not supported; then no other file is opened.
     CheckpointError
         Weights are missing or damaged, or packed in a way that is not supported.
     """
@@ -30,11 +38,13 @@ def read_directory(path: str | Path) -> Checkpoint:
     except CheckpointError as e:
         raise ConfigError(str(e)) from e
     settings = _method(config)
+    if settings is not None:
+        config = {k: v for k, v in config.items() if k != "quantization_config"}
+    parse_config(config, ignore_fields)
     arrays = load_weights(directory)
     mapped = by_id(arrays.values())
     kind = "plain" if settings is None else str(settings["quant_method"])
     if settings is not None:
-        config = {k: v for k, v in config.items() if k != "quantization_config"}
         arrays = unpack_published(kind, settings, arrays)
         if kind == "mxfp4":  # the same bytes by other names
             mapped = by_id(arrays.values())

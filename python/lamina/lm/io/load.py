@@ -19,7 +19,9 @@ from lamina.lm.tokenizer import Tokenizer
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
-def read_checkpoint(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, dtype: mx.Dtype | None = None, ignore_fields: tuple[str, ...] = ()
+) -> Checkpoint:
     """Read the checkpoint at ``path``: a model directory, a GGUF file, or a directory with one.
 
     Parameters
@@ -28,6 +30,8 @@ def read_checkpoint(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoi
         Where it is.
     dtype : Dtype, optional
         What a GGUF file's activations are computed in.
+    ignore_fields : tuple of str
+        Config fields to ignore although they are not understood.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def read_checkpoint(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoi
         )
     if not (path / "config.json").is_file() and any(path.glob("*.gguf")):
         return read_gguf(path, dtype)
-    return read_directory(path)
+    return read_directory(path, ignore_fields)
 
 
 def load(
@@ -89,7 +93,7 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    checkpoint = read_checkpoint(path, None if dtype is None else DTYPES[dtype])
+    checkpoint = read_checkpoint(path, None if dtype is None else DTYPES[dtype], ignore_fields)
     model = model_of(checkpoint, ignore_fields)
     tokenizer = checkpoint.tokenizer(model.config.eos_token_id)
     if tokenizer.vocab_size > model.config.vocab_size:
