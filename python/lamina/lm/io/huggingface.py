@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lamina.core as mx
 from lamina.lm.config import parse_config
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Checkpoint, by_id
@@ -66,12 +65,3 @@ def _method(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if config.get("quantization") or not isinstance(given, Mapping) or "quant_method" not in given:
         return None
     return given
-
-
-def floating_dtype(tensors: Mapping[str, Any]) -> mx.Dtype:
-    """Return the dtype of most floating-point arrays among ``tensors``."""
-    counts: dict[mx.Dtype, int] = {}
-    for value in tensors.values():
-        if isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.floating):
-            counts[value.dtype] = counts.get(value.dtype, 0) + 1
-    return max(counts, key=lambda d: counts[d]) if counts else mx.float32
