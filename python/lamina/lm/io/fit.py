@@ -38,9 +38,7 @@ def fit_weights(model: Any, weights: Mapping[str, Value], packed: bool | None = 
         wants.
     """
     config = model.config
-    weights = {k: v for k, v in weights.items() if not k.endswith("rotary_emb.inv_freq")}
-    if config.tie_word_embeddings:
-        weights = {k: v for k, v in weights.items() if not k.startswith("lm_head.")}
+    weights = model.sanitize(dict(weights))
     has_scales = {k.removesuffix(".scales") for k in weights if k.endswith(".scales")}
     if has_scales and config.quantization is None and not packed:
         raise CheckpointError(
@@ -103,7 +101,7 @@ def _packed_module(
     declared = config.quantization
     if isinstance(declared, Quantization):
         own = declared.for_module(path)
-        if own is None or {"mode": "affine", **own} != packing:
+        if own != packing:
             raise CheckpointError(
                 f"'{path}' is packed as {packing}, but the config's quantization says {own}"
             )
@@ -177,7 +175,7 @@ def quantize_modules(model: nn.Module, quantization: Quantization, only: set[str
         A layer's input size is not a multiple of the group size.
     """
 
-    def choose(path: str, module: nn.Module) -> dict[str, int] | bool:
+    def choose(path: str, module: nn.Module) -> dict[str, Any] | bool:
         if not hasattr(module, "to_quantized") or (only is not None and path not in only):
             return False
         own = quantization.for_module(path)
@@ -190,4 +188,6 @@ def quantize_modules(model: nn.Module, quantization: Quantization, only: set[str
             )
         return own
 
-    nn.quantize(model, quantization.group_size, quantization.bits, class_predicate=choose)
+    nn.quantize(
+        model, quantization.group_size, quantization.bits, mode=quantization.mode, class_predicate=choose
+    )

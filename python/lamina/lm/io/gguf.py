@@ -118,7 +118,7 @@ def read_gguf(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoint:
         Path(path),
         "gguf",
         config,
-        {n: _converted(n, t, dtype, architecture, config) for n, t in renamed.items()},
+        {n: _converted(n, t, dtype, architecture.norm_offset) for n, t in renamed.items()},
         tokenizer,
         by_id(tensors.values()),
     )
@@ -141,37 +141,19 @@ def _matrix_dtype(tensors: Mapping[str, Value]) -> mx.Dtype:
     return max(sizes, key=lambda d: sizes[d]) if sizes else mx.bfloat16
 
 
-def _converted(name: str, value: Value, dtype: mx.Dtype, a: Architecture, config: Mapping[str, Any]) -> Value:
-    """Return a tensor as the model wants it: queries' and keys' rows in order, norms without an offset."""
-    if a.interleaved and re.search(r"self_attn\.[qk]_proj\.", name):
-        heads = config["num_attention_heads" if ".q_proj." in name else "num_key_value_heads"]
-        if isinstance(value, Blocks):
-            return Blocks(halves_from_pairs(value.data, heads), value.mode)
-        value = halves_from_pairs(value, heads)
+def _converted(name: str, value: Value, dtype: mx.Dtype, norm_offset: float) -> Value:
+    """Return a tensor as the model wants it: floats of one dtype, norms without the files' offset."""
     if isinstance(value, Blocks):
         return value
     if not mx.issubdtype(value.dtype, mx.floating):
         raise CheckpointError(f"tensor '{name}' is of {value.dtype}, wanted floating point or blocks")
-    if a.norm_offset and name.endswith("norm.weight"):
-        value = value - a.norm_offset
+    if norm_offset and name.endswith("norm.weight"):
+        value = value - norm_offset
     return value.astype(dtype) if value.dtype != dtype else value
 
 
-def halves_from_pairs(rows: mx.array, heads: int) -> mx.array:
-    """Reorder the rows of each head: from neighbours that rotate together to halves that do.
-
-    Examples
-    --------
-    >>> import lamina.core as mx
-    >>> halves_from_pairs(mx.arange(6), 1).tolist()
-    [0, 2, 4, 1, 3, 5]
-    """
-    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(rows.shape)
-
-
 def pairs_from_halves(rows: mx.array, heads: int) -> mx.array:
-    """Undo :func:`halves_from_pairs`.
+    """Reorder the rows of each head: from halves that rotate together to neighbours that do.
 
     Examples
     --------

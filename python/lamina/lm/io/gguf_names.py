@@ -51,7 +51,7 @@ class Architecture:
     layer : Mapping[str, str]
         Names of the parts of a layer.
     interleaved : bool
-        Whether the rows of queries and keys are ordered for rotary positions of neighbours.
+        Whether features that rotate together are neighbours, where Hugging Face has them in two halves.
     norm_offset : float
         What files add to the weights of norms.
     extra : callable
@@ -256,4 +256,6 @@ def common_config(f: Fields, a: Architecture) -> dict[str, Any]:
     if a.name == "llama":
         config["attention_bias"] = "blk.0.attn_q.bias" in f.tensors
         config["mlp_bias"] = "blk.0.ffn_up.bias" in f.tensors
+    if a.interleaved:
+        config["rope_traditional"] = True
     return {k: v for k, v in config.items() if v is not None}

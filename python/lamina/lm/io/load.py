@@ -117,9 +117,6 @@ def model_of(checkpoint: Checkpoint, ignore_fields: tuple[str, ...] = ()) -> Any
         As :func:`load`.
     """
     model = build_model(parse_config(checkpoint.config, ignore_fields))
-    tensors = checkpoint.tensors
-    if checkpoint.kind != "gguf" and hasattr(model, "sanitize"):
-        tensors = model.sanitize(dict(tensors))
-    fit_weights(model, tensors, packed=checkpoint.kind not in ("plain", "mlx"))
+    fit_weights(model, checkpoint.tensors, packed=checkpoint.kind not in ("plain", "mlx"))
     model.eval()
     return model

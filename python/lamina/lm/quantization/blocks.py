@@ -1,7 +1,7 @@
 """GGUF's blocks, written: the types that are sums of a scale times a whole number and a minimum.
 
-The layouts are those of ``cpp/src/quant/gguf_blocks.h``. Encoders take weights (rows, columns) and the importance
-of each column; a row becomes a run of blocks.
+The layouts are those of ``cpp/src/quant/gguf_blocks.h``. Encoders take blocks of weights (blocks, elements) and
+how much an error in each matters.
 """
 
 from __future__ import annotations
@@ -118,15 +118,14 @@ def _two_level(w: mx.array, h: mx.array, groups: int, top: int, levels: int) -> 
     dmin = _half(minimum.max(axis=-1, keepdims=True) / levels)
     scales, minimums = _codes(scale, d, 0, levels), _codes(minimum, dmin, 0, levels)
     q = _codes(parts + (dmin * minimums)[..., None], (d * scales)[..., None], 0, top)
-    return tuple(x.astype(mx.uint8) for x in (q, scales, minimums)) + (_bytes(d), _bytes(dmin))
+    q, scales, minimums = (x.astype(mx.uint8) for x in (q, scales, minimums))
+    return q, scales, minimums, _bytes(d), _bytes(dmin)
 
 
 def _six_bits(scales: mx.array, minimums: mx.array) -> mx.array:
     """Pack 8 scales and 8 minimums of 6 bits into 12 bytes."""
     first, last = (x[:, :4] for x in (scales, minimums)), (x[:, 4:] for x in (scales, minimums))
-    low = [
-        mx.bitwise_or(a, mx.left_shift(mx.right_shift(b, 4), 6)) for a, b in zip(first, last, strict=True)
-    ]
+    low = [mx.bitwise_or(a, mx.left_shift(mx.right_shift(b, 4), 6)) for a, b in zip(first, last, strict=True)]
     high = mx.bitwise_or(mx.bitwise_and(scales[:, 4:], 15), mx.left_shift(minimums[:, 4:], 4))
     return mx.concatenate([*low, high], axis=-1)
 

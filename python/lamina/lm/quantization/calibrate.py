@@ -46,7 +46,7 @@ def _recording(kind: type) -> type:
 
 @contextlib.contextmanager
 def _recorded(modules: dict[str, nn.Module]) -> Iterator[Callable[[], dict[str, mx.array]]]:
-    """Let modules record their inputs; yield a function that takes the sums of squares since its last call."""
+    """Let modules record their inputs; yield a function that takes the mean squares since its last call."""
     kinds = {path: type(module) for path, module in modules.items()}
     for module in modules.values():
         module.__class__ = _recording(type(module))

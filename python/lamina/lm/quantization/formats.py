@@ -48,7 +48,9 @@ class Format:
                     f"group_size of {self.mode} must be one of {tuple(sorted(sizes))}, got {self.group_size}"
                 )
             if self.bits not in bits:
-                raise ConfigError(f"bits of {self.mode} must be one of {tuple(sorted(bits))}, got {self.bits}")
+                raise ConfigError(
+                    f"bits of {self.mode} must be one of {tuple(sorted(bits))}, got {self.bits}"
+                )
         elif self.mode not in _FLOATS and self.mode not in WRITTEN:
             known = ", ".join([*_MODES, *WRITTEN, *_FLOATS])
             raise ConfigError(f"format {self.mode!r} is not supported; supported: {known}")

@@ -48,7 +48,9 @@ class Recipe:
             return
         low, high = self.base.bits_per_weight, self.wide.bits_per_weight
         if not low < high:
-            raise ConfigError(f"the wide format {self.wide} ({high} bits) must be wider than {self.base} ({low})")
+            raise ConfigError(
+                f"the wide format {self.wide} ({high} bits) must be wider than {self.base} ({low})"
+            )
         if not low <= self.bits_per_weight <= high:
             raise ConfigError(
                 f"bits per weight must be from {low:g} ({self.base}) to {high:g} ({self.wide}), "

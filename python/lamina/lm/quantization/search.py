@@ -1,6 +1,6 @@
 """Scales for groups of weights: the ones that keep what the inputs see of them closest.
 
-All functions work on the last axis, which is a group, and minimize ``sum(h * (w - what the codes stand for)**2)``.
+All functions work on the last axis, which is a group, and minimize ``sum(h * (w - what codes stand for)**2)``.
 ``h`` says how much an error of a weight matters: the mean square of its input, where that is known.
 """
 
