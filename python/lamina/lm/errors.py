@@ -41,3 +41,11 @@ class ContextError(PromptError):
 
 class DataError(LMError, ValueError):
     """Training or evaluation text is missing, empty or too short."""
+
+
+class CapacityError(LMError, MemoryError):
+    """A text, or the texts in work, want more memory for keys and values than there may be."""
+
+
+class CacheError(LMError, ValueError):
+    """A file of a prompt's cache is missing, corrupt, or of another model."""

@@ -1,4 +1,4 @@
-"""Generation: one text as a stream, many texts at once."""
+"""Generation: prompts, steps, the ends of answers, and the stream of one text."""
 
 from __future__ import annotations
 
