@@ -168,7 +168,7 @@ def _checksum(tensors: Mapping[str, mx.array], metadata: Mapping[str, str]) -> i
     total = zlib.crc32(json.dumps(facts).encode())
     for name in sorted(tensors):
         raw = np.ascontiguousarray(np.asarray(tensors[name])).reshape(-1).view(np.uint8)
-        total = zlib.crc32(raw, zlib.crc32(name.encode(), total))
+        total = zlib.crc32(raw.data, zlib.crc32(name.encode(), total))
     return total
 
 

@@ -169,6 +169,18 @@ class KVCache:
             raise LMError(f"a cache of {self.offset} positions cannot take back {count}")
         self.offset -= count
 
+    def mark(self, short: bool = False) -> list[mx.array] | None:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return None
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return self.trimmable(self.offset - offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        self.trim(self.offset - offset)
+
     def copy(self) -> KVCache:
         """Return a cache with the same content; they share buffers until one of them writes."""
         other = type(self).__new__(type(self))
@@ -307,6 +319,21 @@ class RotatingKVCache(KVCache):
     def used_buffers(self) -> list[mx.array]:
         """Return what :meth:`adopt` takes: the whole ring."""
         return list(self._pool)
+
+    def mark(self, short: bool = False) -> list[mx.array] | None:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return None if short else list(self._pool)
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return mark is not None or super().reaches(mark, offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        if mark is None or self.trimmable(self.offset - offset):
+            super().back(mark, offset)
+        else:
+            self._pool, self.offset, self._written = list(mark), offset, offset
 
     def _buffers_for(self, batch: int, rows: int, spec: AttentionSpec, dtype: mx.Dtype) -> Pool:
         return self.format.empty(batch * self.blocks, BLOCK_ROWS, spec, dtype)

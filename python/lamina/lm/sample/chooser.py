@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,6 +104,14 @@ class Chooser:
             mx.random.key(self._options.seed) if self._draws else None,
             self._penalties.start(self._prompt, self._vocab) if self._penalties else None,
         )
+
+    def guesser(self) -> Chooser:
+        """Return a chooser that guesses what this one will choose, and leaves it as it is.
+
+        It draws with the same random numbers. A sampler of the caller's may not be called for guesses: for
+        those it takes the most likely token.
+        """
+        return copy.copy(self) if self._sampler is None else Chooser(greedy, self._vocab)
 
     def replay(self, tokens: Sequence[int]) -> None:
         """Go back to the start and on to where the state is after choosing ``tokens``."""
