@@ -49,3 +49,7 @@ class CapacityError(LMError, MemoryError):
 
 class CacheError(LMError, ValueError):
     """A file of a prompt's cache is missing, corrupt, or of another model."""
+
+
+class ConstraintError(LMError, ValueError):
+    """What an answer shall look like cannot be said so, is not supported, or cannot be met."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import lamina.core as mx
 from lamina.lm.cache import CacheOptions
-from lamina.lm.constrain import Constraint
+from lamina.lm.constrain import Allowed
 from lamina.lm.engine.memory import Memory
 from lamina.lm.engine.request import Event, Handle, Request
 from lamina.lm.engine.sequence import Sequence
@@ -308,7 +308,7 @@ class Engine:
     def _choose_bound(self, bound: list[tuple[Sequence, mx.array]]) -> None:
         """Choose where what is allowed depends on the token before."""
 
-        def choose(sequence: Sequence, logits: mx.array, constraint: Constraint) -> None:
+        def choose(sequence: Sequence, logits: mx.array, constraint: Allowed) -> None:
             choice = sequence.chooser.choose(logits, constraint.mask())
             self._chose(sequence, choice)
             mx.async_eval(*choice.arrays())

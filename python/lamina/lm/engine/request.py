@@ -27,7 +27,7 @@ class Request:
     logprobs : int, optional
         Give log-probabilities: the chosen token's and those of this many most likely ones.
     constraint : Constraint, optional
-        What the answer must look like; of this request alone.
+        What the answer must look like, such as a :class:`lamina.lm.constrain.Grammar`.
     """
 
     prompt: str | Sequence[int]

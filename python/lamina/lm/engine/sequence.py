@@ -36,7 +36,8 @@ class Sequence:
         self.ids = ids
         self.prompt_tokens = len(ids)
         self.chooser, self.answer, self.budget = chooser, answer, budget
-        self.constraint = handle.request.constraint
+        constraint = handle.request.constraint
+        self.constraint = constraint.start() if constraint is not None else None
         self.tables: list[list[int]] = [[] for _ in range(groups)]
         self.length = 0
         self.slot = -1

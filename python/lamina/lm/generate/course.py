@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import lamina.core as mx
 from lamina.lm.cache.prompt import Mark, PromptCache
-from lamina.lm.constrain import Constraint
+from lamina.lm.constrain import Allowed
 from lamina.lm.generate.speculative import Drafter, Pace
 from lamina.lm.generate.step import Decoder, LanguageModel
 from lamina.lm.sample import Choice, Chooser
@@ -47,7 +47,7 @@ class Course:
         The text so far, but for the token that was chosen last.
     chooser : Chooser
         Chooses tokens.
-    constraint : Constraint or None
+    constraint : Allowed or None
         Says which may be chosen; whoever takes a token from here tells it to the constraint.
     budget : int
         Tokens to choose at most.
@@ -59,7 +59,7 @@ class Course:
     decoder: Decoder
     cache: PromptCache
     chooser: Chooser
-    constraint: Constraint | None
+    constraint: Allowed | None
     budget: int
     limit: int
 

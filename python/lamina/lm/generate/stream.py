@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import lamina.core as mx
 from lamina.lm.cache import CacheOptions
 from lamina.lm.cache.prompt import PromptCache, check_fits
-from lamina.lm.constrain import Constraint
+from lamina.lm.constrain import Allowed, Constraint
 from lamina.lm.errors import LMError
 from lamina.lm.generate.answer import Answer
 from lamina.lm.generate.course import Chosen, Course, guessed_tokens, plain_tokens
@@ -72,7 +72,7 @@ class _Task:
     budget: int
     chooser: Chooser
     cache: PromptCache
-    constraint: Constraint | None
+    constraint: Allowed | None
     draft: Drafter | None
     prefill_step: int
 
@@ -117,7 +117,7 @@ def stream_generate(
     cache_options : CacheOptions, optional
         How positions are kept where there is no ``prompt_cache``.
     constraint : Constraint, optional
-        What the answer must look like.
+        What the answer must look like, such as a :class:`lamina.lm.constrain.Grammar`.
     draft : Drafter, optional
         Guesses tokens, which are checked several at once: :class:`PromptLookup` or :class:`DraftModel`. The
         answer stays the same.
@@ -148,8 +148,9 @@ def stream_generate(
     if prompt_cache is None:
         prompt_cache = PromptCache(model.cache_specs(), cache_options)
     check_fits(prompt_cache, model.cache_specs())
+    allowed = constraint.start() if constraint is not None else None
     return _stream(
-        _Task(model, tokenizer, ids, answer, budget, chooser, prompt_cache, constraint, draft, prefill_step)
+        _Task(model, tokenizer, ids, answer, budget, chooser, prompt_cache, allowed, draft, prefill_step)
     )
 
 
