@@ -53,3 +53,18 @@ class CacheError(LMError, ValueError):
 
 class ConstraintError(LMError, ValueError):
     """What an answer shall look like cannot be said so, is not supported, or cannot be met."""
+
+
+class MemoryNeededError(LMError, MemoryError):
+    """A model needs more memory than there is; raised before it is loaded.
+
+    Attributes
+    ----------
+    needed_bytes, available_bytes : int
+        What it needs, and what can be had.
+    """
+
+    def __init__(self, message: str, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as HFTokenizer
@@ -30,11 +30,27 @@ class Tokenizer:
         The tokenizer itself.
     eos_ids : iterable of int
         Ids that end a text; generation stops there.
+    chat_template : str, optional
+        Jinja text that writes a conversation, as published with the model.
+    special_tokens : Mapping[str, str], optional
+        Spellings by role: ``"bos_token"``, ``"eos_token"`` and the like, as chat templates name them.
+    chat_templates : Mapping[str, str], optional
+        Further templates by name (``"tool_use"``, say).
     """
 
-    def __init__(self, inner: HFTokenizer, eos_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        inner: HFTokenizer,
+        eos_ids: Iterable[int] = (),
+        chat_template: str | None = None,
+        special_tokens: Mapping[str, str] | None = None,
+        chat_templates: Mapping[str, str] | None = None,
+    ) -> None:
         self.inner = inner
         self.eos_ids = frozenset(eos_ids)
+        self.chat_template = chat_template
+        self.special_tokens = dict(special_tokens or {})
+        self.chat_templates = dict(chat_templates or {})
         self._decoder_steps = decoder_steps(inner)
         self.byte_level = [step.get("type") for step in self._decoder_steps] == ["ByteLevel"]
         self._special = frozenset(i for i, t in inner.get_added_tokens_decoder().items() if t.special)

@@ -154,7 +154,7 @@ def test_generate_errors(trained, tmp_path):
         (["--model", model, "x", "--max-tokens", "0"], "max_tokens must be at least 1, got 0"),
         (["--model", str(tmp_path / "none"), "x"], "no model at"),
         (["--model", str(broken), "x"], "is truncated or corrupt"),
-        (["--model", str(unknown), "x"], "model type 'mamba9' is not supported; supported: llama"),
+        (["--model", str(unknown), "x"], "model type 'mamba9' is not supported; supported: "),
     ):
         done = lamina_command("generate", *args)
         assert done.returncode == 1, args

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from lamina.lm import CheckpointError, DataError, LlamaConfig, build_model
 from lamina.lm.demo.recipe import Recipe
+from lamina.lm.evaluate import sliding_windows
 from lamina.lm.io import fit_weights
 from lamina.lm.train import DivergenceError, TrainConfig, Trainer, bits_per_byte, encode_documents
 from lamina.lm.train.checkpoint import list_checkpoints
-from lamina.lm.train.evaluate import sliding_windows, total_bits
+from lamina.lm.train.evaluate import total_bits
 from lamina.lm.train.step import clip_gradients, init_weights, loss_fn, make_optimizer, make_step
 from lamina.utils import tree_flatten, tree_unflatten
 from lm.llama_reference import forward, random_weights

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lamina.lm import ConfigError, DataError
+from lamina.lm.evaluate import sliding_windows
 from lamina.lm.train import Cursor, PackedWindows, TrainConfig, encode_documents, read_documents
-from lamina.lm.train.evaluate import cut_documents, sliding_windows
+from lamina.lm.train.evaluate import cut_documents
 
 
 def numbered(sizes: list[int]) -> list[np.ndarray]:

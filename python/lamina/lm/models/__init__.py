@@ -1,16 +1,17 @@
-"""Architectures: a configuration's ``model_type`` names its class here."""
+"""Architectures: a configuration describes one, and one decoder runs them all."""
 
 from __future__ import annotations
 
-from lamina.lm.config import LlamaConfig
-from lamina.lm.models.llama import Llama
+from lamina.lm.config import Config
+from lamina.lm.models.decoder import Decoder
 
-MODELS: dict[str, type[Llama]] = {"llama": Llama}
+Llama = Decoder
+"""The decoder under its first architecture's name."""
 
 
-def build_model(config: LlamaConfig) -> Llama:
+def build_model(config: Config) -> Decoder:
     """Return an untrained model for ``config``; its quantization is left to :mod:`lamina.lm.io`."""
-    return MODELS[config.model_type](config)
+    return Decoder(config)
 
 
-__all__ = ["MODELS", "Llama", "build_model"]
+__all__ = ["Decoder", "Llama", "build_model"]

@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import lamina.core as mx
-import lamina.nn as nn
 from lamina.lm.errors import DataError
+from lamina.lm.evaluate import total_nats
 from lamina.lm.models import Llama
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.train.data import encode_documents
-
-
-def sliding_windows(count: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Cut ``count`` ids into windows so that every id but the first is predicted exactly once.
-
-    Yields
-    ------
-    tuple of int
-        ``(start, stop, first)``: feed ids ``start..stop-1``, score the predictions of ids ``first..stop``.
-        Windows hold ``context`` ids (one shorter window where ``count`` is small); after the first each
-        scores at most ``stride`` new ids, with at least ``context - stride`` ids before them.
-
-    Examples
-    --------
-    >>> list(sliding_windows(10, 4, 2))
-    [(0, 4, 1), (2, 6, 5), (4, 8, 7), (5, 9, 9)]
-    """
-    if not 1 <= stride <= context:
-        raise DataError(f"the stride must be from 1 to the context {context}, got {stride}")
-    if count < 2:
-        raise DataError(f"wanted at least 2 ids to score, got {count}")
-    stop = min(context, count - 1)
-    yield 0, stop, 1
-    while stop < count - 1:
-        first = stop + 1
-        stop = min(stop + stride, count - 1)
-        yield stop - context, stop, first
 
 
 def total_bits(
@@ -49,44 +21,20 @@ def total_bits(
     batch: int = 8,
     advance: Callable[[int], None] | None = None,
 ) -> float:
-    """Return the sum of ``-log2 p`` over ``ids[1:]``, each predicted from a window of the ids before it.
+    """Return the sum of ``-log2 p`` over ``ids[1:]``, each predicted from a window as long as the context.
 
     Parameters
     ----------
-    model : Llama
-        The model; windows are as long as its context.
-    ids : ndarray
-        Token ids (n,).
-    stride : int, optional
-        Ids that a window adds; half the context by default.
-    batch : int
-        Windows in a forward pass. The result does not depend on it, but for rounding.
-    advance : callable, optional
-        Called with the number of ids scored after each pass.
+    model, ids, stride, batch, advance
+        As :func:`lamina.lm.evaluate.total_nats`.
 
     Returns
     -------
     float
-        Bits, added up in float64.
+        Bits.
     """
     context = model.config.max_position_embeddings
-    windows = list(sliding_windows(len(ids), context, stride or max(1, context // 2)))
-    bits = 0.0
-    for at in range(0, len(windows), batch):
-        group = windows[at : at + batch]
-        inputs = np.stack([ids[start:stop] for start, stop, _ in group])
-        targets = np.stack([ids[start + 1 : stop + 1] for start, stop, _ in group])
-        logits = model(mx.array(inputs)).astype(mx.float32)
-        nats = np.array(
-            nn.losses.cross_entropy(logits, mx.array(targets), reduction="none"), dtype=np.float64
-        )
-        scored = 0
-        for row, (start, stop, first) in enumerate(group):
-            bits += float(nats[row, first - start - 1 :].sum()) / math.log(2)
-            scored += stop - first + 1
-        if advance is not None:
-            advance(scored)
-    return bits
+    return total_nats(model, ids, context, stride, batch, advance=advance) / math.log(2)
 
 
 def cut_documents(documents: Sequence[str], limit: int) -> list[str]:

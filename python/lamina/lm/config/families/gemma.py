@@ -1,0 +1,112 @@
+"""Gemma 1 to 3: norms whose weights are kept minus 1, embeddings scaled by the root of their width."""
+
+import dataclasses
+import math
+
+from lamina.lm.config.families.common import (
+    Sizes,
+    layers_of,
+    plain_rotary,
+    read_activation,
+    read_layer_types,
+    read_rms_norm,
+    read_sizes,
+)
+from lamina.lm.config.fields import Fields
+from lamina.lm.config.rotary import RotaryFields, read_rotary
+from lamina.lm.config.spec import (
+    DecoderConfig,
+    EmbeddingConfig,
+    HeadConfig,
+    LayerConfig,
+    MLPConfig,
+    Norms,
+)
+
+_FOUR_NORMS = Norms(
+    before_mixer="input_layernorm",
+    after_mixer="post_attention_layernorm",
+    before_mlp="pre_feedforward_layernorm",
+    after_mlp="post_feedforward_layernorm",
+)
+
+
+def _finish(f: Fields, sizes: Sizes, layers: list[LayerConfig]) -> DecoderConfig:
+    tied = f.flag("tie_word_embeddings", default=True)
+    return sizes.decoder(
+        layers,
+        read_rms_norm(f, offset=1.0),
+        embedding=EmbeddingConfig(scale=math.sqrt(sizes.width)),
+        head=HeadConfig(tied, softcap=f.optional_number("final_logit_softcapping")),
+    )
+
+
+def _mlp(f: Fields) -> MLPConfig:
+    activation = read_activation(f, "hidden_activation", "hidden_act", default="gelu_pytorch_tanh")
+    return MLPConfig(f.count("intermediate_size"), activation)
+
+
+def read_gemma(f: Fields) -> DecoderConfig:
+    """Llama with Gemma's norms and embeddings."""
+    sizes = read_sizes(f, context=8192, dim=256)
+    f.only("use_bidirectional_attention", False)
+    bias = f.flag("attention_bias", default=False)
+    attention = sizes.attention(plain_rotary(f, sizes), qkv_bias=bias, out_bias=bias)
+    # Early files say "gelu" and mean the tanh form.
+    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")
+    mlp = MLPConfig(
+        f.count("intermediate_size"), read_activation(f, "hidden_activation", default="gelu_pytorch_tanh")
+    )
+    return _finish(f, sizes, layers_of(attention, mlp, [None] * sizes.layers))
+
+
+def read_gemma2(f: Fields) -> DecoderConfig:
+    """Norms around both branches, soft caps, a sliding window in every other layer."""
+    sizes = read_sizes(f, context=8192, dim=256)
+    f.only("use_bidirectional_attention", False)
+    f.ignore("cache_implementation")
+    bias = f.flag("attention_bias", default=False)
+    attention = sizes.attention(
+        plain_rotary(f, sizes),
+        qkv_bias=bias,
+        out_bias=bias,
+        scale=f.number("query_pre_attn_scalar", default=256) ** -0.5,
+        softcap=f.optional_number("attn_logit_softcapping", default=50.0),
+    )
+    window = f.count("sliding_window", default=4096)
+    default = ["full_attention" if i % 2 else "sliding_attention" for i in range(sizes.layers)]
+    types = read_layer_types(f, sizes.layers, default)
+    windows = [window if t == "sliding_attention" else None for t in types]
+    spec = _finish(f, sizes, layers_of(attention, _mlp(f), windows, norms=_FOUR_NORMS))
+    softcap = f.optional_number("final_logit_softcapping", default=30.0)
+    return dataclasses.replace(spec, head=dataclasses.replace(spec.head, softcap=softcap))
+
+
+def read_gemma3_text(f: Fields) -> DecoderConfig:
+    """Norms of queries and keys; most layers see a window and have a rotary embedding of their own."""
+    sizes = read_sizes(f, context=131072, dim=256)
+    f.only("use_bidirectional_attention", False)
+    f.ignore("cache_implementation")
+    bias = f.flag("attention_bias", default=False)
+    local = RotaryFields(f.number("rope_local_base_freq", default=1e4), 1.0, None)
+    if f.has("rope_parameters"):
+        local = read_rotary(f, sizes.context, "sliding_attention")
+    full = read_rotary(f, sizes.context, "full_attention", theta=1e6)
+    attention = sizes.attention(
+        None,
+        qkv_bias=bias,
+        out_bias=bias,
+        scale=f.number("query_pre_attn_scalar", default=256) ** -0.5,
+        softcap=f.optional_number("attn_logit_softcapping"),
+        qk_norm=read_rms_norm(f, offset=1.0),
+    )
+    window = f.count("sliding_window", default=4096)
+    period = f.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
+    default = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(sizes.layers)]
+    mlp, layers = _mlp(f), []
+    for kind in read_layer_types(f, sizes.layers, default):
+        sliding = kind == "sliding_attention"
+        rotary = (local if sliding else full).config(sizes.head_dim, sizes.context)
+        mixer = dataclasses.replace(attention, rotary=rotary, window=window if sliding else None)
+        layers.append(LayerConfig(mixer, mlp, _FOUR_NORMS))
+    return _finish(f, sizes, layers)

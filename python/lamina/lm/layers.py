@@ -1,0 +1,116 @@
+"""Layers over weights as published files pack them, run as they are stored."""
+
+from __future__ import annotations
+
+import lamina.core as mx
+import lamina.nn as nn
+
+
+class BlockLinear(nn.Module):
+    """A linear layer over the blocks of a GGUF file.
+
+    Parameters
+    ----------
+    weight : array
+        The blocks, uint8 of shape (output_dims, bytes of a row).
+    mode : str
+        Their type, a mode of ``mx.quantized_matmul``.
+    bias : array, optional
+        Added to the output, (output_dims,).
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> BlockLinear(mx.zeros((3, 144), mx.uint8), "q4_k")(mx.ones((2, 256))).shape
+    (2, 3)
+    """
+
+    def __init__(self, weight: mx.array, mode: str, bias: mx.array | None = None) -> None:
+        super().__init__()
+        self.mode = mode
+        self.weight = weight
+        if bias is not None:
+            self.bias = bias
+        self.freeze()
+
+    def _extra_repr(self) -> str:
+        rows = self.weight.shape[0]
+        return f"{rows} rows of {self.mode}, bias={'bias' in self}"
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., input_dims) to (..., output_dims)."""
+        y = mx.quantized_matmul(x, self["weight"], mode=self.mode)
+        return y + self["bias"] if "bias" in self else y
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the weight (output_dims, input_dims)."""
+        return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
+
+
+class BlockEmbedding(nn.Module):
+    """An embedding whose table is blocks of a GGUF file; only the rows that are looked up are read.
+
+    Parameters
+    ----------
+    weight : array
+        The blocks, uint8 of shape (num_embeddings, bytes of a row).
+    mode : str
+        Their type, a mode of ``mx.dequantize``.
+    dtype : Dtype
+        Of the vectors.
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> BlockEmbedding(mx.zeros((10, 144), mx.uint8), "q4_k", mx.float32)(mx.array([[1, 2]])).shape
+    (1, 2, 256)
+    """
+
+    def __init__(self, weight: mx.array, mode: str, dtype: mx.Dtype) -> None:
+        super().__init__()
+        self.mode = mode
+        self.dtype = dtype
+        self.weight = weight
+        self.freeze()
+
+    def _extra_repr(self) -> str:
+        return f"{self.weight.shape[0]} rows of {self.mode}"
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Look up ids (...): vectors (..., dims)."""
+        rows = mx.dequantize(self["weight"][x.reshape(-1)], mode=self.mode, dtype=self.dtype)
+        return rows.reshape(*x.shape, rows.shape[-1])
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        """Return ``x @ table.T``, (..., num_embeddings)."""
+        return mx.quantized_matmul(x, self["weight"], mode=self.mode)
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the table (num_embeddings, dims)."""
+        return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
+
+
+class PackedLinear(nn.QuantizedLinear):
+    """A quantized linear layer whose scales may be wider than its inputs, and whose inputs may be reordered.
+
+    The output has the input's dtype. ``order`` (input_dims,), where it is there, says which input each column
+    of the packed weight belongs to.
+    """
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., input_dims) to (..., output_dims)."""
+        y = self._matmul(x[..., self["order"]] if "order" in self else x).astype(x.dtype)
+        return y + self["bias"] if "bias" in self else y
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the weight (output_dims, input_dims), its columns in the order of the inputs."""
+        weight = mx.dequantize(
+            self["weight"],
+            self["scales"],
+            self.get("biases"),
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+            dtype=dtype,
+        )
+        return weight[:, mx.argsort(self["order"])] if "order" in self else weight
