@@ -1,8 +1,8 @@
 """Conversations: the template that a model was trained with writes them, and a cache keeps what was said.
 
 Templates are Jinja texts of whoever published the model. They run in a sandbox, with the extras that
-published ones use: ``raise_exception``, ``strftime_now``, ``break`` and ``continue`` in loops, ``tojson`` that
-leaves letters alone, and ``generation`` blocks.
+published ones use: ``raise_exception``, ``strftime_now``, ``break`` and ``continue`` in loops, ``tojson``
+that leaves letters alone, and ``generation`` blocks.
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ def _check_messages(messages: Sequence[Message]) -> None:
 @functools.cache
 def _environment() -> Any:
     import jinja2
+    from jinja2 import nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -273,7 +274,7 @@ def _environment() -> Any:
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.Scope(body, lineno=line)
+            return nodes.Scope(body, lineno=line)
 
     def raise_exception(message: str) -> None:
         raise jinja2.TemplateError(message)

@@ -6,6 +6,7 @@ the first constraint, not before.
 
 from __future__ import annotations
 
+import importlib
 import json
 import weakref
 from collections.abc import Iterator, Mapping
@@ -197,12 +198,11 @@ def _wrapped(tokenizer: Tokenizer, vocab: int) -> Any:
 
 def _guidance() -> Any:
     try:
-        import llguidance
+        return importlib.import_module("llguidance")
     except ImportError as error:
         raise ConstraintError(
             "constrained answers want the llguidance package: pip install llguidance"
         ) from error
-    return llguidance
 
 
 def _check(matcher: Any) -> None:
