@@ -277,8 +277,8 @@ def test_ctrl_c_ends_a_generation_cleanly(trained, monkeypatch, capsys, options)
 
     stream = lamina.lm.stream_generate
 
-    def interrupted(*args):
-        for count, piece in enumerate(stream(*args), 1):
+    def interrupted(*args, **options):
+        for count, piece in enumerate(stream(*args, **options), 1):
             yield piece
             if count == 4:
                 signal.raise_signal(signal.SIGINT)

@@ -73,11 +73,29 @@ class RecurrentCache:
         if count:
             self.offset, self.arrays = 0, []
 
+    def mark(self, short: bool = False) -> list[mx.array]:
+        """Return what :meth:`back` needs to come back to here later."""
+        return list(self.arrays)
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return mark is not None or self.trimmable(self.offset - offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        if mark is None:
+            self.trim(self.offset - offset)
+        else:
+            self.arrays, self.offset = list(mark), offset
+
     def copy(self) -> RecurrentCache:
         """Return a cache with the same content."""
         other = RecurrentCache()
         other.offset, other.arrays = self.offset, list(self.arrays)
         return other
+
+
+HybridMark = tuple[list[mx.array] | None, list[mx.array] | None]
 
 
 class HybridCache:
@@ -141,6 +159,21 @@ class HybridCache:
         """Take back nothing or everything; raises :class:`LMError` for something in between."""
         self.state.trim(count)
         self.attention.trim(count)
+
+    def mark(self, short: bool = False) -> HybridMark:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return self.attention.mark(short), self.state.mark(short)
+
+    def reaches(self, mark: HybridMark | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        parts = mark or (None, None)
+        return self.attention.reaches(parts[0], offset) and self.state.reaches(parts[1], offset)
+
+    def back(self, mark: HybridMark | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        parts = mark or (None, None)
+        self.attention.back(parts[0], offset)
+        self.state.back(parts[1], offset)
 
     def copy(self) -> HybridCache:
         """Return a cache with the same content."""
