@@ -156,19 +156,22 @@ class Tiles {
   void add_values(float* sums) {
     each_panel(true, [&](const RowPanel& rows, int64_t p, KeyRange part) {
       const bool finite = kernels_.load_rows(rows, task_.v_dim, panel_.as<float>(), ld_);
+      const auto add = [&](int64_t r0, int64_t n, KeyRange keys, bool more) {
+        kernels_.values(n, keys.end - keys.begin, row_scores(r0) + keys.begin,
+                        panel_.as<float>() + (keys.begin - p) * ld_, ld_, sums + r0 * ld_, more);
+      };
       each_block([&](int64_t r0, int64_t n) {
-        // What a row does not see has the weight 0, which hides any number but not an infinity.
-        if (finite) return add_part(r0, n, p, part, sums);
-        for (int64_t r = r0; r < r0 + n; ++r) add_part(r, 1, p, part, sums);
+        const KeyRange all = span(r0, n), now = common(all, part);
+        if (now.empty()) return;
+        if (finite) return add(r0, n, now, now.begin != all.begin);
+        // What a row does not see has the weight 0, which hides any number but no infinity.
+        if (now.begin == all.begin) std::fill_n(sums + r0 * ld_, n * ld_, 0.0f);
+        for (int64_t r = r0; r < r0 + n; ++r) {
+          const KeyRange own = common(span(r, 1), part);
+          if (!own.empty()) add(r, 1, own, true);
+        }
       });
     });
-  }
-
-  void add_part(int64_t r0, int64_t rows, int64_t p, KeyRange part, float* sums) {
-    const KeyRange all = span(r0, rows), now = common(all, part);
-    if (now.empty()) return;
-    kernels_.values(rows, now.end - now.begin, row_scores(r0) + now.begin,
-                    panel_.as<float>() + (now.begin - p) * ld_, ld_, sums + r0 * ld_, now.begin != all.begin);
   }
 
   const AttentionTask& task_;
