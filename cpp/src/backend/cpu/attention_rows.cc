@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "backend/cpu/attention_direct.h"
 #include "backend/cpu/gemm_scratch.h"
 #include "core/thread_pool.h"
 
@@ -124,10 +125,11 @@ class Tiles {
   void each_panel(bool values, F f) {
     const KeyRange all = span_of(tile_);
     const int64_t first = first_panel(all);
-    RowPanel now, ahead;
-    now.ahead = &ahead;
-    for (int64_t p = first; p < all.end; p += kAttentionPanel) {
-      find(values, tile_, p, now, work_.as<float>());
+    RowPanel panels[2];
+    find(values, tile_, first, panels[0], work_.as<float>());
+    for (int64_t p = first, i = 0; p < all.end; p += kAttentionPanel, i = 1 - i) {
+      RowPanel &now = panels[i], &ahead = panels[1 - i];
+      now.ahead = &ahead;
       ahead.count = 0;
       if (p + kAttentionPanel < all.end) {
         find(values, tile_, p + kAttentionPanel, ahead, nullptr);
@@ -137,13 +139,28 @@ class Tiles {
         find(false, tile_ + 1, 0, ahead, nullptr);
       }
       f(now, p, common(all, {p, p + kAttentionPanel}));
+      if (ahead.count == 0 && p + kAttentionPanel < all.end)
+        find(values, tile_, p + kAttentionPanel, ahead, work_.as<float>());
     }
   }
   static int64_t first_panel(KeyRange all) { return all.begin / kAttentionPanel * kAttentionPanel; }
 
+  bool is_direct(const RowPanel& rows, int64_t dim) const {
+    return job_.rows <= direct_.most_rows && direct_.takes(rows.format, dim);
+  }
+  // Whether every row sees all these keys of the tile.
+  bool all_see(KeyRange keys) const {
+    const KeyRange last = span(job_.rows - 1, 1), first = span(0, 1);
+    return last.begin <= keys.begin && first.end >= keys.end;
+  }
+
   void score() {
     clear_work();
     each_panel(false, [&](const RowPanel& rows, int64_t p, KeyRange part) {
+      if (is_direct(rows, task_.dim)) {
+        direct_.scores(job_.rows, rows, task_.dim, queries_.as<float>(), row_scores(0) + p);
+        return;
+      }
       kernels_.pack_keys(rows, task_.dim, panel_.as<float>(), work_.as<float>());
       each_block([&](int64_t r0, int64_t n) {
         if (common(span(r0, n), part).empty()) return;
@@ -155,6 +172,12 @@ class Tiles {
 
   void add_values(float* sums) {
     each_panel(true, [&](const RowPanel& rows, int64_t p, KeyRange part) {
+      // Where all rows see all of them: what has the weight 0 need not be looked at.
+      if (is_direct(rows, task_.v_dim) && all_see(part)) {
+        direct_.values(job_.rows, rows, part.begin - p, part.end - part.begin, task_.v_dim,
+                       row_scores(0) + part.begin, sums, part.begin != span_of(tile_).begin);
+        return;
+      }
       const bool finite = kernels_.load_rows(rows, task_.v_dim, panel_.as<float>(), ld_);
       const auto add = [&](int64_t r0, int64_t n, KeyRange keys, bool more) {
         kernels_.values(n, keys.end - keys.begin, row_scores(r0) + keys.begin,
@@ -177,6 +200,7 @@ class Tiles {
   const AttentionTask& task_;
   const Job& job_;
   const AttentionTiles& kernels_ = attention_tiles();
+  const AttentionDirect& direct_ = attention_direct();
   const int64_t row_, ld_;  // floats of a loaded row of keys and of values
   int64_t tile_ = 0;
   // Panels of queries; scores of a tile; what each row sees; a packed panel of keys, or a loaded one of

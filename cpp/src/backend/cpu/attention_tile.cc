@@ -16,7 +16,7 @@
 // After foreach_target.h.
 #include <hwy/highway.h>
 
-#include "backend/cpu/gemm_convert-inl.h"
+#include "backend/cpu/attention_turn-inl.h"
 #include "backend/cpu/math_special-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,16 +24,12 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
 // Accumulators fill the registers: 14 x 2 of AVX-512's 32, 6 x 2 of AVX2's 16.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kBlockRows = 14;
 #else
 constexpr int kBlockRows = 6;
 #endif
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 // Vectors side by side for so many rows.
 constexpr int vectors_for(int rows) { return rows == 1 ? 8 : 2 * rows <= kBlockRows ? 4 : 2; }
 
@@ -141,50 +137,6 @@ bool load_rows(const RowPanel& rows, int64_t dim, float* dst, int64_t ld) {
 
 // ---- packing ----
 
-#if HWY_TARGET == HWY_SCALAR
-constexpr int64_t kTurned = 1;
-#else
-constexpr int64_t kTurned = kLanes;  // keys of a transposed vector
-#endif
-
-#if HWY_TARGET != HWY_SCALAR
-using Block = hn::FixedTag<float, 4>;
-
-// Four floats of each of kLanes rows, rows i, i + 4, ... side by side.
-HWY_INLINE V gather_blocks(const float* const* rows, int64_t at) {
-  const Block b;
-  const auto block = [&](int64_t i) HWY_ATTR { return hn::LoadU(b, rows[i] + at); };
-#if HWY_TARGET <= HWY_AVX3
-  const hn::FixedTag<float, 8> half;
-  return hn::Combine(D(), hn::Combine(half, block(12), block(8)), hn::Combine(half, block(4), block(0)));
-#elif HWY_TARGET == HWY_AVX2
-  return hn::Combine(D(), block(4), block(0));
-#else
-  return block(0);
-#endif
-}
-
-// Elements [at, at + 4) of kLanes rows as four vectors over the rows.
-struct Turned {
-  V part[4];
-};
-HWY_INLINE Turned transposed(const float* const* rows, int64_t at) {
-  const D d;
-  const hn::Repartition<uint64_t, D> d64;
-  const V r0 = gather_blocks(rows, at), r1 = gather_blocks(rows + 1, at);
-  const V r2 = gather_blocks(rows + 2, at), r3 = gather_blocks(rows + 3, at);
-  const V a = hn::InterleaveLower(d, r0, r1), b = hn::InterleaveUpper(d, r0, r1);
-  const V e = hn::InterleaveLower(d, r2, r3), f = hn::InterleaveUpper(d, r2, r3);
-  const auto low = [&](V x, V y) HWY_ATTR {
-    return hn::BitCast(d, hn::InterleaveLower(d64, hn::BitCast(d64, x), hn::BitCast(d64, y)));
-  };
-  const auto high = [&](V x, V y) HWY_ATTR {
-    return hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, x), hn::BitCast(d64, y)));
-  };
-  return {{low(a, e), high(a, e), low(b, f), high(b, f)}};
-}
-#endif
-
 // Where the rows of a panel are as float32, loaded into `work` where they are not; those that are not there
 // are zeros.
 void find_rows(const RowPanel& panel, int64_t dim, float* work, const float** rows) {
@@ -201,7 +153,7 @@ void find_rows(const RowPanel& panel, int64_t dim, float* work, const float** ro
 void pack_keys(const RowPanel& panel, int64_t dim, float* dst, float* work) {
   const float* rows[kAttentionPanel];
   find_rows(panel, dim, work, rows);
-  for (int64_t i = 0; i < kAttentionPanel; i += kTurned) {
+  for (int64_t i = 0; i < kAttentionPanel; i += kLanes) {
     int64_t at = 0;
 #if HWY_TARGET != HWY_SCALAR
     for (; at + 4 <= dim; at += 4) {
@@ -209,7 +161,7 @@ void pack_keys(const RowPanel& panel, int64_t dim, float* dst, float* work) {
       unroll<4>([&](auto k) HWY_ATTR { hn::Store(t.part[k], D(), dst + (at + k) * kAttentionPanel + i); });
     }
 #endif
-    for (int64_t j = i; j < i + kTurned; ++j) {
+    for (int64_t j = i; j < i + kLanes; ++j) {
       for (int64_t k = at; k < dim; ++k) dst[k * kAttentionPanel + j] = rows[j][k];
     }
   }
