@@ -39,6 +39,7 @@ class Lamina:
     def __init__(self, path: Path, threads: int, arithmetic: str) -> None:
         import lamina
         import lamina.core as mx
+        from lamina.lm.arithmetic import set_arithmetic
         from lamina.lm.io.load import model_of, read_checkpoint
         from lamina.lm.tokenizer import Tokenizer
         from tokenizers import Tokenizer as HFTokenizer
@@ -46,8 +47,8 @@ class Lamina:
 
         self.version = lamina.__version__
         self._mx = mx
-        self.model = model_of(read_checkpoint(path), arithmetic=arithmetic)
-        self.model.eval()
+        self.model = model_of(read_checkpoint(path))
+        set_arithmetic(self.model, arithmetic)
         mx.eval(self.model.parameters())
         words = {f"t{i}": i for i in range(self.model.config.vocab_size)}
         self.tokenizer = Tokenizer(HFTokenizer(models.WordLevel(words, "t0")))
@@ -75,18 +76,18 @@ class Lamina:
         return time.perf_counter() - begin
 
     def _decode_together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        from lamina.lm.engine import Engine, Request
+        from lamina.lm.engine import Engine, EngineOptions, Request
 
-        engine = Engine(self.model, self.tokenizer, max_sequences=len(prompts))
-        handles = [engine.submit(Request(prompt=list(p), max_tokens=tokens + 1)) for p in prompts]
-        while not all(h.generated for h in handles):
+        engine = Engine(self.model, self.tokenizer, EngineOptions(max_sequences=len(prompts)))
+        handles = [engine.submit(Request(list(p), tokens + 1)) for p in prompts]
+        while not all(h.generated_tokens for h in handles):
             engine.step()
-        before = sum(h.generated for h in handles)
+        before = sum(h.generated_tokens for h in handles)
         begin = time.perf_counter()
         while not engine.idle:
             engine.step()
         seconds = time.perf_counter() - begin
-        done = sum(h.generated for h in handles) - before
+        done = sum(h.generated_tokens for h in handles) - before
         return seconds * tokens * len(prompts) / done
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
