@@ -10,8 +10,9 @@ Continue a prompt with the model that ships with the package::
 
 from lamina.lm.cache import CacheOptions, KVCache, PromptCache
 from lamina.lm.cache.files import load_prompt_cache, save_prompt_cache
-from lamina.lm.config import LlamaConfig, Quantization, load_config, parse_config
+from lamina.lm.config import LlamaConfig, ModelConfig, Quantization, load_config, parse_config
 from lamina.lm.demo import demo_path
+from lamina.lm.embed import Embedder, load_embedder
 from lamina.lm.engine import Completion, Engine, EngineOptions, Request, batch_generate
 from lamina.lm.errors import (
     CacheError,
@@ -26,7 +27,7 @@ from lamina.lm.errors import (
 )
 from lamina.lm.generate.stream import Piece, generate, stream_generate
 from lamina.lm.io import convert, load, quantize, save
-from lamina.lm.models import Llama, build_model
+from lamina.lm.models import Decoder, Llama, build_model
 from lamina.lm.sample import Sampling, make_sampler
 from lamina.lm.tokenizer import Tokenizer, load_tokenizer
 
@@ -40,12 +41,15 @@ __all__ = [
     "ConstraintError",
     "ContextError",
     "DataError",
+    "Decoder",
+    "Embedder",
     "Engine",
     "EngineOptions",
     "KVCache",
     "LMError",
     "Llama",
     "LlamaConfig",
+    "ModelConfig",
     "Piece",
     "PromptCache",
     "PromptError",
@@ -60,6 +64,7 @@ __all__ = [
     "generate",
     "load",
     "load_config",
+    "load_embedder",
     "load_prompt_cache",
     "load_tokenizer",
     "make_sampler",

@@ -41,7 +41,7 @@ def trained(tmp_path_factory) -> Path:
 def test_version_and_help():
     assert lamina_command("--version").stdout == f"lamina {lamina.__version__}\n"
     text = lamina_command("--help").stdout
-    for name in ("generate", "pretrain", "quantize", "convert", "run", "doctor"):
+    for name in ("generate", "pretrain", "quantize", "convert", "models", "embed", "run", "doctor"):
         assert f"    {name} " in text
         own = lamina_command(name, "--help")
         assert own.returncode == 0
