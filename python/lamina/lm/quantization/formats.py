@@ -51,7 +51,7 @@ class Format:
                 raise ConfigError(
                     f"bits of {self.mode} must be one of {tuple(sorted(bits))}, got {self.bits}"
                 )
-        elif self.mode not in _FLOATS and self.mode not in WRITTEN:
+        elif self.mode not in _FLOATS and self.mode not in BLOCK_SIZES:
             known = ", ".join([*_MODES, *WRITTEN, *_FLOATS])
             raise ConfigError(f"format {self.mode!r} is not supported; supported: {known}")
 

@@ -13,6 +13,7 @@ import lamina.nn as nn
 from lamina.lm.errors import ConfigError
 from lamina.lm.quantization.calibrate import packable
 from lamina.lm.quantization.formats import Format
+from lamina.lm.quantization.layers import columns_of
 
 Log = Callable[[str], None]
 # What a layer becomes where its rows do not divide into the groups of the wanted format.
@@ -90,22 +91,6 @@ def uniform_plan(modules: Mapping[str, nn.Module], recipe: Recipe) -> dict[str, 
         path: fitting(recipe.head or recipe.base if is_head(path) else recipe.base, columns_of(module))
         for path, module in modules.items()
     }
-
-
-def columns_of(module: Any) -> int:
-    """Return the inputs of a layer, whatever its weight is stored as."""
-    if hasattr(module, "mode") and module["weight"].dtype == mx.uint8:
-        from lamina.lm.io.checkpoint import Blocks
-
-        return Blocks(module["weight"], module.mode).shape[-1]
-    if "scales" in module:
-        return module["scales"].shape[-1] * module.group_size
-    return module["weight"].shape[-1]
-
-
-def rows_of(module: Any) -> int:
-    """Return the rows of a layer's weight, over all experts."""
-    return int(np.prod(module["weight"].shape[:-1]))
 
 
 def widen(
