@@ -67,9 +67,9 @@ if(lamina_backend_type STREQUAL "STATIC_LIBRARY")
   endif()
 endif()
 
-# Eigen's decompositions are large: -O2 halves their compile time and costs them no speed.
-file(GLOB lamina_eigen_sources CONFIGURE_DEPENDS "${LAMINA_SOURCE_ROOT}/backend/reference/linalg_*.cc")
-set_source_files_properties(${lamina_eigen_sources} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O2>")
+# Eigen's decompositions are large: -O2 halves their compile time and costs them no speed. The rest is plain loops.
+file(GLOB lamina_reference_sources CONFIGURE_DEPENDS "${LAMINA_SOURCE_ROOT}/backend/reference/*.cc")
+set_source_files_properties(${lamina_reference_sources} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O2>")
 
 get_property(LAMINA_OBJECT_LAYERS GLOBAL PROPERTY lamina_object_layers)
 set(LAMINA_ALL_OBJECTS "")

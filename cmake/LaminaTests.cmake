@@ -2,6 +2,10 @@
 find_package(GTest CONFIG REQUIRED)
 include(GoogleTest)
 
+# The library keeps its copy of fmt to itself; the tests have their own.
+add_library(lamina_tests_fmt STATIC "${LAMINA_SOURCE_ROOT}/core/fmt.cc")
+target_link_libraries(lamina_tests_fmt PRIVATE lamina_flags lamina_dependencies)
+
 set(lamina_tests_root "${PROJECT_SOURCE_DIR}/tests/cpp")
 file(GLOB lamina_test_folders RELATIVE "${lamina_tests_root}" CONFIGURE_DEPENDS "${lamina_tests_root}/*")
 foreach(folder IN LISTS lamina_test_folders)
@@ -15,7 +19,7 @@ foreach(folder IN LISTS lamina_test_folders)
   add_executable(${target} ${sources})
   target_include_directories(${target} PRIVATE "${LAMINA_SOURCE_ROOT}" "${lamina_tests_root}")
   target_compile_definitions(${target} PRIVATE LAMINA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${target} PRIVATE lamina lamina_flags lamina_dependencies GTest::gtest_main)
+  target_link_libraries(${target} PRIVATE lamina lamina_flags lamina_dependencies lamina_tests_fmt GTest::gtest_main)
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
     WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" PROPERTIES LABELS ${folder})

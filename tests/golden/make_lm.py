@@ -41,7 +41,8 @@ def published(model_type: str, fields: dict[str, Any], directory: Path) -> dict[
 
 def logits(directory: Path, ids: list[list[int]], dtype: torch.dtype) -> torch.Tensor:
     """The logits (T, V) of all sequences, each alone."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="eager").eval()
+    plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, **plain).eval()
     with torch.no_grad():
         parts = [model(torch.tensor([row]), use_cache=False).logits[0] for row in ids]
     return torch.cat(parts).to(torch.float64)

@@ -1,6 +1,6 @@
 """clang-tidy over the project's own translation units, in parallel, skipping what passed before unchanged.
 
-A unit's result depends on its text, the headers of the repository it reaches, its compile command and
+Sources that the build compiles in batches are checked in batches. A unit's result depends on its text, the headers of the repository it reaches, its compile command and
 .clang-tidy; a unit whose hash over these passed once is not run again. The library and the bindings are
 checked; `--all` checks tests and benchmarks too.
 """
@@ -27,10 +27,13 @@ EXTRA_ARGUMENTS = ["--extra-arg=-Wno-unknown-warning-option", "--extra-arg=-Wno-
 
 @dataclass(frozen=True)
 class Unit:
-    """One translation unit: its file, its compile command, and the hash its result is remembered under."""
+    """One translation unit: its file, the hash its result is remembered under, the bytes of its sources, and
+    whether those are of the library or the bindings."""
 
     file: Path
     key: str
+    source_bytes: int
+    library: bool
 
 
 def reached(source: Path, roots: list[Path]) -> list[Path]:
@@ -59,13 +62,18 @@ def units(build: Path) -> list[Unit]:
     found: dict[Path, Unit] = {}
     for entry in database:
         file = Path(entry["file"]).resolve()
-        if file in found or not file.is_relative_to(ROOT) or file.is_relative_to(build.resolve()):
+        batch = file.parent.name == "Unity"
+        generated = file.is_relative_to(build.resolve()) and not batch
+        if file in found or generated or not file.is_relative_to(ROOT):
             continue
         digest = hashlib.sha256(config + entry["command"].encode())
-        for path in reached(file, roots):
+        sources = reached(file, roots)
+        for path in sources:
             digest.update(path.read_bytes())
-        found[file] = Unit(file, digest.hexdigest())
-    return sorted(found.values(), key=lambda unit: -unit.file.stat().st_size)
+        own = sum(path.stat().st_size for path in sources if path.suffix == ".cc")
+        library = any(path.is_relative_to(ROOT / "cpp") for path in sources if path.suffix == ".cc")
+        found[file] = Unit(file, digest.hexdigest(), own, library)
+    return sorted(found.values(), key=lambda unit: -unit.source_bytes)
 
 
 def run(tool: str, build: Path, unit: Unit) -> tuple[Unit, int, str]:
@@ -92,7 +100,7 @@ def main() -> int:
     passed_file = options.build / "tidy-passed.json"
     passed = set(json.loads(passed_file.read_text()) if passed_file.exists() else [])
     everything = units(options.build)
-    chosen = [unit for unit in everything if options.all or unit.file.is_relative_to(ROOT / "cpp")]
+    chosen = [unit for unit in everything if options.all or unit.library]
     pending = [unit for unit in chosen if unit.key not in passed]
     failures = 0
     with ThreadPoolExecutor(max_workers=options.jobs) as pool:

@@ -60,19 +60,15 @@ class Ops:
         d = x - self.mean(x, axis=-1, keepdims=True)
         return d * self.rsqrt(self.mean(d * d, axis=-1, keepdims=True) + eps) * weight + bias
 
-    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
-        """softmax(scale * q @ k.T + causal mask) @ v for heads of shape (B, H, L, D)."""
-        later = self.triu(self.ones((q.shape[2], k.shape[2]), dtype=self.bool_), 1)
-        scores = self.where(later, self.float32(-1e30), (q @ self.swapaxes(k, -1, -2)) * scale)
-        return self.softmax(scores) @ v
-
     def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
         """Attention of heads of shape (B, H, L, D); fewer heads of keys and values serve several each."""
         shared = q.shape[1] // k.shape[1]
         k, v = (self.repeat(x, shared, axis=1) for x in (k, v)) if shared > 1 else (k, v)
+        scores = (q @ self.swapaxes(k, -1, -2)) * scale
         if causal:
-            return self.causal_attention(q, k, v, scale)
-        return self.softmax((q @ self.swapaxes(k, -1, -2)) * scale) @ v
+            later = self.triu(self.ones((q.shape[2], k.shape[2]), dtype=self.bool_), 1)
+            scores = self.where(later, self.float32(-1e30), scores)
+        return self.softmax(scores) @ v
 
     def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
         """Cross-correlation of (N, ..., C) with weights (O, ..., C / groups), zeros around."""

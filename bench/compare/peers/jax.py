@@ -53,12 +53,6 @@ class JaxOps(Ops):
         """The library's own selection."""
         return self._jax.lax.top_k(x, k)[0]
 
-    def conv2d_same(self, x: Any, weight: Any) -> Any:
-        """3x3 convolution with one pixel of padding."""
-        return self._jax.lax.conv_general_dilated(
-            x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "OHWI", "NHWC")
-        )
-
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""
         value, gradients = self._jax.value_and_grad(loss, argnums=range(len(parameters)))(*parameters)

@@ -36,10 +36,6 @@ class MlxOps(Ops):
         """The library's own layer norm."""
         return self._module.fast.layer_norm(x, weight, bias, eps)
 
-    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
-        """The library's own attention."""
-        return self._module.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
-
     def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
         """The library's own attention."""
         mask = "causal" if causal else None
@@ -74,10 +70,6 @@ class MlxOps(Ops):
     def matmul_4bit(self, x: Any, packed: Any, **options: Any) -> Any:
         """x @ w.T with 4-bit weights in groups of 64."""
         return self._module.quantized_matmul(x, *packed, transpose=True, group_size=64, bits=4, **options)
-
-    def conv2d_same(self, x: Any, weight: Any) -> Any:
-        """3x3 convolution of (N, H, W, C) images with one pixel of padding; weight (O, 3, 3, C)."""
-        return self.conv2d(x, weight, padding=1)
 
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""

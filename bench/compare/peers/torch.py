@@ -79,10 +79,6 @@ class TorchOps(Ops):
         """The library's own layer norm."""
         return self._nn.layer_norm(x, (x.shape[-1],), weight, bias, eps)
 
-    def causal_attention(self, q: Any, k: Any, v: Any, scale: float) -> Any:
-        """The library's own attention."""
-        return self._nn.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-
     def attention(self, q: Any, k: Any, v: Any, scale: float, causal: bool) -> Any:
         """The library's own attention."""
         return self._nn.scaled_dot_product_attention(
@@ -115,11 +111,6 @@ class TorchOps(Ops):
     def matmul_4bit(self, x: Any, packed: Any) -> Any:
         """x @ w.T with 4-bit weights in groups of 64."""
         return self._module._weight_int4pack_mm_for_cpu(x, packed[0], 64, packed[1])
-
-    def conv2d_same(self, x: Any, weight: Any) -> Any:
-        """3x3 convolution with one pixel of padding; views move the axes: channels-last tensors."""
-        out = self._nn.conv2d(x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2), padding=1)
-        return out.permute(0, 2, 3, 1)
 
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""

@@ -127,9 +127,9 @@ inline void eval(std::initializer_list<Array> arrays) {
 // Starts the computation on the arrays' stream and returns.
 void async_eval(std::span<const Array> arrays);
 
-// Whether products of float matrices (matmul, addmm, gather_mm, exact quantized products, convolutions) give
-// a row, or an image, the same bits alone and in any batch. For the process; an evaluation goes by what is
-// set when it is asked for. Off at the start, or what LAMINA_BATCH_INVARIANT=1|0 says (else ValueError).
+// Whether products of float matrices (matmul, addmm, gather_mm, exact quantized products) give a row the same
+// bits alone and in any batch. For the process; an evaluation goes by what is set when it is asked for. Off
+// at the start, or what LAMINA_BATCH_INVARIANT=1|0 says (else ValueError).
 bool batch_invariant();
 // Returns the setting before.
 bool set_batch_invariant(bool on);

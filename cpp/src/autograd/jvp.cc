@@ -76,12 +76,14 @@ class Forward {
   void structured(Node* n) {
     const OpCall call = call_of(n);
     Arrays in;
-    bool all_linear = true;
+    bool all_linear = true, any_tangent = false;
     const std::vector<bool> linear = linear_operands(call);
     for (size_t i = 0; i < call.in.size(); ++i) {
       in.push_back(of(call.in[i].node()));
       all_linear &= !in[i].valid() || linear[i];
+      any_tangent |= in[i].valid();
     }
+    if (!any_tangent) return;
     Arrays outs;
     if (all_linear) {
       for (size_t i = 0; i < in.size(); ++i) {

@@ -12,7 +12,7 @@ from lamina.lm.cache import KVCache
 from lamina.lm.config import LlamaConfig, Quantization, load_config, parse_config
 from lamina.lm.demo import demo_path
 from lamina.lm.errors import CheckpointError, ConfigError, ContextError, DataError, LMError, PromptError
-from lamina.lm.generate import Piece, generate, stream_generate
+from lamina.lm.generate.stream import Piece, generate, stream_generate
 from lamina.lm.io import convert, load, quantize, save
 from lamina.lm.models import Llama, build_model
 from lamina.lm.sample import make_sampler

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as HFTokenizer
 
+from lamina.lm.detokenize import Detokenizer, decoder_steps, make_detokenizer
 from lamina.lm.errors import CheckpointError, LMError
 
 
@@ -52,7 +51,8 @@ class Tokenizer:
         self.chat_template = chat_template
         self.special_tokens = dict(special_tokens or {})
         self.chat_templates = dict(chat_templates or {})
-        self.byte_level = _is_byte_level(inner)
+        self._decoder_steps = decoder_steps(inner)
+        self.byte_level = [step.get("type") for step in self._decoder_steps] == ["ByteLevel"]
         self._special = frozenset(i for i, t in inner.get_added_tokens_decoder().items() if t.special)
         self._alphabet = byte_alphabet()
 
@@ -90,72 +90,25 @@ class Tokenizer:
             return bytes(self._alphabet[c] for c in piece)
         return piece.encode("utf-8")  # an added token, stored as plain text
 
+    def visible_piece(self, token: int) -> str | None:
+        """Return how the vocabulary spells ``token``; None for a special or an unknown one."""
+        return None if token in self._special else self.inner.id_to_token(token)
+
+    def decode_pieces(self, pieces: Sequence[str]) -> str:
+        """Return the text that the decoder makes of spellings."""
+        return self.inner.decoder.decode(list(pieces))
+
     def token_id(self, token: str) -> int | None:
         """Return the id of a token by its spelling; None where the vocabulary does not have it."""
         return self.inner.token_to_id(token)
 
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental detokenizer."""
-        return ByteDetokenizer(self) if self.byte_level else TextDetokenizer(self)
+        return make_detokenizer(self, self._decoder_steps)
 
     def save(self, path: str | Path) -> None:
         """Write ``tokenizer.json`` to ``path``."""
         Path(path).write_text(self.inner.to_str(pretty=False), encoding="utf-8")
-
-
-class Detokenizer:
-    """Turns ids, one by one, into pieces of text that never split a character."""
-
-    def add(self, token: int) -> str:
-        """Take one id; return the text that became complete with it, perhaps none."""
-        raise NotImplementedError
-
-    def finish(self) -> str:
-        """Return what is left: an unfinished character as U+FFFD."""
-        raise NotImplementedError
-
-
-class ByteDetokenizer(Detokenizer):
-    """For byte-level tokenizers: bytes through an incremental UTF-8 decoder, exact for any ids."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, token: int) -> str:
-        """Take one id; return the characters that became whole."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
-
-    def finish(self) -> str:
-        """Return an unfinished character as U+FFFD."""
-        return self._decoder.decode(b"", final=True)
-
-
-class TextDetokenizer(Detokenizer):
-    """For other tokenizers: decodes a short window of ids again and returns what is new and complete."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._shown = 0  # ids whose text was returned
-        self._start = 0  # first id of the window: one piece of context before the new ids
-
-    def add(self, token: int) -> str:
-        """Take one id; return its text unless a character is unfinished."""
-        self._ids.append(token)
-        piece = self._new_text()
-        if not piece or piece.endswith("\N{REPLACEMENT CHARACTER}"):
-            return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return piece
-
-    def finish(self) -> str:
-        """Return the text held back."""
-        return self._new_text()
-
-    def _new_text(self) -> str:
-        decode = self._tokenizer.decode
-        return decode(self._ids[self._start :])[len(decode(self._ids[self._start : self._shown])) :]
 
 
 def load_tokenizer(path: str | Path, eos_ids: Iterable[int] = ()) -> Tokenizer:
@@ -174,8 +127,3 @@ def load_tokenizer(path: str | Path, eos_ids: Iterable[int] = ()) -> Tokenizer:
     except Exception as e:  # the library raises bare Exception
         raise CheckpointError(f"{path} is not a usable tokenizer.json: {e}") from e
     return Tokenizer(inner, eos_ids)
-
-
-def _is_byte_level(inner: HFTokenizer) -> bool:
-    decoder = json.loads(inner.to_str()).get("decoder") or {}
-    return decoder.get("type") == "ByteLevel"

@@ -250,6 +250,35 @@ def test_vjp_and_jvp() -> None:
     check_tree(tangents, [Y, np.zeros(2, np.float32)])
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        mx.any,
+        mx.max,
+        mx.sum,
+        mx.sort,
+        mx.cumsum,
+        mx.cumprod,
+        mx.softmax,
+        mx.linalg.inv,
+        lambda x: mx.linalg.qr(x, stream=mx.cpu)[1],
+        lambda x: x @ x,
+        lambda x: x[mx.array([1, 0])],
+        lambda x: mx.concatenate([x, x]),
+        lambda x: mx.divmod(x, 2)[1],
+    ],
+)
+def test_jvp_is_zero_behind_a_step(op: Any) -> None:
+    x = mx.array([[3.25, 1.5], [0.75, 2.125]])
+
+    def steps(x: mx.array) -> mx.array:
+        return op(mx.round(x)).astype(mx.float32)
+
+    values, tangents = mx.jvp(steps, [x], [mx.ones_like(x)])
+    assert_same(values[0], np.asarray(steps(x)))
+    assert_same(tangents[0], np.zeros(values[0].shape, np.float32))
+
+
 def test_vmap_axes() -> None:
     a = np.arange(12, dtype=np.float32).reshape(3, 4)
     assert_same(mx.vmap(lambda r: r.sum())(mx.array(a)), a.sum(1))

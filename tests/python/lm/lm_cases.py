@@ -119,5 +119,66 @@ CASES: dict[str, Case] = {
     "cohere_qk_norm": tiny("cohere", use_qk_norm=True, tie_word_embeddings=True),
 }
 
+MOE: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 16}
+CASES |= {
+    "mixtral": tiny("mixtral", num_local_experts=4, sliding_window=6),
+    "qwen2_moe": tiny(
+        "qwen2_moe",
+        **MOE,
+        shared_expert_intermediate_size=24,
+        num_hidden_layers=3,
+        decoder_sparse_step=2,
+        norm_topk_prob=True,
+    ),
+    "qwen2_moe_plain": tiny("qwen2_moe", **MOE, shared_expert_intermediate_size=24, mlp_only_layers=[0]),
+    "qwen3_moe": tiny("qwen3_moe", **{**MOE, "num_experts": 6}, head_dim=16, norm_topk_prob=True),
+    "olmoe": tiny("olmoe", num_experts=6, num_experts_per_tok=2, intermediate_size=24, clip_qkv=0.75),
+}
+
+DEEPSEEK: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 12,
+    "moe_intermediate_size": 16,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
+}
+CASES |= {
+    "deepseek_v2": tiny(
+        "deepseek_v2", **{**DEEPSEEK, "q_lora_rank": None}, n_routed_experts=6, routed_scaling_factor=1.5
+    ),
+    "deepseek_v2_groups": tiny(
+        "deepseek_v2",
+        **DEEPSEEK,
+        n_routed_experts=8,
+        topk_method="group_limited_greedy",
+        n_group=4,
+        topk_group=2,
+        rope_parameters={**YARN, "mscale": 0.7, "mscale_all_dim": 0.5},
+    ),
+    "deepseek_v3": tiny(
+        "deepseek_v3",
+        **DEEPSEEK,
+        n_routed_experts=8,
+        n_group=4,
+        topk_group=2,
+        num_nextn_predict_layers=1,
+        rope_parameters={**YARN, "mscale": 1.0, "mscale_all_dim": 1.0},
+    ),
+    "gpt_oss": tiny(
+        "gpt_oss",
+        head_dim=16,
+        intermediate_size=32,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={**YARN, "truncate": False},
+    ),
+}
+
 # Cases to run with fewer positions than the model has: within the original length, other rotary factors hold.
 CONTEXTS = {"phi3_short": 16}

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lamina.lm import CheckpointError, ConfigError, LMError, Tokenizer, load_tokenizer
-from lamina.lm.tokenizer import ByteDetokenizer, TextDetokenizer, byte_alphabet
+from lamina.lm.detokenize import ByteDetokenizer
+from lamina.lm.tokenizer import byte_alphabet
 from lamina.lm.train.bpe import SEPARATOR, train_tokenizer
 from lm.lm_helpers import TEXTS
-from tokenizers import Tokenizer as HFTokenizer
-from tokenizers import decoders, models, normalizers
 
 BYTE_LEVEL = train_tokenizer(TEXTS, 300)
 
@@ -74,32 +73,6 @@ def test_special_tokens_are_silent_and_unknown_ids_an_error():
     assert isinstance(BYTE_LEVEL.detokenizer(), ByteDetokenizer)
     with pytest.raises(LMError, match="token id 9999 is outside the vocabulary of"):
         BYTE_LEVEL.token_bytes(9999)
-
-
-@pytest.fixture(scope="module")
-def sentence_like() -> Tokenizer:
-    """A tokenizer of the other family: words with a mark for the blank, single bytes as <0xNN>."""
-    vocab = {
-        "<unk>": 0,
-        **{f"<0x{b:02X}>": b + 1 for b in range(256)},
-        "▁": 257,
-        "▁the": 258,
-        "fox": 259,
-        "日": 260,
-    }
-    inner = HFTokenizer(models.BPE(vocab=vocab, merges=[], byte_fallback=True, unk_token="<unk>"))
-    inner.normalizer = normalizers.Replace(" ", "▁")
-    inner.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return Tokenizer(inner)
-
-
-@pytest.mark.parametrize("text", [" the fox", "日本語 の 🎉🚀 fox", "é" * 9, "a\nb\n", "👩\u200d🚀"])
-def test_the_other_family(sentence_like, text):
-    ids = sentence_like.encode(text)
-    assert isinstance(sentence_like.detokenizer(), TextDetokenizer)
-    out = pieces(sentence_like, ids)
-    assert "".join(out) == sentence_like.decode(ids) == text
-    assert all("\N{REPLACEMENT CHARACTER}" not in p for p in out)
 
 
 def test_training_is_deterministic_and_has_every_byte():

@@ -12,10 +12,12 @@ from lamina.lm.config.quantization import HFQuantization, Quantization
 from lamina.lm.config.rotary import RopeScaling, RotaryConfig
 from lamina.lm.config.spec import (
     AttentionConfig,
+    ClampedSwiGLU,
     DecoderConfig,
     EmbeddingConfig,
     HeadConfig,
     LayerConfig,
+    MLAConfig,
     MLPConfig,
     MoEConfig,
     NormConfig,
@@ -25,6 +27,7 @@ from lamina.lm.config.spec import (
 
 __all__ = [
     "AttentionConfig",
+    "ClampedSwiGLU",
     "Config",
     "DecoderConfig",
     "EmbeddingConfig",
@@ -33,6 +36,7 @@ __all__ = [
     "HeadConfig",
     "LayerConfig",
     "LlamaConfig",
+    "MLAConfig",
     "MLPConfig",
     "MoEConfig",
     "ModelConfig",

@@ -79,6 +79,46 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True)
+class MLAConfig:
+    """Multi-head latent attention: keys and values of all heads come from one short vector for each position.
+
+    Attributes
+    ----------
+    heads : int
+        Query heads, each of ``plain_dim`` features plus those that ``rotary`` turns.
+    query_rank : int, optional
+        Features that queries are made from; None where they are made from the input.
+    kv_rank : int
+        Features that keys and values are made from; these, and one rotated key for all heads, are cached.
+    plain_dim, value_dim : int
+        Features of a head's key without position, and of its value.
+    rotary : RotaryConfig
+        Rotary positions; its ``dims`` are the features of the rotated key.
+    scale : float
+        Factor of the scores.
+    bias : bool
+        Whether the projections from the input and to the output have biases.
+    """
+
+    heads: int
+    query_rank: int | None
+    kv_rank: int
+    plain_dim: int
+    value_dim: int
+    rotary: RotaryConfig
+    scale: float
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class ClampedSwiGLU:
+    """``(up + 1) * gate * sigmoid(alpha * gate)`` of a gate up to ``limit`` and an ``up`` within it."""
+
+    alpha: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class MLPConfig:
     """``down(act(up(x)))``, or ``down(act(gate(x)) * up(x))`` where ``gated``.
 
@@ -87,7 +127,7 @@ class MLPConfig:
     """
 
     hidden: int
-    activation: str = "silu"
+    activation: str | ClampedSwiGLU = "silu"
     gated: bool = True
     bias: bool = False
     fused: bool = False
@@ -112,7 +152,7 @@ class RouterConfig:
     group_score : {"max", "top2"}
         A group's score: its best expert's, or the sum of its best two.
     bias : bool
-        Whether the router is a linear layer with bias.
+        Whether the router has a bias.
     correction : bool
         Whether a learned bias is added to the scores to choose by, but not to the weights.
     """
@@ -133,6 +173,7 @@ class MoEConfig:
     """A mixture of ``experts``, each an MLP of ``expert``'s kind, and perhaps a shared one for all tokens.
 
     ``shared_gate`` is for a shared MLP whose output is multiplied by a sigmoid of the input's projection.
+    ``alternating`` is for published tensors of all experts, (experts, in, out), gate and up by turns.
     """
 
     experts: int
@@ -140,6 +181,7 @@ class MoEConfig:
     expert: MLPConfig
     shared: MLPConfig | None = None
     shared_gate: bool = False
+    alternating: bool = False
 
     def __post_init__(self) -> None:
         if self.router.chosen > self.experts:
@@ -148,7 +190,7 @@ class MoEConfig:
             raise ConfigError(f"{self.experts} experts do not divide into {self.router.groups} groups")
 
 
-MixerConfig = AttentionConfig
+MixerConfig = AttentionConfig | MLAConfig
 
 
 @dataclass(frozen=True)
@@ -228,6 +270,8 @@ class DecoderConfig:
         The layers' norms and the last one.
     names : Mapping[str, str]
         The architecture's own names of parts, by llama's.
+    further_layers : int
+        Published layers that come after these and predict tokens further ahead; they are not run.
     """
 
     vocab: int
@@ -238,6 +282,7 @@ class DecoderConfig:
     embedding: EmbeddingConfig = EmbeddingConfig()
     head: HeadConfig = HeadConfig()
     names: Mapping[str, str] = field(default_factory=dict)
+    further_layers: int = 0
 
     def name(self, part: str) -> str:
         """Return the architecture's name of llama's ``part``."""

@@ -80,10 +80,10 @@ class Attention(nn.Module):
             queries, keys, values = self._split(self[self._qkv](x))
         else:
             queries, keys, values = self[self._q](x), self[self._k](x), self[self._v](x)
-        if config.clip is not None:
-            queries, keys, values = (mx.clip(p, -config.clip, config.clip) for p in (queries, keys, values))
         if config.qk_norm is not None and config.norm_all:
             queries, keys = self[self._q_norm](queries), self[self._k_norm](keys)
+        if config.clip is not None:
+            queries, keys, values = (mx.clip(p, -config.clip, config.clip) for p in (queries, keys, values))
         shape = (*x.shape[:2], -1, config.head_dim)
         queries, keys, values = (p.reshape(shape) for p in (queries, keys, values))
         if config.qk_norm is not None and not config.norm_all:

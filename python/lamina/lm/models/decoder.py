@@ -11,14 +11,21 @@ import lamina.core as mx
 import lamina.nn as nn
 from lamina.lm.cache import Caches, KVCache, LayerSpec
 from lamina.lm.config import Config, DecoderConfig, LayerConfig
-from lamina.lm.config.spec import AttentionConfig, MLPConfig
+from lamina.lm.config.spec import AttentionConfig, MLAConfig, MLPConfig, MoEConfig
 from lamina.lm.models.attention import Attention
+from lamina.lm.models.mla import LatentAttention
 from lamina.lm.models.mlp import MLP
+from lamina.lm.models.moe import MoE
 from lamina.lm.models.norms import make_norm
 from lamina.lm.models.weights import sanitize
 
 # What runs each kind of part; the class's ``part`` is llama's name of it.
-_PARTS: dict[type, type] = {AttentionConfig: Attention, MLPConfig: MLP}
+_PARTS: dict[type, type] = {
+    AttentionConfig: Attention,
+    MLAConfig: LatentAttention,
+    MLPConfig: MLP,
+    MoEConfig: MoE,
+}
 
 
 class DecoderLayer(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina.lm.config import DecoderConfig, MLPConfig
+from lamina.lm.config import ClampedSwiGLU, DecoderConfig, MLPConfig
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "silu": nn.silu,
@@ -18,6 +18,23 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 }
 
 
+def gate_function(config: MLPConfig) -> Callable[[mx.array, mx.array], mx.array]:
+    """Return what a gated MLP makes of its gate and of what that multiplies."""
+    activation, scale = config.activation, config.gate_scale
+    if isinstance(activation, ClampedSwiGLU):
+        alpha, limit = activation.alpha, activation.limit
+
+        def clamped(gate: mx.array, up: mx.array) -> mx.array:
+            gate, up = mx.minimum(gate, limit), mx.clip(up, -limit, limit)
+            return gate * mx.sigmoid(alpha * gate) * (up + 1)
+
+        return clamped
+    act = ACTIVATIONS[activation]
+    if scale == 1:
+        return lambda gate, up: act(gate) * up
+    return lambda gate, up: act(gate * scale) * up
+
+
 class MLP(nn.Module):
     """``down(act(gate(x)) * up(x))`` or ``down(act(up(x)))``, as an :class:`MLPConfig` describes it."""
 
@@ -26,7 +43,10 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig, decoder: DecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self._act = ACTIVATIONS[config.activation]
+        if config.gated:
+            self._gated = gate_function(config)
+        else:
+            self._act = ACTIVATIONS[str(config.activation)]
         self._gate, self._up, self._both, self._down = (
             decoder.name(p) for p in ("gate_proj", "up_proj", "gate_up_proj", "down_proj")
         )
@@ -49,7 +69,5 @@ class MLP(nn.Module):
             gate, up = both[..., : config.hidden], both[..., config.hidden :]
         else:
             gate, up = self[self._gate](x), self[self._up](x)
-        if config.gate_scale != 1:
-            gate = gate * config.gate_scale
-        out = self[self._down](self._act(gate) * up)
+        out = self[self._down](self._gated(gate, up))
         return out if config.out_scale == 1 else out * config.out_scale

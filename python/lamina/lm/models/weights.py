@@ -5,22 +5,29 @@ from __future__ import annotations
 import re
 
 import lamina.core as mx
-from lamina.lm.config import AttentionConfig, DecoderConfig
+from lamina.lm.config import AttentionConfig, DecoderConfig, MoEConfig
 
 # Buffers that older files carry: rotary frequencies and causal masks, made from the config here.
 _BUFFERS = re.compile(
     r"rotary_emb\.inv_freq$|\.rotary_emb$|\.(attn|attention)\.(bias|masked_bias)$|position_ids$"
 )
+_EXPERT = re.compile(r"(.*\.)experts\.(\d+)\.([^.]+)\.(.+)$")
+_FUSED_EXPERTS = re.compile(r"(.*\.experts\.)(gate_up_proj|down_proj)(|_blocks|_scales|_bias)$")
 _NORM_OF_HEAD = re.compile(r"(.*_layernorm)\.norms\.(\d+)\.weight$")
 
 
 def sanitize(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:
     """Return ``weights`` as :meth:`lamina.lm.models.Decoder.sanitize` says."""
     weights = {_place(k, spec): v for k, v in weights.items() if not _BUFFERS.search(k)}
+    for i in range(len(spec.layers), len(spec.layers) + spec.further_layers):
+        layer = f"{spec.name('model')}.{spec.name('layers')}.{i}."
+        weights = {k: v for k, v in weights.items() if not k.startswith(layer)}
     if spec.head.tied:
         head = spec.name("lm_head") + "."
         weights = {k: v for k, v in weights.items() if not k.startswith(head)}
-    weights = _stack_head_norms(weights)
+    weights = _stack_experts(_stack_head_norms(weights), spec)
+    if any(isinstance(layer.mlp, MoEConfig) and layer.mlp.alternating for layer in spec.layers):
+        weights = _split_alternating(weights)
     if _is_transposed(weights, spec):
         weights = {k: v.T if _is_linear_of_gpt2(k) else v for k, v in weights.items()}
     return weights
@@ -45,6 +52,49 @@ def _stack_head_norms(weights: dict[str, mx.array]) -> dict[str, mx.array]:
             out[name] = value
     for name, rows in heads.items():
         out[f"{name}.weight"] = mx.stack([rows[i] for i in sorted(rows)])
+    return out
+
+
+def _stack_experts(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:
+    """Stack the tensors of experts, one for each, into those of all."""
+    ours = {spec.name(f"expert.{p}"): p for p in ("gate_proj", "up_proj", "down_proj")}
+    ours |= {p: p for p in ("gate_proj", "up_proj", "down_proj")}
+    out, stacks = {}, {}
+    for name, value in weights.items():
+        match = _EXPERT.match(name)
+        if match and match[3] in ours:
+            stacked = f"{match[1]}{spec.name('switch_mlp')}.{ours[match[3]]}.{match[4]}"
+            stacks.setdefault(stacked, {})[int(match[2])] = value
+        else:
+            out[name] = value
+    for name, parts in stacks.items():
+        out[name] = mx.stack([parts[i] for i in sorted(parts)])
+    return out
+
+
+def _split_alternating(weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Split tensors of all experts' gates and ups, and turn matrices round, as GPT-OSS needs.
+
+    Its packed weights (mxfp4) are (experts, out, in / 32, 16) bytes with a scale for each 32; its plain ones
+    (experts, in, out).
+    """
+    out = {}
+    for name, value in weights.items():
+        match = _FUSED_EXPERTS.match(name)
+        if not match:
+            out[name] = value
+            continue
+        prefix, part, kind = match[1], match[2], match[3]
+        if kind == "_blocks":
+            value = value.reshape(*value.shape[:2], -1).view(mx.uint32)
+        elif not kind:
+            value = value.swapaxes(-1, -2)
+        suffix = {"": "weight", "_blocks": "weight", "_scales": "scales", "_bias": "bias"}[kind]
+        if part == "gate_up_proj":
+            out[f"{prefix}gate_proj.{suffix}"] = value[:, ::2]
+            out[f"{prefix}up_proj.{suffix}"] = value[:, 1::2]
+        else:
+            out[f"{prefix}{part}.{suffix}"] = value
     return out
 
 

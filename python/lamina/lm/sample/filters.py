@@ -1,4 +1,4 @@
-"""Choosing the next token: small closures over logits, put together by :func:`make_sampler`.
+"""Filters: small closures that rule tokens out, and the samplers that they are chained with.
 
 A *filter* maps logits (..., V) to logits of the same shape, with -inf for tokens that are ruled out. A
 *sampler* maps logits (..., V) to token ids (...).
@@ -12,7 +12,10 @@ from collections.abc import Callable
 import lamina.core as mx
 from lamina.lm.errors import LMError
 
+_BLOCK = 64
+
 Filter = Callable[[mx.array], mx.array]
+KeyedFilter = Callable[[mx.array, mx.array], mx.array]
 Sampler = Callable[[mx.array], mx.array]
 
 
@@ -23,6 +26,30 @@ def temperature(value: float) -> Filter:
     return lambda logits: logits * (1 / value)
 
 
+def kth_largest(logits: mx.array, k: int) -> mx.array:
+    """Return the ``k``-th largest of each row of (..., V), as (..., 1).
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> kth_largest(mx.array([[3.0, 1.0, 2.0]]), 2).tolist()
+    [[2.0]]
+    """
+    vocab = logits.shape[-1]
+    if k * _BLOCK * 2 > vocab:
+        return mx.sort(logits, axis=-1)[..., -k, None]
+    # The k largest lie in the k blocks of the largest maxima: sorting those alone is much less work.
+    pad = -vocab % _BLOCK
+    rows = logits
+    if pad:
+        tail = mx.full((*logits.shape[:-1], pad), -mx.inf, dtype=logits.dtype)
+        rows = mx.concatenate([logits, tail], axis=-1)
+    blocks = rows.reshape(*logits.shape[:-1], -1, _BLOCK)
+    best = mx.argsort(mx.max(blocks, axis=-1), axis=-1)[..., -k:]
+    few = mx.take_along_axis(blocks, best[..., None], axis=-2).reshape(*logits.shape[:-1], -1)
+    return mx.sort(few, axis=-1)[..., -k, None]
+
+
 def top_k(k: int) -> Filter:
     """Keep the ``k`` most likely tokens, and those that tie with the last of them."""
     if k < 1:
@@ -31,8 +58,7 @@ def top_k(k: int) -> Filter:
     def keep(logits: mx.array) -> mx.array:
         if k >= logits.shape[-1]:
             return logits
-        last = mx.sort(logits, axis=-1)[..., -k, None]
-        return mx.where(logits < last, -mx.inf, logits)
+        return mx.where(logits < kth_largest(logits, k), -mx.inf, logits)
 
     return keep
 
@@ -68,6 +94,42 @@ def min_p(p: float) -> Filter:
         return mx.where(logits < floor, -mx.inf, logits)
 
     return keep
+
+
+def xtc(probability: float, threshold: float, keep: tuple[int, ...] = ()) -> KeyedFilter:
+    """Exclude the top choices: in a share of draws, keep only the least likely of the tokens that stand out.
+
+    Parameters
+    ----------
+    probability : float
+        Share of the draws that exclude anything, from 0 to 1.
+    threshold : float
+        Tokens of at least this probability stand out; from 0 to 0.5, so that two can. Where less than two
+        do, nothing is excluded.
+    keep : tuple of int
+        Tokens that are never excluded, such as the end of the text.
+
+    Returns
+    -------
+    KeyedFilter
+        A filter whose second argument is the key of the draw, one draw for each row.
+    """
+    if not 0 <= probability <= 1:
+        raise LMError(f"xtc probability must be in [0, 1], got {probability}")
+    if not 0 <= threshold <= 0.5:
+        raise LMError(f"xtc threshold must be in [0, 0.5], got {threshold}")
+    kept = mx.array(keep, dtype=mx.int32) if keep else None
+
+    def exclude(logits: mx.array, key: mx.array) -> mx.array:
+        probs = mx.softmax(logits.astype(mx.float32), axis=-1)
+        least = mx.min(mx.where(probs >= threshold, probs, mx.inf), axis=-1, keepdims=True)
+        out = mx.where(probs > least, -mx.inf, logits)
+        if kept is not None:
+            out[..., kept] = logits[..., kept]
+        draw = mx.random.uniform(shape=(*logits.shape[:-1], 1), key=key)
+        return mx.where(draw < probability, out, logits)
+
+    return exclude
 
 
 def greedy(logits: mx.array) -> mx.array:

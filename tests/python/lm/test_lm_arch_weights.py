@@ -1,0 +1,189 @@
+"""Published layouts of weights, and quantized weights of every kind of layer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import lamina.core as mx
+import lamina.nn as nn
+import numpy as np
+import pytest
+from lamina.lm import Quantization, quantize
+from lamina.lm.config import HFQuantization, parse_config
+from lamina.lm.io import fit_weights
+from lamina.lm.models import Decoder, build_model
+from lamina.lm.models.switch import SwitchLinear, dispatch, through_experts
+from lamina.utils import tree_flatten
+from lm.golden_numbers import numbers
+from lm.lm_golden import golden
+
+TOKENS = mx.array([[5, 9, 2, 33, 17, 60, 4, 8, 21, 40, 11, 3]])
+
+
+def filled(config: dict) -> Decoder:
+    """A model of this config with numbers that follow from its parameters' names."""
+    model = build_model(parse_config(config))
+    shapes = {k: v.shape for k, v in tree_flatten(model.parameters())}
+    model.load_weights([(k, mx.array(numbers(k, tuple(s)))) for k, s in shapes.items()])
+    return model
+
+
+def dequantized(model: Decoder) -> dict[str, mx.array]:
+    """The weights that a quantized model computes with."""
+    stored = dict(tree_flatten(model.parameters()))
+    out = {}
+    for name, value in stored.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf in ("scales", "biases"):
+            continue
+        if leaf == "weight" and f"{path}.scales" in stored:
+            own = model.config.quantization.for_module(path)
+            scales, biases = stored[f"{path}.scales"], stored.get(f"{path}.biases")
+            value = mx.dequantize(value, scales, biases, **own)
+        out[name] = value
+    return out
+
+
+def tolerance(model: Decoder, logits: np.ndarray) -> float:
+    """How far two float32 computations of the same logits may be apart; see ``Golden.tolerance``."""
+    spec = model.config.spec
+    terms = spec.width + len(spec.layers) * (8 * spec.width + logits.shape[1])
+    return 8 * float(np.finfo(np.float32).eps) * float(np.sqrt(terms)) * float(np.abs(logits).max())
+
+
+WIDE = {"kv_lora_rank": 32, "q_lora_rank": 32, "moe_intermediate_size": 32, "v_head_dim": 16}
+QUANTIZED = [
+    ("llama", {"intermediate_size": 64}, (32, 4, "affine")),
+    ("gpt2", {}, (32, 8, "affine")),
+    ("phi3", {"intermediate_size": 64}, (32, 4, "mxfp4")),
+    ("mixtral", {"intermediate_size": 64}, (32, 4, "affine")),
+    (
+        "qwen2_moe",
+        {"intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+        (16, 4, "nvfp4"),
+    ),
+    ("deepseek_v3", {**WIDE, "intermediate_size": 64}, (32, 8, "affine")),
+    ("deepseek_v2", {**WIDE, "intermediate_size": 64, "q_lora_rank": None}, (32, 8, "mxfp8")),
+    ("gpt_oss", {}, (32, 4, "mxfp4")),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "how"), QUANTIZED, ids=[f"{q[0]}-{q[2]}" for q in QUANTIZED])
+def test_quantized_models_compute_with_their_dequantized_weights(name, change, how):
+    config = {**golden(name).config, **change}
+    model = filled(config)
+    size, bits, mode = how
+    quantize(model, Quantization(size, bits, mode=mode))
+    plain = build_model(parse_config(config))
+    fit_weights(plain, dequantized(model))
+    wanted = np.array(plain(TOKENS))
+    for tokens in (TOKENS, TOKENS[:, :1]):
+        got = np.array(model(tokens))
+        assert np.abs(got - wanted[:, : tokens.shape[1]]).max() <= tolerance(model, wanted)
+    # And from a directory: published names, the config's quantization.
+    again = build_model(parse_config(model.config.to_dict()))
+    fit_weights(again, dict(tree_flatten(model.parameters())))
+    assert np.array_equal(np.array(again(TOKENS)), np.array(model(TOKENS)))
+
+
+def test_gpt_oss_as_published_in_mxfp4():
+    case = golden("gpt_oss")
+    published: dict[str, mx.array] = {}
+    plain = case.weights()
+    for name, value in case.weights().items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            # (experts, in, out): packed along the inputs, 16 bytes for each 32 of them.
+            packed, scales = mx.quantize(value.swapaxes(-1, -2), 32, 4, mode="mxfp4")[:2]
+            published[name + "_scales"] = scales
+            published[name + "_blocks"] = packed.view(mx.uint8).reshape(*packed.shape[:2], -1, 16)
+            unpacked = mx.dequantize(packed, scales, group_size=32, bits=4, mode="mxfp4")
+            plain[name] = unpacked.swapaxes(-1, -2)
+        else:
+            published[name] = value
+    hugging_face = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
+    config = parse_config({**case.config, "quantization_config": hugging_face})
+    assert config.quantization == HFQuantization("mxfp4", 4, 32, "", ("model.layers.*.self_attn",))
+    config = dataclasses.replace(config, quantization=Quantization(32, 4, mode="mxfp4"))
+    model, reference = build_model(config), build_model(parse_config(case.config))
+    fit_weights(model, published)
+    fit_weights(reference, plain)
+    wanted = np.array(reference(TOKENS))
+    assert np.abs(np.array(model(TOKENS)) - wanted).max() <= tolerance(model, wanted)
+
+
+def test_layers_that_predict_further_tokens_are_left_out():
+    case = golden("deepseek_v3")
+    model = build_model(parse_config(case.config))
+    further = {
+        f"model.layers.2.{k.split('.', 3)[3]}": v
+        for k, v in case.weights().items()
+        if k.startswith("model.layers.1.")
+    }
+    assert model.sanitize({**case.weights(), **further}).keys() == model.sanitize(case.weights()).keys()
+    beyond = model.sanitize({**case.weights(), "model.layers.3.mlp.gate.weight": mx.zeros((1,))})
+    assert "model.layers.3.mlp.gate.weight" in beyond
+
+
+def test_gpt2_without_prefix_or_already_turned_round():
+    case = golden("gpt2")
+    model = case.model()
+    wanted = np.array(model(TOKENS))
+    bare = {k.removeprefix("transformer."): v for k, v in case.weights().items()}
+    bare |= {f"h.{i}.attn.bias": mx.ones((1, 1, 64, 64)) for i in range(2)}
+    turned = {
+        f"model.{k.removeprefix('transformer.')}": v.T if v.ndim == 2 and ".h." in k else v
+        for k, v in case.weights().items()
+    }
+    for weights in (bare, turned):
+        other = build_model(parse_config(case.config))
+        fit_weights(other, weights)
+        assert np.array_equal(np.array(other(TOKENS)), wanted)
+
+
+def test_latent_attention_with_another_kind_of_layer():
+    """Such as one with an adapter: its matrix is what it makes of the identity."""
+
+    class Adapted(nn.Module):
+        def __init__(self, linear: nn.Linear) -> None:
+            super().__init__()
+            self.linear = linear
+
+        def __call__(self, x: mx.array) -> mx.array:
+            return self.linear(x)
+
+    case = golden("deepseek_v2")
+    model = case.model()
+    wanted = np.array(model(TOKENS))
+    for layer in model.body.decoder_layers:
+        layer.self_attn.kv_b_proj = Adapted(layer.self_attn.kv_b_proj)
+    assert np.abs(np.array(model(TOKENS)) - wanted).max() <= tolerance(model, wanted)
+
+
+class TestSwitch:
+    @pytest.mark.parametrize(
+        ("tokens", "picks", "experts"), [(1, 2, 4), (5, 1, 2), (9, 3, 4), (64, 2, 8), (7, 4, 4)]
+    )
+    def test_rows_go_through_the_experts_they_chose(self, tokens, picks, experts):
+        rng = np.random.default_rng(tokens)
+        x = rng.standard_normal((tokens, 6)).astype(np.float32)
+        w = rng.standard_normal((experts, 5, 6)).astype(np.float32)
+        b = rng.standard_normal((experts, 5)).astype(np.float32)
+        chosen = np.argsort(rng.standard_normal((tokens, experts)), axis=1)[:, :picks]
+        layer = SwitchLinear(experts, 6, 5, bias=True)
+        layer.weight, layer.bias = mx.array(w), mx.array(b)
+        got = np.array(through_experts(layer, mx.array(x), mx.array(chosen), experts))
+        wanted = np.einsum("ti,tnoi->tno", x.astype(np.float64), w.astype(np.float64)[chosen]) + b[chosen]
+        bound = np.finfo(np.float32).eps * 7 * (np.abs(wanted).max() + 6 * np.abs(x).max() * np.abs(w).max())
+        assert np.abs(got - wanted).max() <= bound
+
+    def test_blocks_hold_every_row_once_whatever_the_load(self):
+        for chosen in (np.zeros((40, 1)), np.arange(40).reshape(40, 1) % 3, np.full((40, 1), 2)):
+            grouped = dispatch(mx.array(chosen.astype(np.int32)), 3)
+            blocks, experts = np.array(grouped.blocks), np.array(grouped.experts)
+            places = np.array(grouped.places)[:, 0]
+            assert len(set(places.tolist())) == 40
+            assert np.array_equal(blocks.reshape(-1)[places], np.arange(40))
+            assert np.array_equal(experts[places // blocks.shape[1]], chosen[:, 0])
+
+    def test_few_rows_are_not_grouped(self):
+        assert dispatch(mx.zeros((2, 4), dtype=mx.int32), 8) is None
