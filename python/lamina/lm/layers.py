@@ -104,13 +104,9 @@ class PackedLinear(nn.QuantizedLinear):
 
     def dequantized(self, dtype: mx.Dtype) -> mx.array:
         """Return the weight (output_dims, input_dims), its columns in the order of the inputs."""
-        weight = mx.dequantize(
-            self["weight"],
-            self["scales"],
-            self.get("biases"),
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            dtype=dtype,
+        scales, biases = (
+            None if p is None else p.astype(mx.float32) for p in (self["scales"], self.get("biases"))
         )
+        own = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        weight = mx.dequantize(self["weight"], scales, biases, **own, dtype=mx.float32).astype(dtype)
         return weight[:, mx.argsort(self["order"])] if "order" in self else weight

@@ -19,7 +19,7 @@ from lamina.lm.evaluate import compare_models, encoded
 from lamina.lm.io.checkpoint import Blocks, Value
 from lamina.lm.io.files import new_directory, write_json
 from lamina.lm.io.fit import quantize_modules, replace_modules
-from lamina.lm.io.gguf import read_gguf
+from lamina.lm.io.gguf import load_gguf, read_gguf
 from lamina.lm.io.gguf_write import architecture_for, write_gguf
 from lamina.lm.io.load import DTYPES, load, read_checkpoint
 from lamina.lm.io.report import Report, Size, size_of
@@ -275,8 +275,11 @@ def _vectors(source: Path) -> dict[str, mx.array]:
 def _write(source: Path, target: Path, model: Any, tokenizer: Tokenizer, source_is_gguf: bool) -> None:
     if target.suffix == ".gguf":
         target.parent.mkdir(parents=True, exist_ok=True)
-        values = _values(model) | (_vectors(source) if source_is_gguf else {})
-        write_gguf(target, model.config, values, tokenizer, source.stem)
+        values, vocabulary = _values(model), None
+        if source_is_gguf:
+            values |= _vectors(source)
+            vocabulary = {k: v for k, v in load_gguf(source)[1].items() if k.startswith("tokenizer.")}
+        write_gguf(target, model.config, values, tokenizer, source.stem, vocabulary)
         return
     with new_directory(target) as folder:
         write_json(folder / "config.json", config_to_save(model))

@@ -39,7 +39,7 @@ def architecture_for(config: Any) -> Architecture:
         known = ", ".join(sorted({"mistral", *(a.model_type for a in ARCHITECTURES.values())}))
         raise ConfigError(f"models of type {config.model_type!r} are not written to GGUF; supported: {known}")
     spec = config.spec
-    windows = {layer.mixer.window for layer in spec.layers} - {None}
+    windows = [w for w in _windows(spec) if w is not None]
     if windows and found.name in ("llama", "qwen2", "qwen3"):
         raise ConfigError(
             f"GGUF's {found.name!r} has no sliding window; this model has one of {max(windows)}"
@@ -48,7 +48,12 @@ def architecture_for(config: Any) -> Architecture:
 
 
 def write_gguf(
-    path: str | Path, config: Any, weights: Mapping[str, Value], tokenizer: Tokenizer, name: str = ""
+    path: str | Path,
+    config: Any,
+    weights: Mapping[str, Value],
+    tokenizer: Tokenizer,
+    name: str = "",
+    vocabulary: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model as one GGUF file, whole or not at all.
 
@@ -64,6 +69,8 @@ def write_gguf(
         Its tokenizer.
     name : str
         ``general.name``.
+    vocabulary : Mapping[str, Any], optional
+        The tokenizer as another GGUF file's metadata have it, to be written as it is.
 
     Raises
     ------
@@ -79,8 +86,8 @@ def write_gguf(
         "general.quantization_version": mx.array(2, mx.uint32),
         "general.file_type": mx.array(_file_type(arrays, types), mx.uint32),
     }
-    metadata |= {f"{a.name}.{k}": _typed(v) for k, v in architecture_fields(config.spec, a).items()}
-    metadata |= vocabulary_to_gguf(tokenizer, config.vocab_size, config.bos_token_id)
+    metadata |= {f"{a.name}.{k}": _typed(v) for k, v in architecture_fields(config, a).items()}
+    metadata |= vocabulary or vocabulary_to_gguf(tokenizer, config.vocab_size, config.bos_token_id)
     metadata["lamina.tensor_types"] = types
     with replacing(path) as tmp:
         mx.save_gguf(str(tmp), arrays, metadata)
@@ -139,12 +146,19 @@ def _file_type(arrays: Mapping[str, mx.array], types: Mapping[str, str]) -> int:
 
 def _attention(spec: DecoderConfig) -> AttentionConfig:
     """Return the attention of a layer that sees all positions, or of the first layer."""
-    mixers = [layer.mixer for layer in spec.layers]
+    mixers = [layer.mixer for layer in spec.layers if isinstance(layer.mixer, AttentionConfig)]
+    if len(mixers) < len(spec.layers):
+        raise ConfigError("GGUF is written for models whose layers are all plain attention")
     return next((m for m in mixers if m.window is None), mixers[0])
 
 
-def architecture_fields(spec: DecoderConfig, a: Architecture) -> dict[str, Any]:
+def _windows(spec: DecoderConfig) -> list[int | None]:
+    return [getattr(layer.mixer, "window", None) for layer in spec.layers]
+
+
+def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
     """Return the fields of a model's architecture, without its name in them."""
+    spec: DecoderConfig = config.spec
     attention, mlp = _attention(spec), spec.layers[0].mlp
     rotary = attention.rotary
     if not isinstance(mlp, MLPConfig) or rotary is None:
@@ -163,17 +177,20 @@ def architecture_fields(spec: DecoderConfig, a: Architecture) -> dict[str, Any]:
         "rope.freq_base": float(rotary.theta),
         "vocab_size": spec.vocab,
     }
-    windows = [layer.mixer.window for layer in spec.layers]
+    windows = _windows(spec)
     if any(windows):
         fields["attention.sliding_window"] = max(w for w in windows if w)
         if a.name == "gemma3":
             fields["attention.sliding_window_pattern"] = [w is not None for w in windows]
-            local = next(layer.mixer.rotary for layer in spec.layers if layer.mixer.window)
+            local = next(x.mixer.rotary for x, w in zip(spec.layers, windows, strict=True) if w)
             fields["rope.freq_base_swa"] = float(local.theta if local else rotary.theta)
     if attention.softcap is not None:
         fields["attn_logit_softcapping"] = float(attention.softcap)
     if spec.head.softcap is not None:
         fields["final_logit_softcapping"] = float(spec.head.softcap)
+    if a.name == "phi3":
+        original = config.to_dict().get("original_max_position_embeddings", spec.context)
+        fields["rope.scaling.original_context_length"] = int(original)
     return fields | _scaling_fields(rotary, a)
 
 

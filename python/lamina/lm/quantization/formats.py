@@ -124,15 +124,14 @@ class Format:
             return parts["weight"].astype(dtype)
         if self.is_block:
             return mx.dequantize(parts["weight"], mode=self.mode, dtype=dtype)
+        # In float32 all products and sums are exact enough to be rounded once, at the end.
+        wide = {
+            k: v.astype(mx.float32) if self.mode == "affine" else v for k, v in parts.items() if k != "weight"
+        }
+        own = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
         return mx.dequantize(
-            parts["weight"],
-            parts["scales"],
-            parts.get("biases"),
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            dtype=dtype,
-        )
+            parts["weight"], wide["scales"], wide.get("biases"), **own, dtype=mx.float32
+        ).astype(dtype)
 
     def packing(self) -> dict[str, Any]:
         """Return ``group_size``, ``bits`` and ``mode`` as a ``config.json`` has them."""
