@@ -6,19 +6,25 @@ import json
 from pathlib import Path
 
 import lamina.core as mx
+import lamina.nn as nn
 import numpy as np
 import pytest
 from lamina.cli import main
 from lamina.lm import CheckpointError, ConfigError, DataError, Quantization, convert, load, quantize, save
+from lamina.lm.config import parse_config
 from lamina.lm.io import check_safetensors, read_checkpoint
 from lamina.lm.io.files import INDEX
 from lamina.lm.io.gguf import load_gguf, pairs_from_halves
 from lamina.lm.io.load import model_of
 from lamina.lm.io.report import size_of
+from lamina.lm.models import build_model
+from lamina.lm.models.switch import QuantizedSwitchLinear
 from lamina.lm.quantization import Recipe, parse_format
 from lamina.lm.quantization.calibrate import packable
 from lamina.lm.quantization.layers import stored_format
+from lamina.utils import tree_flatten
 from lm import gguf_models
+from lm.lm_golden import golden
 from lm.lm_helpers import TEXTS, TINY
 from lm.test_lm_gguf import MODELS, contents
 
@@ -187,6 +193,24 @@ def test_calibration_is_nearer_to_the_source(model_dir: Path, tmp_path: Path) ->
         assert report.comparison is not None
         kl[calibrate] = report.comparison.kl
     assert kl[True] < kl[False]
+
+
+def test_experts_are_quantized_and_routers_are_not(tokenizer, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 64, "moe_intermediate_size": 32, "vocab_size": 320, "head_dim": 16}
+    config = parse_config(golden("qwen3_moe").config | sizes)
+    model = build_model(config)
+    save(tmp_path / "source", model, tokenizer)
+    recipe = Recipe(parse_format("4g32"), calibrate=True)
+    report = convert(tmp_path / "source", tmp_path / "q", recipe=recipe, calibration=TEXT, evaluation=TEXT)
+    made = load(tmp_path / "q")[0]
+    mlp = made.model.layers[0].mlp
+    assert type(mlp.switch_mlp.up_proj) is QuantizedSwitchLinear
+    assert stored_format(mlp.switch_mlp.down_proj) == recipe.base
+    assert type(mlp.gate) is nn.Linear
+    assert report.comparison is not None
+    assert 0 < report.comparison.kl < 1
+    count = sum(a.size for _, a in tree_flatten(model.parameters()))
+    assert report.target.weights == report.source.weights == count
 
 
 def test_shards_and_their_index(model_dir: Path, tmp_path: Path) -> None:

@@ -188,7 +188,6 @@ def test_mxfp4_experts_run_as_they_are_packed(tmp_path) -> None:
     for name, value in plain.weights().items():
         dense[name] = arrays[name] = value
         if name.endswith(("gate_up_proj", "down_proj")):
-            # 64 inputs in place of 32 or fewer: whole groups.
             codes, scales = mx.quantize(value.swapaxes(-1, -2), mode="mxfp4")
             experts, outputs, groups = scales.shape
             arrays[f"{name}_blocks"] = codes.view(mx.uint8).reshape(experts, outputs, groups, 16)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lamina.lm import ConfigError, DataError, LlamaConfig, build_model
 from lamina.lm.layers import BlockLinear
+from lamina.lm.models.switch import SwitchLinear
 from lamina.lm.quantization import Format, Recipe, parse_format
 from lamina.lm.quantization.affine import encode_affine, pack_codes
 from lamina.lm.quantization.blocks import WRITTEN, encode_blocks
@@ -155,6 +156,24 @@ def test_layers_in_every_format(text: str, kind: str) -> None:
         np.testing.assert_array_equal(np.asarray(rows), np.asarray(dense)[[4, 1]])
     again = layer_in(layer, Format("float32"))
     np.testing.assert_array_equal(np.asarray(again.weight), np.asarray(dense))
+
+
+@pytest.mark.parametrize("text", ["4", "mxfp4", "q4_k", "q8_0", "bfloat16"])
+def test_experts_in_every_format(text: str) -> None:
+    format = parse_format(text)
+    source = SwitchLinear(3, 256, 5, bias=True)
+    layer = layer_in(source, format)
+    assert stored_format(layer) == format
+    dense = np.asarray(dense_weight(layer, mx.float32)).astype(np.float64)
+    x = np.random.default_rng(0).standard_normal((4, 1, 256)).astype(np.float32)
+    experts = np.array([2, 0, 0, 1])
+    y = np.asarray(layer(mx.array(x), mx.array(experts)).astype(mx.float32))
+    want = x.astype(np.float64) @ dense[experts].swapaxes(-1, -2)
+    size = np.abs(x) @ np.abs(dense[experts]).swapaxes(-1, -2) + 1
+    assert (np.abs(y - want) <= 8 * 2.0**-24 * np.sqrt(256) * size).all()
+    again = layer_in(layer, Format("float32"))
+    assert type(again) is SwitchLinear
+    np.testing.assert_array_equal(np.asarray(again.weight), dense)
 
 
 @pytest.mark.parametrize("mode", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])

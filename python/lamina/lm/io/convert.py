@@ -24,7 +24,7 @@ from lamina.lm.io.gguf_write import architecture_for, write_gguf
 from lamina.lm.io.load import DTYPES, load, read_checkpoint
 from lamina.lm.io.report import Report, Size, size_of
 from lamina.lm.io.save import config_to_save, is_packed_for_mlx, write_weights
-from lamina.lm.layers import BlockEmbedding, BlockLinear
+from lamina.lm.layers import BlockLayer
 from lamina.lm.models import Llama
 from lamina.lm.quantization.calibrate import cut_windows, input_squares, packable
 from lamina.lm.quantization.exact import moved, same_in_affine, same_in_blocks
@@ -199,7 +199,7 @@ class _Maker:
             costs = layer_costs(
                 self.model, self._windows(*SENSITIVITY), plan, self.layer, candidates, self.log
             )
-            sizes = {path: rows_of(m) * columns_of(m) for path, m in self.modules.items()}
+            sizes = {path: rows_of(m) * columns_of(m) for path, m in self.modules.items() if path in plan}
             plan = widen(plan, sizes, costs, recipe)
         return plan
 
@@ -299,7 +299,7 @@ def _values(model: Any) -> dict[str, Value]:
     out: dict[str, Value] = {}
     for name, array in tree_flatten(model.parameters()):
         owner = modules.get(name.removesuffix(".weight"))
-        block = isinstance(owner, (BlockLinear, BlockEmbedding))
+        block = isinstance(owner, BlockLayer)
         out[name] = Blocks(array, owner.mode) if block else array
     return out
 

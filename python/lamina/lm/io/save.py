@@ -12,7 +12,7 @@ import lamina.core as mx
 from lamina.lm.config import Quantization
 from lamina.lm.errors import CheckpointError
 from lamina.lm.io.files import INDEX, listed, replacing, write_json
-from lamina.lm.layers import BlockEmbedding, BlockLinear
+from lamina.lm.layers import BlockLayer
 from lamina.lm.models import Llama
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.files import write_tokenizer
@@ -54,9 +54,7 @@ def config_to_save(model: Any) -> dict[str, Any]:
     CheckpointError
         A layer is packed in a way that the layout of MLX does not have.
     """
-    strange = [
-        p for p, m in model.named_modules() if isinstance(m, (BlockLinear, BlockEmbedding)) or "order" in m
-    ]
+    strange = [path for path, module in model.named_modules() if not is_packed_for_mlx(module)]
     if strange:
         raise CheckpointError(
             f"these layers are not packed as MLX packs: {listed(strange)}; see lamina convert"
@@ -136,4 +134,4 @@ def write_weights(directory: Path, weights: dict[str, mx.array], shard_bytes: in
 
 def is_packed_for_mlx(module: Any) -> bool:
     """Return whether a layer's weights are as MLX's tools read them."""
-    return not isinstance(module, (BlockLinear, BlockEmbedding)) and "order" not in module
+    return not isinstance(module, BlockLayer) and "order" not in module

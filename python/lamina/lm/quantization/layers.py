@@ -9,12 +9,17 @@ import lamina.core as mx
 import lamina.nn as nn
 from lamina.lm.errors import ConfigError
 from lamina.lm.io.checkpoint import Blocks
-from lamina.lm.layers import BlockEmbedding, BlockLinear
+from lamina.lm.layers import BlockEmbedding, BlockLayer, BlockLinear, BlockSwitchLinear
+from lamina.lm.models.switch import QuantizedSwitchLinear, SwitchLinear
 from lamina.lm.quantization.exact import moved
 from lamina.lm.quantization.formats import Format
 
-_EMBEDDINGS = (nn.Embedding, nn.QuantizedEmbedding, BlockEmbedding)
-_LINEAR = (nn.Linear, nn.QuantizedLinear, BlockLinear)
+# The classes for a weight in floating point, packed as mx.quantize packs, and in blocks.
+_KINDS: tuple[tuple[type[nn.Module], type[nn.Module], type[nn.Module]], ...] = (
+    (nn.Linear, nn.QuantizedLinear, BlockLinear),
+    (nn.Embedding, nn.QuantizedEmbedding, BlockEmbedding),
+    (SwitchLinear, QuantizedSwitchLinear, BlockSwitchLinear),
+)
 
 
 def dense_weight(module: Any, dtype: mx.Dtype) -> mx.array:
@@ -29,7 +34,7 @@ def dense_weight(module: Any, dtype: mx.Dtype) -> mx.array:
 
 def stored_format(module: Any) -> Format:
     """Return how a layer's weight is stored."""
-    if isinstance(module, (BlockLinear, BlockEmbedding)):
+    if isinstance(module, BlockLayer):
         return Format(module.mode)
     if "scales" in module:
         return Format(module.mode, module.bits, module.group_size)
@@ -58,7 +63,7 @@ def layer_in(
     Parameters
     ----------
     module : Module
-        A linear layer or an embedding.
+        A linear layer, an embedding, or the linear layers of experts.
     format : Format
         How to store the weight.
     importance : array (inputs,), optional
@@ -71,40 +76,24 @@ def layer_in(
     ConfigError
         Layers of this class cannot be stored so.
     """
-    if not isinstance(module, (*_EMBEDDINGS, *_LINEAR)):
-        return _like(module, dense_weight(module, dtype), format, importance)
+    kinds = next((k for k in _KINDS if isinstance(module, k)), None)
+    if kinds is None:
+        raise ConfigError(f"{type(module).__name__} cannot be stored as {format}")
     parts = moved(module, format, dtype) or format.encode(dense_weight(module, dtype), importance)
-    bias = module.get("bias")
-    if format.is_block and isinstance(module, _EMBEDDINGS):
-        return BlockEmbedding(parts["weight"], format.mode, dtype)
-    if format.is_block:
-        return BlockLinear(parts["weight"], format.mode, bias)
-    kind = _class_for(format, isinstance(module, _EMBEDDINGS))
+    kind = kinds[0] if format.is_float else kinds[2] if format.is_block else kinds[1]
     layer: Any = kind.__new__(kind)
     nn.Module.__init__(layer)
     for name, value in parts.items():
         setattr(layer, name, value)
-    if bias is not None:
-        layer.bias = bias
-    if isinstance(module, _EMBEDDINGS) and not format.is_float:
+    if "bias" in module:
+        layer.bias = module["bias"]
+    if kind is nn.QuantizedEmbedding:
         layer.num_embeddings, layer.dims = rows_of(module), columns_of(module)
+    if kind is BlockEmbedding:
+        layer.dtype = dtype
     if not format.is_float:
-        layer.group_size, layer.bits, layer.mode = format.group_size, format.bits, format.mode
+        layer.mode = format.mode
         layer.freeze()
-    return layer
-
-
-def _class_for(format: Format, embedding: bool) -> type[nn.Module]:
-    if format.is_float:
-        return nn.Embedding if embedding else nn.Linear
-    return nn.QuantizedEmbedding if embedding else nn.QuantizedLinear
-
-
-def _like(module: Any, weight: mx.array, format: Format, importance: mx.array | None) -> nn.Module:
-    """Store the weight of a layer of another class, which knows its own packed form."""
-    if format.is_float or format.is_block or not hasattr(module, "to_quantized"):
-        raise ConfigError(f"{type(module).__name__} cannot be stored as {format}")
-    layer = module.to_quantized(**format.packing())
-    for name, value in format.encode(weight, importance).items():
-        setattr(layer, name, value)
+    if not (format.is_float or format.is_block):
+        layer.group_size, layer.bits = format.group_size, format.bits
     return layer

@@ -69,6 +69,11 @@ def is_head(path: str) -> bool:
     return path.rpartition(".")[2] in ("lm_head", "embed_tokens", "embed_out", "embed_in", "wte")
 
 
+def is_router(path: str) -> bool:
+    """Return whether the layer at ``path`` chooses experts: it is small, and stays as it is."""
+    return path.rpartition(".")[2] in ("gate", "router", "shared_expert_gate")
+
+
 def fitting(format: Format, columns: int) -> Format:
     """Return ``format``, or a floating one where rows of ``columns`` weights do not divide into its groups.
 
@@ -86,10 +91,11 @@ def fitting(format: Format, columns: int) -> Format:
 
 
 def uniform_plan(modules: Mapping[str, nn.Module], recipe: Recipe) -> dict[str, Format]:
-    """Return the format of each layer by the recipe alone, the wide format left aside."""
+    """Return the format of each layer by the recipe alone, the wide format and routers left aside."""
     return {
         path: fitting(recipe.head or recipe.base if is_head(path) else recipe.base, columns_of(module))
         for path, module in modules.items()
+        if not is_router(path)
     }
 
 
