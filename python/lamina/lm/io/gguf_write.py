@@ -181,7 +181,7 @@ def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
     if any(windows):
         fields["attention.sliding_window"] = max(w for w in windows if w)
         if a.name == "gemma3":
-            fields["attention.sliding_window_pattern"] = [w is not None for w in windows]
+            fields |= _window_period(windows)
             local = next(x.mixer.rotary for x, w in zip(spec.layers, windows, strict=True) if w)
             fields["rope.freq_base_swa"] = float(local.theta if local else rotary.theta)
     if attention.softcap is not None:
@@ -192,6 +192,14 @@ def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
         original = config.to_dict().get("original_max_position_embeddings", spec.context)
         fields["rope.scaling.original_context_length"] = int(original)
     return fields | _scaling_fields(rotary, a)
+
+
+def _window_period(windows: list[int | None]) -> dict[str, int]:
+    """Return after how many layers one sees all positions, where it is not the usual sixth."""
+    period = windows.index(None) + 1 if None in windows else len(windows) + 1
+    if any((w is None) != ((i + 1) % period == 0) for i, w in enumerate(windows)):
+        raise ConfigError("GGUF's 'gemma3' wants every n-th layer to see all positions")
+    return {} if period == 6 else {"attention.sliding_window_pattern": period}
 
 
 def _scaling_fields(rotary: RotaryConfig, a: Architecture) -> dict[str, Any]:
