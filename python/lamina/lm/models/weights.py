@@ -107,8 +107,9 @@ def _split_alternating(weights: dict[str, mx.array]) -> dict[str, mx.array]:
             value = value.swapaxes(-1, -2)
         suffix = {"": "weight", "_blocks": "weight"}.get(kind, kind[1:])
         if part == "gate_up_proj":
-            out[f"{prefix}gate_proj.{suffix}"] = value[:, ::2]
-            out[f"{prefix}up_proj.{suffix}"] = value[:, 1::2]
+            # Copied once here, not at each product with every other row.
+            out[f"{prefix}gate_proj.{suffix}"] = mx.contiguous(value[:, ::2])
+            out[f"{prefix}up_proj.{suffix}"] = mx.contiguous(value[:, 1::2])
         else:
             out[f"{prefix}{part}.{suffix}"] = value
     return out
