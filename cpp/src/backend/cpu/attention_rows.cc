@@ -146,30 +146,33 @@ class Tiles {
     values ? task_.values(job_.group, first, n, out, copy) : task_.keys(job_.group, first, n, out, copy);
   }
 
+  // The rows that come after panel p: the next panel's, the values' after the keys, or the next tile's. None
+  // where they would have to be copied.
+  void find_next(bool values, int64_t p, KeyRange all, RowPanel& out) const {
+    out.count = 0;
+    if (p + kAttentionPanel < all.end) {
+      find(values, tile_, p + kAttentionPanel, out, nullptr);
+    } else if (!values) {
+      find(true, tile_, first_panel(all), out, nullptr);
+    } else if (tile_ + 1 < job_.tiles.end) {
+      find(false, tile_ + 1, 0, out, nullptr);
+    }
+  }
+  static int64_t first_panel(KeyRange all) { return all.begin / kAttentionPanel * kAttentionPanel; }
+
   // Calls f(panel, p, part) for each panel p of the tile's keys or values, of which `part` are seen.
   template <class F>
   void each_panel(bool values, F f) {
     const KeyRange all = span_of(tile_);
-    const int64_t first = first_panel(all);
     RowPanel panels[2];
-    find(values, tile_, first, panels[0], work_.as<float>());
-    for (int64_t p = first, i = 0; p < all.end; p += kAttentionPanel, i = 1 - i) {
+    for (int64_t p = first_panel(all), i = 0; p < all.end; p += kAttentionPanel, i = 1 - i) {
       RowPanel &now = panels[i], &ahead = panels[1 - i];
+      if (now.count == 0) find(values, tile_, p, now, work_.as<float>());
       now.ahead = &ahead;
-      ahead.count = 0;
-      if (p + kAttentionPanel < all.end) {
-        find(values, tile_, p + kAttentionPanel, ahead, nullptr);
-      } else if (!values) {
-        find(true, tile_, first, ahead, nullptr);
-      } else if (tile_ + 1 < job_.tiles.end) {
-        find(false, tile_ + 1, 0, ahead, nullptr);
-      }
+      find_next(values, p, all, ahead);
       f(now, p, common(all, {p, p + kAttentionPanel}));
-      if (ahead.count == 0 && p + kAttentionPanel < all.end)
-        find(values, tile_, p + kAttentionPanel, ahead, work_.as<float>());
     }
   }
-  static int64_t first_panel(KeyRange all) { return all.begin / kAttentionPanel * kAttentionPanel; }
 
   bool is_direct(const RowPanel& rows, int64_t dim) const {
     return job_.rows <= direct_.most_rows && direct_.takes(rows.format, dim);

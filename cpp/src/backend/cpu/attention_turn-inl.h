@@ -57,7 +57,7 @@ bool load_floats_of(const T* row, int64_t dim, float* dst, int64_t ld) {
 class Ahead {
  public:
   Ahead(const RowPanel& now, int64_t steps) : next_(now.ahead) {
-    if (next_) share_ = (next_->count * ((next_->row_bytes + 63) / 64) + steps - 1) / steps;
+    if (next_ && steps > 0) share_ = (next_->count * ((next_->row_bytes + 63) / 64) + steps - 1) / steps;
   }
   HWY_INLINE void step() {
     for (int64_t i = 0; i < share_ && row_ < next_->count; ++i) {
