@@ -29,7 +29,7 @@ class Golden:
     shapes: dict[str, tuple[int, ...]]
     sequences: list[list[int]]
     logits: np.ndarray
-    bfloat16_rms: float
+    bfloat16_error: float
     context: int | None = None
 
     def weights(self, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
@@ -60,8 +60,8 @@ def golden(name: str) -> Golden:
     config = json.loads(meta["config"])
     shapes = {k: tuple(v) for k, v in json.loads(meta["tensors"]).items()}
     vocab = arrays["logits"].shape[-1]
-    logits, rms = np.array(arrays["logits"]), float(meta["bfloat16_rms"])
-    return Golden(config, shapes, tokens(vocab), logits, rms, CONTEXTS.get(name))
+    logits, error = np.array(arrays["logits"]), float(meta["bfloat16_error"])
+    return Golden(config, shapes, tokens(vocab), logits, error, CONTEXTS.get(name))
 
 
 class Ragged:

@@ -1,6 +1,7 @@
 #include "backend/backend.h"
 
 #include "backend/cpu/attention.h"
+#include "backend/cpu/cache.h"
 #include "backend/cpu/convolution.h"
 #include "backend/cpu/copy.h"
 #include "backend/cpu/fft.h"
@@ -310,6 +311,9 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
+  set(OpId::PagedAttention, paged_attention);
+  set(OpId::CacheWrite, cache_write, true);
+  set(OpId::QuantizeKv, quantize_kv);
   set(OpId::Convolution, [](const KernelCall& c) {
     convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.epilogue);
   });

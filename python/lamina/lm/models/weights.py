@@ -6,13 +6,17 @@ import re
 
 import lamina.core as mx
 from lamina.lm.config import AttentionConfig, DecoderConfig, MoEConfig
+from lamina.lm.errors import CheckpointError
 
 # Buffers that older files carry: rotary frequencies and causal masks, made from the config here.
 _BUFFERS = re.compile(
     r"rotary_emb\.inv_freq$|\.rotary_emb$|\.(attn|attention)\.(bias|masked_bias)$|position_ids$"
 )
 _EXPERT = re.compile(r"(.*\.)experts\.(\d+)\.([^.]+)\.(.+)$")
-_FUSED_EXPERTS = re.compile(r"(.*\.experts\.)(gate_up_proj|down_proj)(|_blocks|_scales|_bias)$")
+_CONVOLUTION = re.compile(r"\.conv_?1d\.weight$")
+_FUSED_EXPERTS = re.compile(
+    r"(.*\.experts\.)(gate_up_proj|down_proj)(|_blocks|_scales|_bias|\.weight|\.scales|\.bias)$"
+)
 _NORM_OF_HEAD = re.compile(r"(.*_layernorm)\.norms\.(\d+)\.weight$")
 
 
@@ -28,6 +32,7 @@ def sanitize(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.
     weights = _stack_experts(_stack_head_norms(weights), spec)
     if any(isinstance(layer.mlp, MoEConfig) and layer.mlp.alternating for layer in spec.layers):
         weights = _split_alternating(weights)
+    weights = _turn_convolutions(weights, spec)
     if _is_transposed(weights, spec):
         weights = {k: v.T if _is_linear_of_gpt2(k) else v for k, v in weights.items()}
     return weights
@@ -72,6 +77,17 @@ def _stack_experts(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[st
     return out
 
 
+def _turn_convolutions(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:
+    """Bring weights of convolutions from (C, K, 1), where mlx-community has them so, to (C, 1, K)."""
+    last = {k for k, v in weights.items() if _CONVOLUTION.search(k) and v.shape[-1] == 1 < v.shape[1]}
+    if last and any(layer.beside is not None for layer in spec.layers):
+        raise CheckpointError(
+            f"'{min(last)}' has its channels last, as where weights have been multiplied by the config's "
+            "factors: such checkpoints are not supported; convert the weights as first published"
+        )
+    return {k: v.swapaxes(1, 2) if k in last else v for k, v in weights.items()}
+
+
 def _split_alternating(weights: dict[str, mx.array]) -> dict[str, mx.array]:
     """Split tensors of all experts' gates and ups, and turn matrices round, as GPT-OSS needs.
 
@@ -89,7 +105,7 @@ def _split_alternating(weights: dict[str, mx.array]) -> dict[str, mx.array]:
             value = value.reshape(*value.shape[:2], -1).view(mx.uint32)
         elif not kind:
             value = value.swapaxes(-1, -2)
-        suffix = {"": "weight", "_blocks": "weight", "_scales": "scales", "_bias": "bias"}[kind]
+        suffix = {"": "weight", "_blocks": "weight"}.get(kind, kind[1:])
         if part == "gate_up_proj":
             out[f"{prefix}gate_proj.{suffix}"] = value[:, ::2]
             out[f"{prefix}up_proj.{suffix}"] = value[:, 1::2]
