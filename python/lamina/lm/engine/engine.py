@@ -256,8 +256,9 @@ class Engine:
                 self._guarded(sequence, lambda s=sequence, x=own: self._chose(s, s.chooser.choose(x)))
         chosen = [a for _, choice in self._pending for a in choice.arrays()]
         kept, self._kept = self._kept, []
-        arrays = [a for layer in self.memory.store.arrays for a in layer]
-        mx.async_eval(*([logits] if logits is not None else []), *chosen, *kept, *arrays)
+        # Logits need all keys and values of the step; states that only later steps read are named.
+        arrays = self.memory.store.state_arrays if logits is not None else self.memory.store.all_arrays
+        mx.async_eval(*arrays, *([logits] if bound else []), *chosen, *kept)
         return bound
 
     def _chose(self, sequence: Sequence, choice: Choice) -> None:
