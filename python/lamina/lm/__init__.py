@@ -8,9 +8,12 @@ Continue a prompt with the model that ships with the package::
     print(generate(model, tokenizer, "def read_lines(path):", max_tokens=40))
 """
 
+from lamina.lm.arithmetic import set_arithmetic
 from lamina.lm.cache import CacheOptions, KVCache, PromptCache
 from lamina.lm.cache.files import load_prompt_cache, save_prompt_cache
+from lamina.lm.chat import Conversation
 from lamina.lm.config import LlamaConfig, ModelConfig, Quantization, load_config, parse_config
+from lamina.lm.constrain import Grammar
 from lamina.lm.demo import demo_path
 from lamina.lm.embed import Embedder, load_embedder
 from lamina.lm.engine import Completion, Engine, EngineOptions, Request, batch_generate
@@ -25,6 +28,7 @@ from lamina.lm.errors import (
     LMError,
     PromptError,
 )
+from lamina.lm.generate.speculative import DraftModel, PromptLookup
 from lamina.lm.generate.stream import Piece, generate, stream_generate
 from lamina.lm.io import convert, load, quantize, save
 from lamina.lm.models import Decoder, Llama, build_model
@@ -40,11 +44,14 @@ __all__ = [
     "ConfigError",
     "ConstraintError",
     "ContextError",
+    "Conversation",
     "DataError",
     "Decoder",
+    "DraftModel",
     "Embedder",
     "Engine",
     "EngineOptions",
+    "Grammar",
     "KVCache",
     "LMError",
     "Llama",
@@ -53,6 +60,7 @@ __all__ = [
     "Piece",
     "PromptCache",
     "PromptError",
+    "PromptLookup",
     "Quantization",
     "Request",
     "Sampling",
@@ -72,5 +80,6 @@ __all__ = [
     "quantize",
     "save",
     "save_prompt_cache",
+    "set_arithmetic",
     "stream_generate",
 ]

@@ -201,7 +201,7 @@ def _guidance() -> Any:
         return importlib.import_module("llguidance")
     except ImportError as error:
         raise ConstraintError(
-            "constrained answers want the llguidance package: pip install llguidance"
+            "constrained answers want the llguidance package: pip install lamina[constrain]"
         ) from error
 
 

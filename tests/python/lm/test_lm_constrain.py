@@ -145,5 +145,5 @@ def test_other_errors(ended, monkeypatch):
     with pytest.raises(ConstraintError):
         state.accept(ended.token_id("b"))
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(ConstraintError, match="pip install llguidance"):
+    with pytest.raises(ConstraintError, match=r"pip install lamina\[constrain\]"):
         Grammar.regex("a", ended, VOCAB)

@@ -60,6 +60,11 @@ class KVCache:
         return self._pool[0].shape[2] if self._pool else 0
 
     @property
+    def room(self) -> int:
+        """Positions that fit, those cached included, before buffers must grow."""
+        return self.capacity
+
+    @property
     def arrays(self) -> list[mx.array]:
         """The buffers: keys, values, and the scales of both where they are kept in fewer bits."""
         return self._pool
@@ -283,6 +288,11 @@ class RotatingKVCache(KVCache):
     def capacity(self) -> int:
         """Positions that the ring holds."""
         return self.blocks * BLOCK_ROWS
+
+    @property
+    def room(self) -> int:
+        """Positions that fit, those cached included, before buffers must grow: they never do."""
+        return 1 << 30
 
     @property
     def layout(self) -> Layout:

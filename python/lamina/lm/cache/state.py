@@ -35,6 +35,11 @@ class RecurrentCache:
         return StateLayout()
 
     @property
+    def room(self) -> int:
+        """Positions that fit, those seen included: any number."""
+        return 1 << 30
+
+    @property
     def longest_step(self) -> int:
         """Positions that one step may append."""
         return 1 << 30
@@ -136,6 +141,11 @@ class HybridCache:
     def layout(self) -> CacheLayout:
         """How the arrays hold both."""
         return self.attention.layout, self.state.layout
+
+    @property
+    def room(self) -> int:
+        """Positions that fit, those seen included, before buffers must grow."""
+        return self.attention.room
 
     @property
     def longest_step(self) -> int:

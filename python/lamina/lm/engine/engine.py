@@ -21,6 +21,7 @@ from lamina.lm.errors import LMError
 from lamina.lm.generate.answer import Answer
 from lamina.lm.generate.prompts import prompt_ids
 from lamina.lm.generate.step import LanguageModel
+from lamina.lm.io.memory import available_memory
 from lamina.lm.sample import Choice, Chooser, greedy
 from lamina.lm.tokenizer import Tokenizer
 
@@ -34,7 +35,8 @@ class EngineOptions:
     max_sequences : int
         Sequences in work at once; others wait.
     kv_bytes : int, optional
-        Bytes that keys, values and recurrent states may take; a quarter of the machine's memory by default.
+        Bytes that keys, values and recurrent states may take; a quarter of the memory that is free when
+        the engine is made by default.
     prefill_tokens : int
         Tokens of prompts in one step, so that a long prompt does not keep the others waiting.
     cache : CacheOptions
@@ -93,7 +95,7 @@ class Engine:
     ) -> None:
         self.options = options = options or EngineOptions()
         self._model, self._tokenizer = model, tokenizer
-        budget = options.kv_bytes or int(mx.device_info()["memory_size"]) // 4
+        budget = options.kv_bytes or _quarter_of_memory()
         self.memory = Memory(
             Store(model, options.cache, options.max_sequences, budget, options.prefill_tokens),
             options.prefix_cache,
@@ -256,8 +258,9 @@ class Engine:
                 self._guarded(sequence, lambda s=sequence, x=own: self._chose(s, s.chooser.choose(x)))
         chosen = [a for _, choice in self._pending for a in choice.arrays()]
         kept, self._kept = self._kept, []
-        arrays = [a for layer in self.memory.store.arrays for a in layer]
-        mx.async_eval(*([logits] if logits is not None else []), *chosen, *kept, *arrays)
+        # Logits need all keys and values of the step; states that only later steps read are named.
+        arrays = self.memory.store.state_arrays if logits is not None else self.memory.store.all_arrays
+        mx.async_eval(*arrays, *([logits] if bound else []), *chosen, *kept)
         return bound
 
     def _chose(self, sequence: Sequence, choice: Choice) -> None:
@@ -333,3 +336,8 @@ class Engine:
         self.memory.reset()
         for sequence in self._running:
             sequence.restart()
+
+
+def _quarter_of_memory() -> int:
+    free = [count for count, _ in available_memory()]
+    return min([*free, int(mx.device_info()["memory_size"])]) // 4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import lamina.core as mx
 from lamina.lm.cache.layout import narrower
-from lamina.lm.cache.pool import KVFormat, Pool, Rows
+from lamina.lm.cache.pool import KVFormat, Pool, Rows, as_rows, from_rows
 from lamina.lm.cache.protocol import Rotation, StepFunction
 from lamina.lm.engine.store import LayerPlan
 
@@ -60,8 +60,8 @@ class RaggedAttention:
 
     def rotate(self, rotation: Rotation, x: mx.array) -> mx.array:
         """Apply ``rotation`` to the tokens of ``x`` (1, H, T, D), each at its own position."""
-        by_token = x[0].transpose(1, 0, 2)[:, :, None]
-        return rotation(by_token, self._step.positions)[:, :, 0].transpose(1, 0, 2)[None]
+        by_token = x.transpose(2, 1, 0, 3)
+        return rotation(by_token, self._step.positions).transpose(2, 1, 0, 3)
 
     def attend(
         self,
@@ -76,18 +76,17 @@ class RaggedAttention:
     ) -> mx.array:
         """Append and attend, each token to its own sequence."""
         rows = self._step.groups[self._plan.group]
-        queries, keys, values = (x[0].transpose(1, 0, 2) for x in (queries, keys, values))
-        self.pool = self._format.write(self.pool, keys, values, rows.slots)
+        self.pool = self._format.write(self.pool, as_rows(keys), as_rows(values), rows.slots)
         out = self._format.attend(
             self.pool,
-            queries,
+            as_rows(queries),
             rows,
             scale=scale,
             window=narrower(window, self._plan.window),
             sinks=sinks,
             softcap=softcap,
         )
-        return out.transpose(1, 0, 2)[None]
+        return from_rows(out, 1)
 
 
 class RaggedState:

@@ -232,6 +232,20 @@ class Store:
                 pool = self.arrays[layer][i]
                 pool[mx.array([target])] = mx.take(pool, mx.array([source]), axis=0)
 
+    @property
+    def all_arrays(self) -> list[mx.array]:
+        """The arrays of all layers."""
+        return [a for arrays in self.arrays for a in arrays]
+
+    @property
+    def state_arrays(self) -> list[mx.array]:
+        """The recurrent states of all layers."""
+        return [
+            a
+            for plan, arrays in zip(self.plans, self.arrays, strict=True)
+            for a in arrays[self.pool_size if plan.spec is not None else 0 :]
+        ]
+
     def states(self, slot: int) -> list[list[mx.array]]:
         """Return copies of the recurrent states in ``slot``, layer by layer."""
         first = self.pool_size
@@ -255,7 +269,7 @@ class Store:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(a.nbytes for arrays in self.arrays for a in arrays)
+        return sum(a.nbytes for a in self.all_arrays)
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -51,6 +51,7 @@ class PromptLookup:
 
     Examples
     --------
+    >>> from lamina.lm.sample import Chooser, greedy
     >>> PromptLookup(tokens=3).propose([5, 6, 7, 8, 9, 5, 6], Chooser(greedy, 10))
     [7, 8, 9]
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import lamina.core as mx
 from lamina.lm.errors import LMError
-from lamina.lm.sample.filters import Filter, Sampler, greedy, min_p, temperature, top_k, top_p, xtc
+from lamina.lm.sample.filters import Filter, Sampler, greedy, likeliest, min_p, temperature, top_k, top_p, xtc
 from lamina.lm.sample.penalties import History
 from lamina.lm.sample.sampling import Sampling
 
@@ -163,7 +163,7 @@ class Chooser:
         count = self._logprobs or 0
         if not count:
             return Choice(token, row[token] - total)
-        best = mx.argsort(-row)[:count]
+        best = likeliest(row, count)
         return Choice(token, row[token] - total, best, row[best] - total)
 
 
@@ -182,10 +182,10 @@ def _filters(options: Sampling) -> list[Filter]:
     if options.temperature == 0:
         return []
     filters = [temperature(options.temperature)]
-    if options.top_k:
-        filters.append(top_k(options.top_k))
     if options.top_p < 1:
-        filters.append(top_p(options.top_p))
+        filters.append(top_p(options.top_p, options.top_k))
+    elif options.top_k:
+        filters.append(top_k(options.top_k))
     if options.min_p > 0:
         filters.append(min_p(options.min_p))
     return filters
