@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,22 @@ def test_an_unknown_field_is_refused_by_name(name):
     needed = "n_embd" if model_type == "gpt2" else "hidden_size"
     with pytest.raises(ConfigError, match=f"'{model_type}' lacks .*{needed}"):
         parse_config({k: v for k, v in config.items() if k != needed})
+
+
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "configs.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_fields_of_checkpoints_as_published(name):
+    raw = PUBLISHED[name]
+    config = parse_config(raw)
+    assert config.num_hidden_layers == raw.get("num_hidden_layers", raw.get("n_layer"))
+    assert config.vocab_size == raw["vocab_size"]
+    assert parse_config(config.to_dict()).spec == config.spec
+
+
+def test_every_type_is_among_those_published():
+    assert {raw["model_type"] for raw in PUBLISHED.values()} == set(model_types())
 
 
 @pytest.mark.parametrize("model_type", model_types())
