@@ -10,3 +10,5 @@ for name in run build test check bench e2e; do
     --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade $constraints
   constraints="$constraints -c $name.lock"
 done
+"${UV:-uv}" pip compile weights.in --no-deps --output-file weights.lock --universal --python-version 3.10 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade
