@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,6 +79,22 @@ class MlxOps(Ops):
     def conv2d_same(self, x: Any, weight: Any) -> Any:
         """3x3 convolution of (N, H, W, C) images with one pixel of padding; weight (O, 3, 3, C)."""
         return self.conv2d(x, weight, padding=1)
+
+    def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
+        """The library's own AdamW; parameters and state are in memory when a step returns."""
+        s, mx = settings, self._module
+        adamw = importlib.import_module(mx.__name__.replace(".core", ".optimizers")).AdamW
+        optimizer = adamw(s.rate, [s.beta1, s.beta2], s.eps, s.weight_decay, bias_correction=True)
+        held = {"all": list(parameters)}
+        optimizer.init(held)
+        mx.eval(optimizer.state)
+
+        def step() -> list[Any]:
+            held.update(optimizer.apply_gradients({"all": list(gradients)}, held))
+            mx.eval(held, optimizer.state)
+            return held["all"]
+
+        return step
 
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""

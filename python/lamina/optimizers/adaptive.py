@@ -192,15 +192,19 @@ class Adam(Rule):
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
         b1, b2 = self.betas
-        rate = self._rate(gradient.dtype)
         state["m"] = b1 * state["m"] + (1 - b1) * gradient
         state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
         root = mx.sqrt(state["v"])
-        if self.bias_correction:
-            step = self.step.astype(gradient.dtype)
-            rate = rate / (1 - b1**step)
-            root = root * mx.rsqrt(1 - b2**step)
-        return parameter - rate * state["m"] / (root + self.eps)
+        if not self.bias_correction:
+            return parameter - self._rate(gradient.dtype) * state["m"] / (root + self.eps)
+        rate, factor = self._once_a_step("corrected", gradient.dtype, self._corrected)
+        return parameter - rate * state["m"] / (root * factor + self.eps)
+
+    def _corrected(self, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+        """The rate, and what the root is multiplied by, to correct for the start of the means at 0."""
+        b1, b2 = self.betas
+        step = self.step.astype(dtype)
+        return self._rate(dtype) / (1 - b1**step), mx.rsqrt(1 - b2**step)
 
 
 class AdamW(Adam):
@@ -238,8 +242,13 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
-        decayed = parameter * (1 - self._rate(gradient.dtype) * self.weight_decay)
-        return super().next_value(gradient, decayed, state)
+        return super().next_value(
+            gradient, parameter * self._once_a_step("kept", gradient.dtype, self._kept), state
+        )
+
+    def _kept(self, dtype: mx.Dtype) -> mx.array:
+        """The share of a parameter that weight decay leaves."""
+        return 1 - self._rate(dtype) * self.weight_decay
 
 
 class Adamax(Adam):
