@@ -21,8 +21,10 @@ using fusion::Tape;
 
 namespace {
 
-constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
+constexpr int64_t kTileBytes = 24 << 10;         // of all that a tile touches: well within an L1 cache
+constexpr int64_t kFetchedBytes = 1 << 20;       // of operands from which on the next tile is asked for early
 constexpr int64_t kRowScratchBytes = 384 << 10;  // of values kept for a row between phases: about half an L2
+constexpr int64_t kFetchedCode = 4;              // and instructions of a tile
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
 constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
 constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or more that are folded apart
@@ -44,6 +46,33 @@ int64_t pieces_of(int64_t columns) {
   return columns < 2 * kPartial ? 1 : (columns + kPartial - 1) / kPartial;
 }
 
+// What the next tile reads. The hardware fetches what is read without a pause; here other work comes in
+// between, during which parts of this are asked for.
+class NextTile {
+ public:
+  // To be asked for in so many parts.
+  explicit NextTile(int64_t parts) : parts_(parts) {}
+  void add(const char* from, int64_t bytes) {
+    spans_.push_back({from, from + bytes});
+    lines_ += (bytes + kLine - 1) / kLine;
+  }
+  void fetch_part() {
+    for (int64_t left = lines_ / parts_ + 1; left > 0 && !spans_.empty(); --left) {
+      Span& s = spans_.back();
+      __builtin_prefetch(s.from, 0, 2);
+      if ((s.from += kLine) >= s.end) spans_.pop_back();
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  struct Span {
+    const char *from, *end;
+  };
+  SmallVec<Span, 24> spans_;
+  int64_t parts_, lines_ = 0;
+};
+
 // How a tape goes over rows, which follows from the tape and the length of a row alone.
 struct Tiling {
   enum class Mode : uint8_t {
@@ -55,10 +84,19 @@ struct Tiling {
   int64_t rows = 1;  // rows worked on at once
 };
 
+// Elements of a tile for which its slots, operands and spread scalars stay in L1 together.
+int64_t fitting_tile(const BoundTape& b, int64_t slots) {
+  int64_t touched = std::max<int64_t>(1, slots);
+  for (const Instr& c : b.tape.code) {
+    touched += c.space == Space::kScalar || (c.space == Space::kFull && c.kind == InstrKind::kLoad);
+    touched += c.space == Space::kFull && c.store >= 0;
+  }
+  return std::clamp(kTileBytes / (touched * b.tape.max_item) / 64 * 64, kMinTile, kMaxTile);
+}
+
 Tiling choose_tiling(const BoundTape& b, int64_t columns) {
   Tiling t;
-  const int64_t slots = std::max(1, b.tape.slots), item = b.tape.max_item;
-  const int64_t fitting = std::clamp(kScratchBytes / (slots * item) / 64 * 64, kMinTile, kMaxTile);
+  const int64_t item = b.tape.max_item, fitting = fitting_tile(b, b.tape.slots);
   const bool reduces = std::any_of(b.reduce.begin(), b.reduce.end(), [](ReduceFn f) { return f != nullptr; });
   if (columns <= (reduces ? kFold : fitting)) {
     t.rows = std::max<int64_t>(1, fitting / std::max<int64_t>(1, columns));
@@ -69,8 +107,7 @@ Tiling choose_tiling(const BoundTape& b, int64_t columns) {
     t.tile = kFold;
   } else {
     t.mode = Tiling::Mode::kRecompute;
-    const int64_t per_phase = std::max(slots, static_cast<int64_t>(b.tape.phase_slots));
-    t.tile = reduces ? kFold : std::clamp(kScratchBytes / (per_phase * item) / 64 * 64, kMinTile, kMaxTile);
+    t.tile = reduces ? kFold : fitting_tile(b, std::max(b.tape.slots, b.tape.phase_slots));
   }
   return t;
 }
@@ -86,6 +123,7 @@ class Runner : private TapeLayout {
       if (c.space == Space::kScalar) scalar_bytes_ += round_up(tiling_.tile * 8, 64);
       if (c.space == Space::kRow) row_bytes_ += round_up(tiling_.rows * 8, 64);
       reductions_ += c.kind == InstrKind::kReduce;
+      work_ += c.space == Space::kFull && c.kind != InstrKind::kLoad;
       full_after_ |= c.phase > 0 && c.space == Space::kFull && c.kind != InstrKind::kReduce;
       early_row_store_ |=
           c.phase == 0 && c.space == Space::kRow && c.store >= 0 && c.kind != InstrKind::kReduce;
@@ -112,6 +150,7 @@ class Runner : private TapeLayout {
       });
     } else if (reductions_ == 0 && b_.tape.phases == 1 && !has_row_code()) {
       const int64_t tiles = tiles_of(columns_);
+      fetches_ = fetches();
       const int64_t some =
           std::max<int64_t>(1, kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size())));
       split(rows_ * tiles, some, serial, [this, tiles](State& s, int64_t begin, int64_t end) {
@@ -371,11 +410,32 @@ class Runner : private TapeLayout {
   // One tile of one row of a tape without reductions.
   void plain_tile(State& s, int64_t row, int64_t tile) const {
     seek(s, row);
-    run_phase(s, 0, row, tile * tiling_.tile, std::min(tiling_.tile, columns_ - tile * tiling_.tile));
+    const int64_t column = tile * tiling_.tile, next = column + tiling_.tile;
+    if (!fetches_ || next >= columns_) {
+      return run_phase(s, 0, row, column, std::min(tiling_.tile, columns_ - column));
+    }
+    NextTile ahead(work_);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      const Operand& o = operands_[i];
+      if (o.inner != 1) continue;
+      ahead.add(o.base + (s.offset[i] + next) * o.item, std::min(tiling_.tile, columns_ - next) * o.item);
+    }
+    run_phase(s, 0, row, column, tiling_.tile, &ahead);
+  }
+
+  // Whether enough is read that it comes from beyond the caches, and enough done with it for that to matter.
+  bool fetches() const {
+    if (work_ < kFetchedCode) return false;
+    int64_t bytes = 0;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (operands_[i].inner == 1) bytes += rows_ * columns_ * operands_[i].item;
+    }
+    return bytes >= kFetchedBytes;
   }
 
   // The full-space code of phase p over columns [column, column + n) of one row.
-  void run_phase(State& s, size_t p, int64_t row, int64_t column, int64_t n) const {
+  void run_phase(State& s, size_t p, int64_t row, int64_t column, int64_t n,
+                 NextTile* ahead = nullptr) const {
     const auto& program = b_.tape.phase_code[p];
     for (size_t q = 0; q < program.size(); ++q) {
       const auto i = static_cast<size_t>(program[q]);
@@ -388,6 +448,7 @@ class Runner : private TapeLayout {
       } else {
         const bool stores = c.store >= 0 && c.phase == static_cast<int32_t>(p);
         s.at[i] = stores ? result(s, i, row, column, slot) : slot;
+        if (ahead) ahead->fetch_part();
         compute(s, i, n);
       }
     }
@@ -492,7 +553,8 @@ class Runner : private TapeLayout {
   const std::vector<Instr>& code_;
   Tiling tiling_;
   int64_t slot_bytes_ = 0, kept_bytes_ = 0, row_bytes_ = 0, scalar_bytes_ = 0, reductions_ = 0;
-  bool full_after_ = false, late_reduce_ = false, early_row_store_ = false;
+  int64_t work_ = 0;  // instructions that a tile runs
+  bool full_after_ = false, late_reduce_ = false, early_row_store_ = false, fetches_ = false;
 };
 
 }  // namespace
