@@ -229,16 +229,16 @@ class Lowering {
   }
   void merge(Instr& outer, size_t p, bool left) {
     const Instr& inner = tape_.code[p];
-    const bool square = inner.op == OpId::Square;
+    const bool unary = inner.op == OpId::Square || inner.op == OpId::Sqrt;
     if (inner.kind != InstrKind::kOp || inner.space != Space::kFull || inner.store >= 0 ||
         inner.inner != OpId::Data || inner.phase != outer.phase || inner.dtype != outer.compute ||
-        inner.compute != outer.compute || (inner.in.size() != 2 && !square)) {
+        inner.compute != outer.compute || (inner.in.size() != 2 && !unary)) {
       return;
     }
     if (!has_pair_(inner.op, outer.op, left, outer.compute)) return;
     SmallVec<int32_t, 3> in;
     in.push_back(inner.in[0]);
-    in.push_back(inner.in[square ? 0 : 1]);
+    in.push_back(inner.in[unary ? 0 : 1]);
     if (outer.kind != InstrKind::kReduce) in.push_back(outer.in[left ? 1 : 0]);
     outer.in = std::move(in);
     outer.inner = inner.op;
