@@ -56,7 +56,7 @@ class Former {
       Decision& d = out_.decisions[i];
       if (consumers_[i].empty()) {
         start(i);
-      } else if (d = join(i); d.refusal != Refusal::kNone) {
+      } else if (d = join(i); out_.region_of[i] < 0) {
         start(i);
       }
     }
@@ -104,13 +104,13 @@ class Former {
   Decision join(uint32_t i) {
     const uint32_t first = consumers_[i][0];
     if (!options_.fuse) return {Refusal::kFusionOff, first};
-    if (const Decision apart = consumers_apart(i); apart.refusal != Refusal::kNone) {
-      if (apart.refusal != Refusal::kTwoRegions || !merge_consumers(i)) return apart;
-    }
-    const int id = out_.region_of[first];
-    Region& r = out_.regions[static_cast<size_t>(id)];
+    Decision apart = consumers_apart(i);
+    if (apart.refusal == Refusal::kTwoRegions && merge_consumers(i)) apart = {};
+    const int id = apart.refusal == Refusal::kNone ? out_.region_of[first] : earliest_region(i);
+    if (id < 0) return apart;
+    Region& r = region(id);
     if (r.nodes.size() >= options_.max_nodes) return {Refusal::kNodeLimit, first};
-    const Region before{{}, r.full_shape, r.row_shape, r.row_axes, -1};
+    const Region before{{}, r.full_shape, r.row_shape, r.row_axes, {}, -1};
     const Refusal unfit = is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r);
     if (unfit != Refusal::kNone) return {unfit, first};
     r.nodes.push_back(i);
@@ -122,7 +122,33 @@ class Former {
       return {Refusal::kInputLimit, first};
     }
     out_.region_of[i] = id;
-    return {};
+    if (apart.refusal != Refusal::kNone) r.stored.push_back(i);
+    return apart;
+  }
+
+  // The elementwise region of some consumers of node i that comes before all others, or -1. Of two kernels
+  // that could take a region, one would lose it.
+  int earliest_region(uint32_t i) const {
+    int id = -1;
+    const auto root = [this](int r) { return out_.regions[static_cast<size_t>(r)].nodes[0]; };
+    for (uint32_t c : consumers_[i]) {
+      const int other = out_.region_of[c];
+      if (other >= 0 && (id < 0 || root(other) < root(id))) id = other;
+    }
+    if (id < 0) return -1;
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id && c < root(id)) return -1;
+    }
+    const Region& r = out_.regions[static_cast<size_t>(id)];
+    const bool fits =
+        r.row_axes == 0 && r.full_shape == graph_.values[i].shape && !is_reduce(graph_.values[i]);
+    const auto reads = [this](uint32_t v) { return reads_kernel(v); };
+    const bool taken = reads_kernel(i) && std::any_of(r.nodes.begin(), r.nodes.end(), reads);
+    return fits && !taken ? id : -1;
+  }
+  bool reads_kernel(uint32_t v) const {
+    const auto& in = graph_.values[v].inputs;
+    return std::any_of(in.begin(), in.end(), [this](uint32_t p) { return graph_.values[p].takes_epilogue; });
   }
 
   Region& region(int id) { return out_.regions[static_cast<size_t>(id)]; }
@@ -130,7 +156,7 @@ class Former {
   // Whether a region is elementwise and its roots are results of the graph that nothing in it reads: no path
   // leads from such a region to another.
   bool has_results_only(const Region& r) const {
-    if (r.nodes.empty() || r.row_axes > 0) return false;
+    if (r.nodes.empty() || r.row_axes > 0 || !r.stored.empty()) return false;
     const uint32_t root = r.nodes[0];
     return consumers_[root].empty() && graph_.values[root].wanted;
   }
@@ -317,7 +343,9 @@ void verify(const Graph& graph, const Partition& p) {
         fail<Error>("fusion", "kernel {} with an epilogue is read by node {} outside", in, i);
       }
       if (p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
-      if (p.regions[static_cast<size_t>(p.region_of[in])].nodes.back() != in) {
+      const Region& r = p.regions[static_cast<size_t>(p.region_of[in])];
+      const bool stored = std::find(r.stored.begin(), r.stored.end(), in) != r.stored.end();
+      if (r.nodes.back() != in && !(stored && i > r.nodes.back())) {
         fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
       }
     }

@@ -24,7 +24,7 @@ class Lowering {
   Tape run() {
     for (uint32_t i : region_.nodes) value_[i] = lower_node(i);
     for (uint32_t i : region_.nodes) {
-      if (i == region_.nodes.back() || graph_.values[i].wanted) store(i, value_[i], space_of_node(i));
+      if (is_output(i)) store(i, value_[i], space_of_node(i));
     }
     if (region_.kernel >= 0) {
       const auto k = static_cast<uint32_t>(region_.kernel);
@@ -42,6 +42,12 @@ class Lowering {
 
  private:
   const Value& node(uint32_t v) const { return graph_.values[v]; }
+
+  bool is_output(uint32_t i) const {
+    const auto& stored = region_.stored;
+    return i == region_.nodes.back() || node(i).wanted ||
+           std::find(stored.begin(), stored.end(), i) != stored.end();
+  }
 
   bool is_product(uint32_t v) const { return region_.kernel == static_cast<int64_t>(v); }
 

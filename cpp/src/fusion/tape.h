@@ -75,7 +75,7 @@ struct Tape {
 // Whether a backend runs the pair of ops in one pass; outer may be a reduction.
 using PairTest = bool (*)(OpId inner, OpId outer, bool left, Dtype compute);
 
-// Lowers a region. Outputs are the root, every wanted node and, last, a wanted product.
+// Lowers a region. Outputs are the root, every wanted or stored node and, last, a wanted product.
 Tape lower(const Graph& graph, const Region& region, PairTest has_pair = nullptr);
 std::string print(const Tape& tape);
 

@@ -243,6 +243,47 @@ std::string printed(const Builder& b) {
   return print(g, p);
 }
 
+TEST(Regions, AValueIsStoredForReadersBehindTheRoot) {
+  // relu(x + y), of which the sum is read again later: by a tape behind a product.
+  Builder b;
+  const Shape square{6, 6};
+  const int x = b.leaf(square), sum = b.node(OpId::Add, square, {x, b.leaf(square)});
+  const int relu = b.node(OpId::Abs, square, {sum});
+  const int m = b.node(OpId::Matmul, square, {relu, x});
+  b.want(b.node(OpId::Multiply, square, {m, sum}));
+  const Graph g = b.graph();
+  Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(print(g, p),
+            "region full=(6, 6) row_axes=0: multiply\nregion full=(6, 6) row_axes=0: add absolute\n");
+  EXPECT_EQ(p.regions[1].stored, std::vector<uint32_t>{0});
+  EXPECT_EQ(p.decisions[0].refusal, Refusal::kTwoRegions);
+  const Tape t = lower(g, p.regions[1]);
+  ASSERT_EQ(t.outputs.size(), 2u);
+  EXPECT_EQ(t.outputs[0].node, 0u);
+  p.regions[1].stored.clear();
+  EXPECT_THROW(verify(g, p), Error);
+}
+
+TEST(Regions, AValueOfTwoKernelsTapesIsNotStoredByOneOfThem) {
+  // Both products have a tape as their epilogue; were the sum part of the gate's, one would have none.
+  Builder b;
+  const int x = b.leaf({5, 3});
+  const int up = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  const int gate = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  b.can_take_epilogue(up);
+  b.can_take_epilogue(gate);
+  const int sum = b.node(OpId::Add, kFull, {up, b.leaf(kFull)});
+  const int out = b.node(OpId::Multiply, kFull, {gate, sum});
+  b.want(b.node(OpId::Sort, kFull, {out}));
+  b.want(b.node(OpId::Sort, kFull, {sum}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(p.regions.size(), 2u);
+  for (const Region& r : p.regions) EXPECT_GE(r.kernel, 0);
+}
+
 TEST(Regions, ResultsOfOneValueAreOneRegion) {
   Builder b;
   const int e = b.node(OpId::Exp, kFull, {b.leaf(kFull)});
