@@ -131,13 +131,14 @@ class Former {
   int earliest_region(uint32_t i) const {
     int id = -1;
     const auto root = [this](int r) { return out_.regions[static_cast<size_t>(r)].nodes[0]; };
+    const auto runs_at = [&](uint32_t c) { return out_.region_of[c] < 0 ? c : root(out_.region_of[c]); };
     for (uint32_t c : consumers_[i]) {
       const int other = out_.region_of[c];
       if (other >= 0 && (id < 0 || root(other) < root(id))) id = other;
     }
     if (id < 0) return -1;
     for (uint32_t c : consumers_[i]) {
-      if (out_.region_of[c] != id && c < root(id)) return -1;
+      if (out_.region_of[c] != id && runs_at(c) < root(id)) return -1;
     }
     const Region& r = out_.regions[static_cast<size_t>(id)];
     const bool fits =
@@ -345,7 +346,9 @@ void verify(const Graph& graph, const Partition& p) {
       if (p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
       const Region& r = p.regions[static_cast<size_t>(p.region_of[in])];
       const bool stored = std::find(r.stored.begin(), r.stored.end(), in) != r.stored.end();
-      if (r.nodes.back() != in && !(stored && i > r.nodes.back())) {
+      const int to = p.region_of[i];
+      const uint32_t read_at = to < 0 ? i : p.regions[static_cast<size_t>(to)].nodes.back();
+      if (r.nodes.back() != in && !(stored && read_at > r.nodes.back())) {
         fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
       }
     }
