@@ -191,20 +191,29 @@ class Adam(Rule):
         state["v"] = mx.zeros_like(parameter)
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
+        dtype = gradient.dtype
+        b1, rest1, b2, rest2, eps = self._once_a_step("constants", dtype, self._constants)
+        state["m"] = b1 * state["m"] + rest1 * gradient
+        state["v"] = b2 * state["v"] + rest2 * mx.square(gradient)
+        rate = self._rate(dtype)
+        if self.bias_correction:
+            rate, eps = self._once_a_step("corrected", dtype, self._corrected)
+        return parameter - rate * state["m"] / (mx.sqrt(state["v"]) + eps)
+
+    def _constants(self, dtype: mx.Dtype) -> list[mx.array]:
         b1, b2 = self.betas
-        state["m"] = b1 * state["m"] + (1 - b1) * gradient
-        state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
-        root = mx.sqrt(state["v"])
-        if not self.bias_correction:
-            return parameter - self._rate(gradient.dtype) * state["m"] / (root + self.eps)
-        rate, factor = self._once_a_step("corrected", gradient.dtype, self._corrected)
-        return parameter - rate * state["m"] / (root * factor + self.eps)
+        return [mx.array(x, dtype) for x in (b1, 1 - b1, b2, 1 - b2, self.eps)]
 
     def _corrected(self, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
-        """The rate, and what the root is multiplied by, to correct for the start of the means at 0."""
+        """The rate and eps that correct for the start of the means at 0.
+
+        With ``f = sqrt(1 - b2**step)``, ``m / (1 - b1**step) / (root / f + eps)`` is the same as
+        ``m * f / (1 - b1**step) / (root + f * eps)``, which takes one pass less over the numbers.
+        """
         b1, b2 = self.betas
         step = self.step.astype(dtype)
-        return self._rate(dtype) / (1 - b1**step), mx.rsqrt(1 - b2**step)
+        factor = mx.sqrt(1 - b2**step)
+        return self._rate(dtype) * factor / (1 - b1**step), factor * self.eps
 
 
 class AdamW(Adam):
