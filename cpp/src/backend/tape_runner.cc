@@ -5,6 +5,7 @@
 
 #include "backend/reference/elementwise.h"
 #include "backend/tape_layout.h"
+#include "backend/tape_tiles.h"
 #include "backend/tile_copies.h"
 #include "backend/tile_scratch.h"
 #include "core/fail.h"
@@ -21,12 +22,8 @@ using fusion::Tape;
 
 namespace {
 
-constexpr int64_t kScratchBytes = 24 << 10;  // of slots that a tile works in: about an L1 cache
-// Elements of a tile whose instructions are bound to memory: so few that those of the next one begin while
-// the last ones wait for memory or divide (gelu of 8M numbers on one core: 11.1 ms by tiles of 1024, 7.1).
-constexpr int64_t kBoundTile = 128;
-constexpr int64_t kFetchedBytes = 1 << 20,
-                  kFetchedLines = 4;             // of operands that may not be cached; of a tile
+constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
+constexpr int64_t kFetchedBytes = 1 << 20;       // of operands that may lie beyond the caches
 constexpr int64_t kRowScratchBytes = 384 << 10;  // of values kept for a row between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
 constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
@@ -87,8 +84,9 @@ class Runner : private TapeLayout {
          std::span<const View> outputs)
       : TapeLayout(bound, full, inputs, outputs), b_(bound), code_(bound.tape.code) {
     tiling_ = choose_tiling(b_, columns_);
-    bound_ = tiling_.mode == Tiling::Mode::kRecompute && can_be_bound();
+    bound_ = tiling_.mode == Tiling::Mode::kRecompute && is_elementwise(b_.tape) && reads_in_place();
     if (bound_) tiling_.tile = kBoundTile;
+    fetches_ = bound_ && inputs_.size() > 1 && bytes_read() >= kFetchedBytes;
     for (size_t i = 0; i < code_.size(); ++i) {
       const Instr& c = code_[i];
       if (c.space == Space::kScalar) scalar_bytes_ += round_up(tiling_.tile * 8, 64);
@@ -118,7 +116,7 @@ class Runner : private TapeLayout {
       split(rows_, group, serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) kept_row(s, i);
       });
-    } else if (is_plain()) {
+    } else if (is_elementwise(b_.tape)) {
       const int64_t tiles = rows_ * tiles_of(columns_);
       const int64_t least = kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size()));
       // Each chunk spreads the scalars anew: of many tiles it takes more.
@@ -145,18 +143,20 @@ class Runner : private TapeLayout {
     SmallVec<int64_t, 24> offset;  // of operands, in elements
   };
 
-  // Whether all there is are ops on elements.
-  bool is_plain() const {
-    return b_.tape.phases == 1 && std::all_of(code_.begin(), code_.end(), [](const Instr& c) {
-             return c.space != Space::kRow && c.kind != InstrKind::kReduce;
-           });
+  // Whether the elements of each row of every input follow each other.
+  bool reads_in_place() const {
+    return std::all_of(code_.begin(), code_.end(), [this](const Instr& c) {
+      return c.kind != InstrKind::kLoad || c.space != Space::kFull ||
+             operands_[static_cast<size_t>(c.source)].inner == 1;
+    });
   }
-  // Whether those of a row follow each other in every input as well.
-  bool can_be_bound() const {
-    return is_plain() && std::all_of(code_.begin(), code_.end(), [this](const Instr& c) {
-             return c.kind != InstrKind::kLoad || c.space != Space::kFull ||
-                    operands_[static_cast<size_t>(c.source)].inner == 1;
-           });
+  int64_t bytes_read() const {
+    int64_t bytes = 0;
+    for (const Instr& c : code_) {
+      if (c.kind == InstrKind::kLoad && c.space == Space::kFull)
+        bytes += rows_ * columns_ * static_cast<int64_t>(itemsize(c.dtype));
+    }
+    return bytes;
   }
 
   bool has_row_code() const {
@@ -402,88 +402,16 @@ class Runner : private TapeLayout {
     }
   }
 
-  // The same, each instruction bound to memory once a row: what is left to do for a tile is to call them and
-  // to move on.
+  // The same where all operands are contiguous along their rows.
   void bound_tiles(State& s, int64_t begin, int64_t end) const {
     const int64_t tiles = tiles_of(columns_);
-    SmallVec<BoundInstr, 16> code;
-    SmallVec<Stream, 24> streams;
-    for (int64_t i = begin, row = -1; i < end; ++i) {
-      const int64_t column = i % tiles * tiling_.tile;
-      if (i / tiles != row) {
-        bind_row(s, row = i / tiles, column, code);
-        streams = streams_at(s, column);
-      }
-      const auto n = static_cast<size_t>(std::min(tiling_.tile, columns_ - column));
-      for (Stream& stream : streams) stream.fetch();
-      for (BoundInstr& c : code) {
-        if (c.tile) {
-          c.tile(c.in, c.out, n);
-        } else {
-          std::memcpy(c.out, c.in[0], n * c.item);
-        }
-        for (size_t j = 0; j < 3; ++j) c.in[j] = static_cast<const char*>(c.in[j]) + c.steps[j];
-        c.out = static_cast<char*>(c.out) + c.out_step;
-      }
-    }
-  }
-
-  // What lies in front of a tile. Its first lines are asked for here, which makes the hardware ask for the
-  // others: between two tiles of one operand come those of others, and at a page's end it would wait.
-  struct Stream {
-    const char* at;
-    int64_t step;
-    void fetch() {
-      at += step;
-      for (int64_t line = 0; line < kFetchedLines; ++line) __builtin_prefetch(at + 64 * line, 0, 2);
-    }
-  };
-  SmallVec<Stream, 24> streams_at(const State& s, int64_t column) const {
-    SmallVec<Stream, 24> streams;
-    int64_t bytes = 0;
-    for (const Instr& c : code_) {
-      if (c.kind != InstrKind::kLoad || c.space != Space::kFull) continue;
-      const auto source = static_cast<size_t>(c.source);
-      const Operand& o = operands_[source];
-      streams.push_back({o.base + (s.offset[source] + column) * o.item, tiling_.tile * o.item});
-      bytes += rows_ * columns_ * o.item;
-    }
-    if (bytes < kFetchedBytes || streams.size() < 2) streams.clear();
-    return streams;
-  }
-
-  // Steps are bytes from one tile to the next, 0 for slots and what is the same everywhere.
-  struct BoundInstr {
-    TileFn tile;
-    size_t item;
-    const void* in[3];
-    void* out;
-    int64_t steps[3], out_step;
-  };
-
-  void bind_row(State& s, int64_t row, int64_t column, SmallVec<BoundInstr, 16>& bound) const {
-    seek(s, row);
-    bound.clear();
-    SmallVec<int64_t, 32> steps(code_.size(), 0);
-    const auto& program = b_.tape.phase_code[0];
-    for (size_t q = 0; q < program.size(); ++q) {
-      const auto i = static_cast<size_t>(program[q]);
-      const Instr& c = code_[i];
-      const auto item = static_cast<int64_t>(itemsize(c.dtype));
-      char* slot = s.slots + b_.tape.phase_slot[0][q] * slot_bytes_;
-      if (c.kind == InstrKind::kLoad || c.store >= 0) steps[i] = tiling_.tile * item;
-      if (c.kind == InstrKind::kLoad) {
-        load_tile(s, i, slot, column, tiling_.tile);
-        continue;
-      }
-      BoundInstr one{b_.tile[i], static_cast<size_t>(item), {}, result(s, i, row, column, slot), {},
-                     steps[i]};
-      for (size_t j = 0; j < c.in.size(); ++j) {
-        const auto in = static_cast<size_t>(c.in[j]);
-        one.in[j] = s.at[in];
-        one.steps[j] = steps[in];
-      }
-      bound.push_back(one);
+    for (int64_t i = begin; i < end;) {
+      const int64_t row = i / tiles, last = std::min(end, (row + 1) * tiles);
+      seek(s, row);
+      run_tiles(
+          {b_, operands_, inputs_.size(), s.offset, s.at, s.slots, slot_bytes_, row, columns_, fetches_},
+          i - row * tiles, last - row * tiles);
+      i = last;
     }
   }
 
@@ -605,7 +533,8 @@ class Runner : private TapeLayout {
   const std::vector<Instr>& code_;
   Tiling tiling_;
   int64_t slot_bytes_ = 0, kept_bytes_ = 0, row_bytes_ = 0, scalar_bytes_ = 0, reductions_ = 0;
-  bool full_after_ = false, late_reduce_ = false, early_row_store_ = false, bound_ = false;
+  bool full_after_ = false, late_reduce_ = false, early_row_store_ = false;
+  bool bound_ = false, fetches_ = false;
 };
 
 }  // namespace
