@@ -1,8 +1,9 @@
-"""Tokens a second of language models, lamina beside llama.cpp and the MLX wheel: ``python -m bench.e2e --help``."""
+"""Tokens a second of language models, lamina beside llama.cpp: ``python -m bench.e2e --help``."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import statistics
 import sys
@@ -17,6 +18,7 @@ from bench import commands
 from bench.compare.machine import usable_cpus
 from bench.contention import busy_process
 from bench.e2e import checks, models
+from bench.e2e.peers import NEEDS
 from bench.e2e.worker import Worker
 
 _EXAMPLES = """examples:
@@ -38,8 +40,8 @@ class Row:
     against : str
         What llama.cpp loads.
     target : float
-        How many times llama.cpp's tokens a second are wanted; of ``busy`` rows, the share of the idle rate; of
-        ``batch`` rows, of one sequence's.
+        How many times llama.cpp's tokens a second are wanted; in ``busy`` rows, the idle rate's; in ``batch``
+        rows, one sequence's.
     prompt, tokens, batch : int
         Tokens of the prompt, tokens decoded (0: the prefill is timed), sequences.
     """
@@ -86,6 +88,9 @@ class Pool:
         """The worker, or why there is none."""
         key = (peer, kind, arithmetic if peer == "lamina" else "")
         if key not in self._workers:
+            missing = [m for m in NEEDS[peer] if importlib.util.find_spec(m) is None]
+            if missing:
+                return f"not installed: {', '.join(missing)}"
             print(f"{peer}: {kind}", file=sys.stderr)
             path = models.made(self._folder, self._shape, kind)
             worker = Worker(peer, path, self._threads, arithmetic)

@@ -83,7 +83,7 @@ SHAPES = {
     s.name: s
     for s in (
         Shape("qwen3-0.6b", 28, 1024, 16, 8, 128, 3072, 151936),
-        Shape("tiny", 2, 256, 4, 2, 64, 512, 512, 512),
+        Shape("tiny", 2, 256, 4, 2, 64, 512, 512, 1024),
     )
 }
 
@@ -175,7 +175,7 @@ def _write_mlx(path: Path, shape: Shape, kind: str) -> None:
 
 
 def _write_gguf(path: Path, shape: Shape, kind: str) -> None:
-    import gguf
+    import gguf  # pyright: ignore[reportMissingImports]
 
     types = gguf.GGMLQuantizationType
     w = gguf.GGUFWriter(str(path), "qwen3")
@@ -207,7 +207,7 @@ def _write_gguf(path: Path, shape: Shape, kind: str) -> None:
 
 def _gguf_blocks(kind: str, name: str, index: int, layers: int, matrix: np.ndarray) -> tuple[str, np.ndarray]:
     """The type of a matrix and its blocks; of the mixed kinds, K blocks of random codes."""
-    import gguf
+    import gguf  # pyright: ignore[reportMissingImports]
 
     if kind == "f16":
         return "F16", matrix.astype(np.float16)

@@ -36,7 +36,7 @@ class Peer(Protocol):
 class Lamina:
     """lamina, as its command line runs it."""
 
-    def __init__(self, path: Path, threads: int, arithmetic: str) -> None:
+    def __init__(self, path: Path, threads: int, arithmetic: Any) -> None:
         import lamina
         import lamina.core as mx
         from lamina.lm.arithmetic import set_arithmetic
@@ -141,9 +141,9 @@ class LlamaCpp:
     def _fill(self, ids: Sequence[int], sequence: int) -> int:
         """The likeliest token after a prompt."""
         for start in range(0, len(ids), 512):
-            chunk = ids[start : start + 512]
-            self._run([(t, start + i, sequence, start + i == len(ids) - 1) for i, t in enumerate(chunk)])
-        return int(self._row(len(chunk) - 1).argmax())
+            rows = list(enumerate(ids[start : start + 512], start))
+            self._run([(t, i, sequence, i == len(ids) - 1) for i, t in rows])
+        return int(self._row((len(ids) - 1) % 512).argmax())
 
     def prefill(self, ids: Sequence[int]) -> float:
         """Until the first token is chosen."""
@@ -201,5 +201,8 @@ class Mlx:
         mx = self._mx
         return np.array(self.model(mx.array([list(ids)]))[0].astype(mx.float32))
 
+
+NEEDS = {"lamina": ("lamina",), "llama.cpp": ("llama_cpp", "gguf"), "mlx": ("mlx", "mlx_lm")}
+"""The modules of a peer and of the files that it reads."""
 
 PEERS: dict[str, Any] = {"lamina": Lamina, "llama.cpp": LlamaCpp, "mlx": Mlx}

@@ -70,6 +70,15 @@ class Ops:
             scores = self.where(later, self.float32(-1e30), scores)
         return self.softmax(scores) @ v
 
+    def paged_attention(self, q: Any, keys: Any, values: Any, tables: Any, scale: float) -> Any:
+        """Attention of each sequence's last position (B, H, D) to the whole blocks (K, S, D) of its table.
+
+        By default the blocks of a sequence are copied together first.
+        """
+        pools = (self.swapaxes(pool[tables], 1, 2) for pool in (keys, values))
+        k, v = (pool.reshape(*pool.shape[:2], -1, pool.shape[-1]) for pool in pools)
+        return self.attention(q[:, :, None], k, v, scale, causal=False)[:, :, 0]
+
     def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
         """Cross-correlation of (N, ..., C) with weights (O, ..., C / groups), zeros around."""
         raise Unsupported(f"{self._name} has no convolution")

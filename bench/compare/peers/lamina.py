@@ -30,6 +30,14 @@ class LaminaOps(MlxOps):
         """x @ w.T with x rounded to 8 bits in each group."""
         return self.matmul_4bit(x, packed, activations="int8")
 
+    def paged_attention(self, q: Any, keys: Any, values: Any, tables: Any, scale: float) -> Any:
+        """The library's own attention over blocks."""
+        mx = self._module
+        count, columns = tables.shape
+        lengths = mx.full((count,), columns * keys.shape[2], dtype=mx.int32)
+        ends = mx.arange(1, count + 1, dtype=mx.int32)
+        return mx.fast.paged_attention(q, keys, values, tables, ends, lengths, scale=scale)
+
 
 class LaminaPeer(MlxLikePeer):
     """The installed lamina package."""

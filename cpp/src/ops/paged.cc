@@ -58,11 +58,13 @@ void check_operands(const Array& queries, const Array& key_pool, const Array& va
   const int64_t heads = queries.shape(1), kv_heads = key_pool.shape(1);
   const bool same = key_pool.shape(0) == value_pool.shape(0) && kv_heads == value_pool.shape(1) &&
                     key_pool.shape(2) == value_pool.shape(2);
-  if (!same || dim != queries.shape(2) || kv_heads == 0 || heads % kv_heads != 0 || key_pool.shape(2) == 0) {
-    fail<ShapeError>(op,
-                     "queries {}, key_pool {} and value_pool {} do not fit: equal head dim, equal blocks, "
-                     "heads and positions, query heads a multiple of key heads",
-                     queries.shape(), key_pool.shape(), value_pool.shape());
+  if (!same || dim != queries.shape(2) || dim == 0 || kv_heads == 0 || heads % kv_heads != 0 ||
+      key_pool.shape(2) == 0) {
+    fail<ShapeError>(
+        op,
+        "queries {}, key_pool {} and value_pool {} do not fit: equal head dim (at least 1), equal "
+        "blocks, heads and positions, query heads a multiple of key heads",
+        queries.shape(), key_pool.shape(), value_pool.shape());
   }
   if (tables.ndim() != 2 || tables.dtype() != kInt32) {
     fail<ShapeError>(op, "tables must be int32 of shape (B, N), got {} of shape {}", tables.dtype(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
+
+from lamina.cli.convert import add_recipe_options, run
 
 _EXAMPLES = """examples:
   lamina quantize --model ./my-model --out ./my-model-4bit
   lamina quantize --model ./my-model --out ./my-model-8bit --bits 8 --group-size 32
+  lamina quantize --model ./my-model --out ./my-model-3bit --bits 3 --calibration book.txt
 """
 
 
@@ -18,29 +19,18 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "quantize",
         help="quantize a model",
-        description="Quantize the linear and embedding layers of a model: affine, in groups.",
+        description="Quantize the linear and embedding layers of a model, to 4 bits by default.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="model directory")
-    parser.add_argument("--out", required=True, metavar="DIR", help="directory for the quantized model")
-    parser.add_argument("--bits", type=int, default=4, metavar="B", help="bits per weight (%(default)s)")
-    parser.add_argument(
-        "--group-size", type=int, default=64, metavar="G", help="weights that share a scale (%(default)s)"
-    )
+    parser.add_argument("--model", required=True, metavar="PATH", help="model directory or GGUF file")
+    parser.add_argument("--out", required=True, metavar="PATH", help="a new directory, or a new .gguf file")
+    parser.add_argument("--bits", type=int, metavar="B", help="bits per weight (4)")
+    add_recipe_options(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Quantize and say how large the weights were and are."""
-    from lamina.lm import Quantization, convert
-
-    convert(args.model, args.out, Quantization(args.group_size, args.bits))
-    before, after = (weight_bytes(d) for d in (args.model, args.out))
-    print(f"{args.out}: {after / 1e6:.2f} MB of weights, {before / 1e6:.2f} MB before", file=sys.stderr)
-    return 0
-
-
-def weight_bytes(directory: str) -> int:
-    """Return the size of the safetensors files in ``directory``, in bytes."""
-    return sum(p.stat().st_size for p in Path(directory).glob("*.safetensors"))
+    bits = args.bits if args.bits is not None or args.format is not None else 4
+    return run(args, None if bits is None else str(bits))

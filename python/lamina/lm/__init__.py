@@ -12,9 +12,10 @@ from lamina.lm.arithmetic import set_arithmetic
 from lamina.lm.cache import CacheOptions, KVCache, PromptCache
 from lamina.lm.cache.files import load_prompt_cache, save_prompt_cache
 from lamina.lm.chat import Conversation
-from lamina.lm.config import LlamaConfig, Quantization, load_config, parse_config
+from lamina.lm.config import LlamaConfig, ModelConfig, Quantization, load_config, parse_config
 from lamina.lm.constrain import Grammar
 from lamina.lm.demo import demo_path
+from lamina.lm.embed import Embedder, load_embedder
 from lamina.lm.engine import Completion, Engine, EngineOptions, Request, batch_generate
 from lamina.lm.errors import (
     CacheError,
@@ -30,7 +31,7 @@ from lamina.lm.errors import (
 from lamina.lm.generate.speculative import DraftModel, PromptLookup
 from lamina.lm.generate.stream import Piece, generate, stream_generate
 from lamina.lm.io import convert, load, quantize, save
-from lamina.lm.models import Llama, build_model
+from lamina.lm.models import Decoder, Llama, build_model
 from lamina.lm.sample import Sampling, make_sampler
 from lamina.lm.tokenizer import Tokenizer, load_tokenizer
 
@@ -45,7 +46,9 @@ __all__ = [
     "ContextError",
     "Conversation",
     "DataError",
+    "Decoder",
     "DraftModel",
+    "Embedder",
     "Engine",
     "EngineOptions",
     "Grammar",
@@ -53,6 +56,7 @@ __all__ = [
     "LMError",
     "Llama",
     "LlamaConfig",
+    "ModelConfig",
     "Piece",
     "PromptCache",
     "PromptError",
@@ -68,6 +72,7 @@ __all__ = [
     "generate",
     "load",
     "load_config",
+    "load_embedder",
     "load_prompt_cache",
     "load_tokenizer",
     "make_sampler",

@@ -94,6 +94,52 @@ class BlockEmbedding(nn.Module):
         return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
 
 
+class BlockSwitchLinear(nn.Module):
+    """A linear layer for each expert, over the blocks of a GGUF file.
+
+    Parameters
+    ----------
+    weight : array
+        The blocks, uint8 of shape (experts, output_dims, bytes of a row).
+    mode : str
+        Their type, a mode of ``mx.gather_qmm``.
+    bias : array, optional
+        Added to the output, (experts, output_dims).
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> layer = BlockSwitchLinear(mx.zeros((4, 3, 144), mx.uint8), "q4_k")
+    >>> layer(mx.ones((2, 1, 256)), mx.array([3, 0])).shape
+    (2, 1, 3)
+    """
+
+    def __init__(self, weight: mx.array, mode: str, bias: mx.array | None = None) -> None:
+        super().__init__()
+        self.mode = mode
+        self.weight = weight
+        if bias is not None:
+            self.bias = bias
+        self.freeze()
+
+    def _extra_repr(self) -> str:
+        experts, rows, _ = self.weight.shape
+        return f"{experts} experts, {rows} rows of {self.mode}, bias={'bias' in self}"
+
+    def __call__(self, x: mx.array, experts: mx.array) -> mx.array:
+        """Map (..., M, input_dims) to (..., M, output_dims), by the expert of ``experts`` (...)."""
+        y = mx.gather_qmm(x, self["weight"], rhs_indices=experts, mode=self.mode)
+        return y + self["bias"][experts][..., None, :] if "bias" in self else y
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the weights (experts, output_dims, input_dims)."""
+        return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
+
+
+BlockLayer = (BlockLinear, BlockEmbedding, BlockSwitchLinear)
+"""The layers over blocks, for ``isinstance``."""
+
+
 class PackedLinear(nn.QuantizedLinear):
     """A quantized linear layer whose scales may be wider than its inputs, and whose inputs may be reordered.
 
@@ -108,13 +154,9 @@ class PackedLinear(nn.QuantizedLinear):
 
     def dequantized(self, dtype: mx.Dtype) -> mx.array:
         """Return the weight (output_dims, input_dims), its columns in the order of the inputs."""
-        weight = mx.dequantize(
-            self["weight"],
-            self["scales"],
-            self.get("biases"),
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            dtype=dtype,
+        scales, biases = (
+            None if p is None else p.astype(mx.float32) for p in (self["scales"], self.get("biases"))
         )
+        own = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+        weight = mx.dequantize(self["weight"], scales, biases, **own, dtype=mx.float32).astype(dtype)
         return weight[:, mx.argsort(self["order"])] if "order" in self else weight

@@ -41,7 +41,7 @@ def trained(tmp_path_factory) -> Path:
 def test_version_and_help():
     assert lamina_command("--version").stdout == f"lamina {lamina.__version__}\n"
     text = lamina_command("--help").stdout
-    for name in ("generate", "pretrain", "quantize", "convert", "run", "doctor"):
+    for name in ("generate", "pretrain", "quantize", "convert", "models", "embed", "run", "doctor"):
         assert f"    {name} " in text
         own = lamina_command(name, "--help")
         assert own.returncode == 0
@@ -170,7 +170,7 @@ def test_quantize_and_convert(trained, tmp_path):
         "quantize", "--model", model, "--out", str(tmp_path / "q"), "--bits", "8", "--group-size", "32"
     )
     assert done.returncode == 0
-    assert "MB of weights" in done.stderr
+    assert "10.081 bits per weight" in done.stderr
     assert json.loads((tmp_path / "q" / "config.json").read_text())["quantization"] == {
         "group_size": 32,
         "bits": 8,
@@ -188,7 +188,7 @@ def test_quantize_and_convert(trained, tmp_path):
         "quantize", "--model", str(tmp_path / "q"), "--out", str(tmp_path / "qq"), "--group-size", "32"
     )
     assert again.returncode == 1
-    assert "the model is quantized already (8 bits, groups of 32)" in again.stderr
+    assert "the model is quantized already (affine 8 bits, groups of 32)" in again.stderr
     assert (
         lamina_command(
             "convert", "--model", model, "--out", str(tmp_path / "h"), "--dtype", "float16"

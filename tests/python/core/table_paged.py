@@ -156,6 +156,9 @@ class Ragged:
         """One row's result, and its error."""
         scores = self.scale * (k @ q)
         error = (self.dim + 4) * accumulator_eps(dtype) * self.scale * (np.abs(k) @ np.abs(q)).max()
+        if self.bits[0]:
+            # Queries are rounded to whole multiples of 1/32767 of their largest element.
+            error += self.scale * np.abs(q).max() / 65534 * np.abs(k).sum(-1).max()
         if self.softcap is not None:
             scores = self.softcap * np.tanh(scores / self.softcap)
             error += 4 * accumulator_eps(dtype) * np.abs(scores).max()

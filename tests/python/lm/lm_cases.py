@@ -18,11 +18,23 @@ TINY: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+# What types call the norms' epsilon, those that do not say rms_norm_eps.
+EPS = {
+    "cohere": "layer_norm_eps",
+    "gpt2": "layer_norm_epsilon",
+    "gpt_neox": "layer_norm_eps",
+    "mamba": "layer_norm_epsilon",
+    "mamba2": "layer_norm_epsilon",
+    "phi": "layer_norm_eps",
+    "stablelm": "layer_norm_eps",
+    "starcoder2": "norm_epsilon",
+}
 
 
 def tiny(model_type: str, **fields: Any) -> Case:
-    """A case with two layers of width 32; a field that is given as ``...`` is left out."""
-    return model_type, {k: v for k, v in {**TINY, **fields}.items() if v is not ...}
+    """A case with two layers of width 32 and an epsilon that shows; a field given as ``...`` is left out."""
+    fields = {**TINY, EPS.get(model_type, "rms_norm_eps"): 0.01, **fields}
+    return model_type, {k: v for k, v in fields.items() if v is not ...}
 
 
 LLAMA3 = {
@@ -49,6 +61,7 @@ GPT2 = {
     "n_positions": 64,
     "bos_token_id": 0,
     "eos_token_id": 1,
+    "layer_norm_epsilon": 0.01,
 }
 
 CASES: dict[str, Case] = {

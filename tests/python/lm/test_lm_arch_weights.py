@@ -178,6 +178,19 @@ def test_gpt2_without_prefix_or_already_turned_round():
         assert np.array_equal(np.array(other(TOKENS)), wanted)
 
 
+def test_gpt_neox_as_mlx_community_names_it():
+    case = golden("gpt_neox")
+    model = case.model()
+    renamed = {
+        f"model.{k.replace('gpt_neox.layers.', 'h.').replace('gpt_neox.', '')}": v
+        for k, v in case.weights().items()
+    }
+    assert {"model.h.0.attention.dense.weight", "model.embed_out.weight"} <= renamed.keys()
+    wanted = np.array(model(TOKENS))
+    fit_weights(model, renamed)
+    assert np.array_equal(np.array(model(TOKENS)), wanted)
+
+
 def test_latent_attention_with_another_kind_of_layer():
     """Such as one with an adapter: its matrix is what it makes of the identity."""
 

@@ -195,7 +195,7 @@ def test_quantized_weights_need_a_quantized_config(model_dir, tmp_path):
     quantize(model, Quantization(64, 4))
     save(tmp_path / "q", model, tokenizer)
     raw = json.loads((tmp_path / "q" / "config.json").read_text())
-    del raw["quantization"]
+    del raw["quantization"], raw["quantization_config"]
     (tmp_path / "q" / "config.json").write_text(json.dumps(raw))
     with pytest.raises(CheckpointError, match="the config has no 'quantization'"):
         load(tmp_path / "q")

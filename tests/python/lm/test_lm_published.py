@@ -11,10 +11,13 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina.lm import CheckpointError
-from lamina.lm.io import read_checkpoint
+from lamina.lm.config import parse_config
+from lamina.lm.io import fit_weights, read_checkpoint
 from lamina.lm.io.load import model_of
 from lamina.lm.io.published import scaled_fp8, unpack_published
 from lamina.lm.layers import PackedLinear
+from lamina.lm.models import build_model
+from lm.lm_golden import golden
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "published"
 EXPECTED = np.load(GOLDEN / "expected.npz")
@@ -179,19 +182,34 @@ def test_groups_of_whole_rows() -> None:
     )
 
 
-def test_mxfp4_experts_are_the_same_bytes() -> None:
-    dense = mx.array(np.random.default_rng(3).standard_normal((2, 6, 64)).astype(np.float32))
-    weight, scales = mx.quantize(dense, mode="mxfp4")
-    arrays = {
-        "e.gate_up_proj_blocks": weight.view(mx.uint8).reshape(2, 6, 2, 16),
-        "e.gate_up_proj_scales": scales,
-        "e.gate_up_proj_bias": mx.ones((2, 6)),
-    }
-    out = unpack_published("mxfp4", {}, arrays)
-    assert set(out) == {"e.gate_up_proj.weight", "e.gate_up_proj.scales", "e.gate_up_proj.bias"}
-    np.testing.assert_array_equal(np.asarray(out["e.gate_up_proj.weight"]), np.asarray(weight))
-    del arrays["e.gate_up_proj_scales"]
-    with pytest.raises(CheckpointError, match=r"lacks e\.gate_up_proj_scales"):
-        unpack_published("mxfp4", {}, arrays)
+def test_mxfp4_experts_run_as_they_are_packed(tmp_path) -> None:
+    plain = golden("gpt_oss")
+    arrays, dense = {}, {}
+    for name, value in plain.weights().items():
+        dense[name] = arrays[name] = value
+        if name.endswith(("gate_up_proj", "down_proj")):
+            codes, scales = mx.quantize(value.swapaxes(-1, -2), mode="mxfp4")
+            experts, outputs, groups = scales.shape
+            arrays[f"{name}_blocks"] = codes.view(mx.uint8).reshape(experts, outputs, groups, 16)
+            arrays[f"{name}_scales"] = scales
+            del arrays[name]
+            rounded = mx.dequantize(codes, scales, mode="mxfp4", dtype=mx.float32)
+            dense[name] = rounded.swapaxes(-1, -2)
+    mx.save_safetensors(tmp_path / "model.safetensors", arrays)
+    config = plain.config | {"quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = model_of(read_checkpoint(tmp_path))
+    layer = model.model.layers[0].mlp.experts.up_proj
+    assert (layer.mode, layer.weight.dtype) == ("mxfp4", mx.uint32)
+    reference = build_model(parse_config(plain.config))
+    fit_weights(reference, dense)
+    tokens = mx.array([plain.sequences[0]])
+    got, want = (np.asarray(m(tokens)).astype(np.float64) for m in (model, reference))
+    assert np.abs(got - want).max() <= plain.tolerance()
+    lost = next(n for n in arrays if n.endswith("_scales"))
+    mx.save_safetensors(tmp_path / "model.safetensors", {k: v for k, v in arrays.items() if k != lost})
+    with pytest.raises(CheckpointError, match=f"is packed, but the checkpoint lacks {lost}"):
+        read_checkpoint(tmp_path)
+    wrong = {"a_blocks": mx.zeros((2, 3), mx.uint8), "a_scales": mx.zeros((2,), mx.uint8)}
     with pytest.raises(CheckpointError, match=r"must be uint8 of shape \(..., 16\)"):
-        unpack_published("mxfp4", {}, {"a_blocks": mx.zeros((2, 3), mx.uint8), "a_scales": scales})
+        unpack_published("mxfp4", {}, wrong)

@@ -38,13 +38,14 @@ constexpr int kMostRows = 4;
 constexpr int64_t kMostCodes = 1024;
 constexpr int64_t kMostGroups = kMostCodes / kKvGroup;
 
-// What a format's rows are made of. kDims: elements in four bytes; dim<k>() gives the k-th of them from four
-// bytes of each of several rows, load() kLanes neighbours of one row.
+// What a format's rows are made of. load() gives vectors of neighbours in one row; where rows are floats,
+// kDims are elements in four bytes, and dim<k>() gives the k-th of them from four bytes of each of several
+// rows.
 struct Floats {
   static constexpr int kDims = 1;
   static constexpr bool kScaled = false;
   template <int k>
-  static HWY_INLINE V dim(V x, V) {
+  static HWY_INLINE V dim(V x) {
     return x;
   }
   template <int kVectors>
@@ -57,7 +58,7 @@ struct BFloats {
   static constexpr int kDims = 2;
   static constexpr bool kScaled = false;
   template <int k>
-  static HWY_INLINE V dim(V x, V) {
+  static HWY_INLINE V dim(V x) {
     const D d;
     const I bits = hn::BitCast(DI(), x);
     return hn::BitCast(d, k == 0 ? hn::ShiftLeft<16>(bits) : hn::And(bits, hn::Set(DI(), -65536)));
@@ -72,7 +73,7 @@ struct Halves {
   static constexpr int kDims = 2;
   static constexpr bool kScaled = false;
   template <int k>
-  static HWY_INLINE V dim(V x, V) {
+  static HWY_INLINE V dim(V x) {
     const D d;
     const hn::Rebind<uint16_t, D> d16;
     const hn::Rebind<hwy::float16_t, D> dh;
@@ -89,14 +90,7 @@ struct Halves {
   }
 };
 struct Codes8 {
-  static constexpr int kDims = 4;
   static constexpr bool kScaled = true;
-  template <int k>
-  static HWY_INLINE V dim(V x, V scale) {
-    const I bits = hn::BitCast(DI(), x);
-    const I code = hn::ShiftRight<24>(k == 3 ? bits : hn::ShiftLeft<24 - 8 * k % 24>(bits));
-    return hn::Mul(scale, hn::ConvertTo(D(), code));
-  }
   template <int kVectors>
   static HWY_INLINE void load(const void* row, int64_t i, const float* scales, V* to) {
     const D d;
@@ -108,30 +102,28 @@ struct Codes8 {
     });
   }
 };
-// An element is scale * code - 8 * scale: exact, and so the same as scale * (code - 8).
-HWY_INLINE V from_nibble(I code, V scale) {
-  const D d;
-  return hn::MulSub(scale, hn::ConvertTo(d, code), hn::Mul(hn::Set(d, 8.0f), scale));
-}
 struct Codes4 {
-  static constexpr int kDims = 8;
   static constexpr bool kScaled = true;
-  template <int k>
-  static HWY_INLINE V dim(V x, V scale) {
-    const hn::RebindToUnsigned<DI> du;
-    const auto bits = hn::ShiftRight<4 * k>(hn::BitCast(du, x));
-    return from_nibble(hn::BitCast(DI(), k == 7 ? bits : hn::And(bits, hn::Set(du, 15))), scale);
-  }
   // Vectors in pairs: elements 0, 2, ... and 1, 3, ... of twice kLanes.
   template <int kVectors>
   static HWY_INLINE void load(const void* row, int64_t i, const float* scales, V* to) {
+    const D d;
     const hn::Rebind<uint8_t, D> d8;
     unroll<kVectors / 2>([&](auto c) HWY_ATTR {
       const int64_t at = i + 2 * c * kLanes;
       const I both = hn::PromoteTo(DI(), hn::LoadU(d8, static_cast<const uint8_t*>(row) + at / 2));
-      const V scale = hn::Set(D(), scales[at / kKvGroup]);
-      to[2 * c] = from_nibble(hn::And(both, hn::Set(DI(), 15)), scale);
-      to[2 * c + 1] = from_nibble(hn::ShiftRight<4>(both), scale);
+      const V scale = hn::Set(d, scales[at / kKvGroup]);
+#if HWY_TARGET <= HWY_AVX3
+      // A table of the elements that the codes stand for; of an index, four bits count.
+      const V elements = hn::Mul(scale, hn::Sub(hn::Iota(d, 0.0f), hn::Set(d, 8.0f)));
+      to[2 * c] = V{_mm512_permutexvar_ps(both.raw, elements.raw)};
+      to[2 * c + 1] = V{_mm512_permutexvar_ps(hn::ShiftRight<4>(both).raw, elements.raw)};
+#else
+      // scale * code - 8 * scale is exact, and so the same as scale * (code - 8).
+      const V less = hn::Mul(hn::Set(d, 8.0f), scale);
+      to[2 * c] = hn::MulSub(scale, hn::ConvertTo(d, hn::And(both, hn::Set(DI(), 15))), less);
+      to[2 * c + 1] = hn::MulSub(scale, hn::ConvertTo(d, hn::ShiftRight<4>(both)), less);
+#endif
     });
   }
 };
@@ -147,49 +139,7 @@ bool takes(RowFormat format, int64_t dim) {
   return (dim & (unit - 1)) == 0 && (elem_bits(format) > 8 || dim <= kMostCodes);
 }
 
-// Asks the memory for what comes next, a part at each of some steps.
-class Ahead {
- public:
-  Ahead(const RowPanel& now, int64_t steps) : next_(now.ahead) {
-    if (next_) share_ = (next_->count * ((next_->row_bytes + 63) / 64) + steps - 1) / steps;
-  }
-  HWY_INLINE void step() {
-    for (int64_t i = 0; i < share_ && row_ < next_->count; ++i) {
-      const char* row = static_cast<const char*>(next_->rows[row_]);
-      if (row) __builtin_prefetch(row + at_);
-      at_ += 64;
-      if (at_ >= next_->row_bytes) at_ = 0, ++row_;
-    }
-  }
-
- private:
-  const RowPanel* next_;
-  int64_t share_ = 0, row_ = 0, at_ = 0;
-};
-
-// n <= 4 scales as float32, room for four.
-HWY_INLINE void widen_four(const float16_t* scales, int64_t n, float* dst) {
-  const hn::FixedTag<float, 4> four;
-  if (n == 4) return hn::StoreU(load_as(four, scales), four, dst);
-  float16_t part[4] = {};
-  for (int64_t k = 0; k < n; ++k) part[k] = scales[k];
-  hn::StoreU(load_as(four, part), four, dst);
-}
-
 // ---- scores ----
-
-// Scales of kLanes rows, [group][row].
-void turn_scales(const float16_t* const* scales, int64_t groups, float* dst) {
-  HWY_ALIGN float rows[kLanes * 4];
-  const float* at[kLanes];
-  for (int64_t i = 0; i < kLanes; ++i) at[i] = rows + 4 * i;
-  for (int64_t g = 0; g < groups; g += 4) {
-    const int64_t n = std::min<int64_t>(4, groups - g);
-    for (int64_t i = 0; i < kLanes; ++i) widen_four(scales[i] + g, n, rows + 4 * i);
-    const Turned t = transposed(at, 0);
-    for (int64_t k = 0; k < n; ++k) hn::Store(t.part[k], D(), dst + (g + k) * kLanes);
-  }
-}
 
 template <int kRows, class Format>
 void scores_of(const RowPanel& panel, int64_t dim, const float* HWY_RESTRICT queries,
@@ -197,44 +147,34 @@ void scores_of(const RowPanel& panel, int64_t dim, const float* HWY_RESTRICT que
   const D d;
   constexpr int64_t kBlock = 4 * Format::kDims;  // elements in 16 bytes
   const void* known = *std::find_if(panel.rows, panel.rows + panel.count, [](const void* r) { return r; });
-  const int64_t steps = dim / kBlock, passes = kAttentionPanel / (2 * kLanes);
-  Ahead ahead(panel, passes * steps);
-  for (int64_t pass = 0; pass < passes; ++pass) {
+  const int64_t blocks = dim / kBlock;
+  Ahead ahead(panel, kAttentionPanel / (2 * kLanes) * blocks);
+  for (int64_t col = 0; col < kAttentionPanel; col += 2 * kLanes) {
     const float* rows[2 * kLanes];
-    HWY_ALIGN float scales[2][Format::kScaled ? kMostGroups * kLanes : 1];
-    const float16_t* scale_rows[2 * kLanes];
     for (int64_t i = 0; i < 2 * kLanes; ++i) {
-      const int64_t at = pass * 2 * kLanes + i;
-      const bool there = at < panel.count && panel.rows[at];
-      rows[i] = static_cast<const float*>(there ? panel.rows[at] : known);
-      if (Format::kScaled) scale_rows[i] = panel.scales[there ? at : panel.count - 1];
-    }
-    for (int64_t g = 0; Format::kScaled && g < 2; ++g) {
-      turn_scales(scale_rows + g * kLanes, kv_groups(dim), scales[g]);
+      const bool there = col + i < panel.count && panel.rows[col + i];
+      rows[i] = static_cast<const float*>(there ? panel.rows[col + i] : known);
     }
     V acc[2][kRows];
-    unroll<2>([&](auto g) HWY_ATTR { unroll<kRows>([&](auto r) HWY_ATTR { acc[g][r] = hn::Zero(d); }); });
+    unroll<2>([&](auto c) HWY_ATTR { unroll<kRows>([&](auto r) HWY_ATTR { acc[c][r] = hn::Zero(d); }); });
     const float* q = queries;
-    for (int64_t step = 0; step < steps; ++step, q += kBlock * kRows) {
+    for (int64_t block = 0; block < blocks; ++block, q += kBlock * kRows) {
       ahead.step();
-      unroll<2>([&](auto g) HWY_ATTR {
-        const Turned t = transposed(rows + g * kLanes, 4 * step);
-        V scale = hn::Zero(d);
-        if constexpr (Format::kScaled) { scale = hn::Load(d, scales[g] + step * kBlock / kKvGroup * kLanes); }
-        unroll<4>([&](auto c) HWY_ATTR {
+      unroll<2>([&](auto c) HWY_ATTR {
+        const Turned t = transposed(rows + c * kLanes, 4 * block);
+        unroll<4>([&](auto w) HWY_ATTR {
           unroll<Format::kDims>([&](auto k) HWY_ATTR {
-            const V key = Format::template dim<static_cast<int>(k())>(t.part[c], scale);
+            const V key = Format::template dim<static_cast<int>(k())>(t.part[w]);
             unroll<kRows>([&](auto r) HWY_ATTR {
-              acc[g][r] = hn::MulAdd(hn::Set(d, q[(c * Format::kDims + k) * kRows + r]), key, acc[g][r]);
+              acc[c][r] = hn::MulAdd(hn::Set(d, q[(w * Format::kDims + k) * kRows + r]), key, acc[c][r]);
             });
           });
         });
       });
     }
-    unroll<kRows>([&](auto r) HWY_ATTR {
-      unroll<2>([&](auto g) HWY_ATTR {
-        hn::Store(acc[g][r], d, out + r * kScoreStep + pass * 2 * kLanes + g * kLanes);
-      });
+    unroll<2>([&](auto c) HWY_ATTR {
+      unroll<kRows>([&](auto r)
+                        HWY_ATTR { hn::Store(acc[c][r], d, out + r * kScoreStep + col + c * kLanes); });
     });
   }
 }
@@ -330,8 +270,7 @@ constexpr auto values_row(std::integer_sequence<int, kRows...>) {
 void scores(int64_t rows, const RowPanel& keys, int64_t dim, const float* queries, float* out) {
   using Rows = std::make_integer_sequence<int, kMostRows>;
   static constexpr std::array kTable = {scores_row<Floats>(Rows()), scores_row<Halves>(Rows()),
-                                        scores_row<BFloats>(Rows()), scores_row<Codes8>(Rows()),
-                                        scores_row<Codes4>(Rows())};
+                                        scores_row<BFloats>(Rows())};
   kTable[static_cast<size_t>(keys.format)][static_cast<size_t>(rows - 1)](keys, dim, queries, out);
 }
 void values(int64_t rows, const RowPanel& panel, int64_t first, int64_t count, int64_t dim,

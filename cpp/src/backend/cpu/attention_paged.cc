@@ -68,6 +68,7 @@ class PagedTask final : public AttentionTask {
         values_(a.v, a.value_scales) {
     groups = static_cast<int64_t>(sequences_.size()) * kv_heads_;
     dim = a.q.shape[2], v_dim = a.out.shape[2];
+    key_format = format_of(a.k.dtype);
     const double scale = static_cast<double>(a.scale), most = static_cast<double>(a.softcap);
     factor = static_cast<float>(most > 0 ? scale / most : scale * kLog2E);
     cap = static_cast<float>(most * kLog2E);

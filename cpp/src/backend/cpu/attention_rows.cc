@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "backend/cpu/attention_codes.h"
 #include "backend/cpu/attention_direct.h"
 #include "backend/cpu/gemm_scratch.h"
 #include "core/thread_pool.h"
@@ -45,19 +46,33 @@ struct RowSums {
   static int64_t elems(int64_t rows, int64_t ld) { return rows * ld + attention_row(2 * rows); }
 };
 
+// Floats of what is packed for a job.
+struct Room {
+  int64_t queries, panel, work;
+
+  Room(const AttentionTask& task, bool codes, int64_t rows) {
+    const int64_t dim = task.dim, ld = attention_row(task.v_dim);
+    queries = codes ? AttentionCodes::query_floats(rows, dim) : rows * dim + kAttentionLanes;
+    panel = std::max(codes ? AttentionCodes::panel_floats(dim) : kAttentionPanel * dim, kAttentionPanel * ld);
+    work = std::max(codes ? AttentionCodes::work_floats(dim) : (kAttentionPanel + 1) * attention_row(dim),
+                    (kAttentionPanel + 1) * ld);
+  }
+};
+
 // The tiles of a job, one at a time.
 class Tiles {
  public:
   Tiles(const AttentionTask& task, const Job& job)
       : task_(task),
         job_(job),
-        row_(attention_row(task.dim)),
+        codes_(task.key_format == RowFormat::kCodes8 || task.key_format == RowFormat::kCodes4),
         ld_(attention_row(task.v_dim)),
-        queries_((job.rows * task.dim + kAttentionLanes) * kFloat),
+        room_(task, codes_, job.rows),
+        queries_(room_.queries * kFloat),
         scores_(job.rows * kScoreStep * kFloat),
         seen_(job.rows * static_cast<int64_t>(sizeof(KeyRange))),
-        panel_(kAttentionPanel * std::max(task.dim, ld_) * kFloat),
-        work_((kAttentionPanel + 1) * std::max(row_, ld_) * kFloat) {
+        panel_(room_.panel * kFloat),
+        work_(room_.work * kFloat) {
     for (int64_t r = 0; r < job.rows; ++r) seen_.as<KeyRange>()[r] = task.seen(job.group, job.row0 + r);
     pack_queries();
   }
@@ -98,16 +113,27 @@ class Tiles {
   KeyRange span_of(int64_t tile) const { return span(tile, 0, job_.rows); }
 
   // Sets the row of zeros that rows that are not there are taken from.
-  void clear_work() { std::fill_n(work_.as<float>() + kAttentionPanel * row_, row_, 0.0f); }
+  void clear_work() {
+    const int64_t row = attention_row(task_.dim);
+    std::fill_n(work_.as<float>() + kAttentionPanel * row, row, 0.0f);
+  }
+  // Where the queries of a block are.
+  float* block_queries(int64_t r0) const {
+    return queries_.as<float>() + (codes_ ? AttentionCodes::query_floats(r0, task_.dim) : r0 * task_.dim);
+  }
 
   void pack_queries() {
-    clear_work();
+    if (!codes_) clear_work();
     RowPanel rows;
     each_block([&](int64_t r0, int64_t n) {
       rows.count = 0;
       task_.queries(job_.group, job_.row0 + r0, n, rows, work_.as<float>());
-      kernels_.pack_queries(rows, task_.dim, task_.factor, queries_.as<float>() + r0 * task_.dim,
-                            work_.as<float>());
+      if (codes_) {
+        code_kernels_.pack_queries(rows, task_.key_format, task_.dim, task_.factor, block_queries(r0),
+                                   work_.as<float>());
+      } else {
+        kernels_.pack_queries(rows, task_.dim, task_.factor, block_queries(r0), work_.as<float>());
+      }
     });
   }
 
@@ -120,30 +146,33 @@ class Tiles {
     values ? task_.values(job_.group, first, n, out, copy) : task_.keys(job_.group, first, n, out, copy);
   }
 
+  // The rows that come after panel p: the next panel's, the values' after the keys, or the next tile's. None
+  // where they would have to be copied.
+  void find_next(bool values, int64_t p, KeyRange all, RowPanel& out) const {
+    out.count = 0;
+    if (p + kAttentionPanel < all.end) {
+      find(values, tile_, p + kAttentionPanel, out, nullptr);
+    } else if (!values) {
+      find(true, tile_, first_panel(all), out, nullptr);
+    } else if (tile_ + 1 < job_.tiles.end) {
+      find(false, tile_ + 1, 0, out, nullptr);
+    }
+  }
+  static int64_t first_panel(KeyRange all) { return all.begin / kAttentionPanel * kAttentionPanel; }
+
   // Calls f(panel, p, part) for each panel p of the tile's keys or values, of which `part` are seen.
   template <class F>
   void each_panel(bool values, F f) {
     const KeyRange all = span_of(tile_);
-    const int64_t first = first_panel(all);
     RowPanel panels[2];
-    find(values, tile_, first, panels[0], work_.as<float>());
-    for (int64_t p = first, i = 0; p < all.end; p += kAttentionPanel, i = 1 - i) {
+    for (int64_t p = first_panel(all), i = 0; p < all.end; p += kAttentionPanel, i = 1 - i) {
       RowPanel &now = panels[i], &ahead = panels[1 - i];
+      if (now.count == 0) find(values, tile_, p, now, work_.as<float>());
       now.ahead = &ahead;
-      ahead.count = 0;
-      if (p + kAttentionPanel < all.end) {
-        find(values, tile_, p + kAttentionPanel, ahead, nullptr);
-      } else if (!values) {
-        find(true, tile_, first, ahead, nullptr);
-      } else if (tile_ + 1 < job_.tiles.end) {
-        find(false, tile_ + 1, 0, ahead, nullptr);
-      }
+      find_next(values, p, all, ahead);
       f(now, p, common(all, {p, p + kAttentionPanel}));
-      if (ahead.count == 0 && p + kAttentionPanel < all.end)
-        find(values, tile_, p + kAttentionPanel, ahead, work_.as<float>());
     }
   }
-  static int64_t first_panel(KeyRange all) { return all.begin / kAttentionPanel * kAttentionPanel; }
 
   bool is_direct(const RowPanel& rows, int64_t dim) const {
     return job_.rows <= direct_.most_rows && direct_.takes(rows.format, dim);
@@ -155,17 +184,21 @@ class Tiles {
   }
 
   void score() {
-    clear_work();
+    if (!codes_) clear_work();
+    const int64_t dim = task_.dim;
+    float *panel = panel_.as<float>(), *work = work_.as<float>();
     each_panel(false, [&](const RowPanel& rows, int64_t p, KeyRange part) {
-      if (is_direct(rows, task_.dim)) {
-        direct_.scores(job_.rows, rows, task_.dim, queries_.as<float>(), row_scores(0) + p);
-        return;
+      const bool direct =
+          codes_ ? job_.rows <= code_kernels_.direct_rows && code_kernels_.takes(dim) : is_direct(rows, dim);
+      if (direct) {
+        const auto scores = codes_ ? code_kernels_.direct_scores : direct_.scores;
+        return scores(job_.rows, rows, dim, queries_.as<float>(), row_scores(0) + p);
       }
-      kernels_.pack_keys(rows, task_.dim, panel_.as<float>(), work_.as<float>());
+      (codes_ ? code_kernels_.pack_keys : kernels_.pack_keys)(rows, dim, panel, work);
+      const auto scores = codes_ ? code_kernels_.scores : kernels_.scores;
       each_block([&](int64_t r0, int64_t n) {
         if (common(span(r0, n), part).empty()) return;
-        kernels_.scores(n, task_.dim, queries_.as<float>() + r0 * task_.dim, panel_.as<float>(),
-                        row_scores(r0) + p);
+        scores(n, dim, block_queries(r0), panel, row_scores(r0) + p);
       });
     });
   }
@@ -201,7 +234,10 @@ class Tiles {
   const Job& job_;
   const AttentionTiles& kernels_ = attention_tiles();
   const AttentionDirect& direct_ = attention_direct();
-  const int64_t row_, ld_;  // floats of a loaded row of keys and of values
+  const AttentionCodes& code_kernels_ = attention_codes();
+  const bool codes_;  // keys are codes
+  const int64_t ld_;  // floats of a loaded row of values
+  const Room room_;
   int64_t tile_ = 0;
   // Panels of queries; scores of a tile; what each row sees; a packed panel of keys, or a loaded one of
   // values; rows before they are packed.
@@ -284,9 +320,11 @@ class Schedule {
   void make_jobs(int64_t most) {
     jobs_.clear();
     for (int64_t g = 0; g < task_.groups; ++g) {
-      const int64_t rows = task_.rows(g), blocks = ceil_div(rows, most);
-      for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t begin = b * most, end = std::min(rows, begin + most);
+      const int64_t rows = task_.rows(g), height = attention_tiles().block;
+      // As many as it takes, of about one length, in whole blocks.
+      const int64_t length = ceil_div(ceil_div(rows, ceil_div(rows, most)), height) * height;
+      for (int64_t begin = 0; begin < rows; begin += length) {
+        const int64_t end = std::min(rows, begin + length);
         const KeyRange all = joined(task_.seen(g, begin), task_.seen(g, end - 1));
         jobs_.push_back(
             {g, begin, end - begin, {all.begin / kAttentionTile, ceil_div(all.end, kAttentionTile)}});

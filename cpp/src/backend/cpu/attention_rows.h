@@ -11,6 +11,7 @@ namespace lamina::cpu {
 class AttentionTask {
  public:
   int64_t groups = 0, dim = 0, v_dim = 0;
+  RowFormat key_format = RowFormat::kFloat32;  // said beforehand where keys are codes
   float factor = 1;  // of the queries, so that scores are binary logarithms, or what the cap takes
   float cap = 0;     // > 0: scores become cap * tanh(score)
 

@@ -35,25 +35,6 @@ constexpr int vectors_for(int rows) { return rows == 1 ? 8 : 2 * rows <= kBlockR
 
 // ---- loading ----
 
-template <class T>
-bool load_floats(const T* row, int64_t dim, float* dst, int64_t ld) {
-  const D d;
-  V bad = hn::Zero(d);
-  int64_t i = 0;
-  for (; i + kLanes <= dim; i += kLanes) {
-    const V x = load_as(d, row + i);
-    bad = hn::MulAdd(x, hn::Zero(d), bad);  // NaN from an infinity or NaN on
-    hn::Store(x, d, dst + i);
-  }
-  bool finite = hn::AllTrue(d, hn::Eq(bad, hn::Zero(d)));
-  for (; i < dim; ++i) {
-    dst[i] = static_cast<float>(row[i]);
-    finite = finite && std::isfinite(dst[i]);
-  }
-  std::fill(dst + dim, dst + ld, 0.0f);
-  return finite;
-}
-
 bool load_codes8(const int8_t* row, const float16_t* scales, int64_t dim, float* dst, int64_t ld) {
   const D d;
   const hn::Rebind<int32_t, D> d32;
@@ -106,30 +87,22 @@ bool load_codes4(const uint8_t* row, const float16_t* scales, int64_t dim, float
   return finite;
 }
 
-// Asks for row i of what comes next.
-HWY_INLINE void fetch_ahead(const RowPanel& now, int64_t i) {
-  if (!now.ahead || i >= now.ahead->count || !now.ahead->rows[i]) return;
-  const char* row = static_cast<const char*>(now.ahead->rows[i]);
-  for (int64_t at = 0; at < now.ahead->row_bytes; at += 64) __builtin_prefetch(row + at);
-}
-
 bool load_row(const RowPanel& from, int64_t i, int64_t dim, float* dst, int64_t ld) {
   const void* row = from.rows[i];
   switch (from.format) {
-    case RowFormat::kFloat16: return load_floats(static_cast<const float16_t*>(row), dim, dst, ld);
-    case RowFormat::kBFloat16: return load_floats(static_cast<const bfloat16_t*>(row), dim, dst, ld);
     case RowFormat::kCodes8:
       return load_codes8(static_cast<const int8_t*>(row), from.scales[i], dim, dst, ld);
     case RowFormat::kCodes4:
       return load_codes4(static_cast<const uint8_t*>(row), from.scales[i], dim, dst, ld);
-    default: return load_floats(static_cast<const float*>(row), dim, dst, ld);
+    default: return load_floats(from, i, dim, dst, ld);
   }
 }
 
 bool load_rows(const RowPanel& rows, int64_t dim, float* dst, int64_t ld) {
   bool finite = true;
+  Ahead ahead(rows, rows.count);
   for (int64_t i = 0; i < rows.count; ++i) {
-    fetch_ahead(rows, i);
+    ahead.step();
     if (rows.rows[i]) finite &= load_row(rows, i, dim, dst + i * ld, ld);
   }
   return finite;
@@ -143,9 +116,9 @@ void find_rows(const RowPanel& panel, int64_t dim, float* work, const float** ro
   const int64_t ld = attention_row(dim);
   const bool plain = panel.format == RowFormat::kFloat32;
   if (!plain) load_rows(panel, dim, work, ld);
+  if (plain) Ahead(panel, 1).step();
   for (int64_t i = 0; i < kAttentionPanel; ++i) {
     const void* row = i < panel.count ? panel.rows[i] : nullptr;
-    if (plain && row) fetch_ahead(panel, i);
     rows[i] = !row ? work + kAttentionPanel * ld : plain ? static_cast<const float*>(row) : work + i * ld;
   }
 }

@@ -11,7 +11,8 @@ from lamina.lm.config import Quantization
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Blocks, Value
 from lamina.lm.io.files import listed
-from lamina.lm.layers import BlockEmbedding, BlockLinear, PackedLinear
+from lamina.lm.layers import BlockEmbedding, BlockLinear, BlockSwitchLinear, PackedLinear
+from lamina.lm.models.switch import SwitchLinear
 from lamina.utils import tree_flatten, tree_map_with_path
 
 # Packed as mx.quantize packs, where no biases are: by the bits of a code and the size of a group.
@@ -153,6 +154,8 @@ def _block_module(
         return BlockLinear(blocks.data, blocks.mode, module.get("bias"))
     if type(module) is nn.Embedding:
         return BlockEmbedding(blocks.data, blocks.mode, _activation_dtype(weights))
+    if type(module) is SwitchLinear:
+        return BlockSwitchLinear(blocks.data, blocks.mode, module.get("bias"))
     raise CheckpointError(
         f"weight '{name}' is of {blocks.mode}, but {type(module).__name__} cannot be packed"
     )

@@ -45,8 +45,6 @@ def read_directory(path: str | Path, ignore_fields: tuple[str, ...] = ()) -> Che
     kind = "plain" if settings is None else str(settings["quant_method"])
     if settings is not None:
         arrays = unpack_published(kind, settings, arrays)
-        if kind == "mxfp4":  # the same bytes by other names
-            mapped = by_id(arrays.values())
     elif config.get("quantization") or config.get("quantization_config"):
         kind = "mlx"
     return Checkpoint(

@@ -256,23 +256,20 @@ def scaled_fp8(codes: mx.array, scales: mx.array, block: tuple[int, int]) -> mx.
 
 
 def _mxfp4(settings: Mapping[str, Any], arrays: Arrays) -> Arrays:
-    """gpt-oss: codes are the same bytes, four to a word; ``X_blocks`` (experts, out, in / 32, 16)."""
-    arrays = dict(arrays)
+    """GPT-OSS: ``X_blocks`` (experts, out, in / 32, 16) bytes and ``X_scales`` (experts, out, in / 32).
+
+    They are the layout of ``mx.quantize`` in other words; the model's ``sanitize`` gives them its names.
+    """
     for module in _modules(arrays, "_blocks"):
-        blocks, name = arrays.pop(f"{module}_blocks"), f"{module}_scales"
+        blocks, name = arrays[f"{module}_blocks"], f"{module}_scales"
         if name not in arrays:
             raise CheckpointError(f"'{module}_blocks' is packed, but the checkpoint lacks {name}")
-        scales = arrays.pop(name)
         if blocks.dtype != mx.uint8 or blocks.ndim < 2 or blocks.shape[-1] != 16:
             raise CheckpointError(
                 f"'{module}_blocks' must be uint8 of shape (..., 16), got {blocks.dtype} "
                 f"of shape {tuple(blocks.shape)}"
             )
-        _check_shape(name, scales, tuple(blocks.shape[:-1]))
-        arrays[f"{module}.weight"] = blocks.view(mx.uint32).reshape(*blocks.shape[:-2], -1)
-        arrays[f"{module}.scales"] = scales
-        if f"{module}_bias" in arrays:
-            arrays[f"{module}.bias"] = arrays.pop(f"{module}_bias")
+        _check_shape(name, arrays[name], tuple(blocks.shape[:-1]))
     return arrays
 
 

@@ -132,12 +132,12 @@ class DecoderBody(nn.Module):
             length = tokens.shape[1]
             where = mx.arange(length) if cache is None else cache[0].positions(length)
             x = x + self[self._positions](where)
-        dtype = x.dtype
         if self.spec.wide_residual:
             x = x.astype(mx.float32)
         for i, layer in enumerate(self[self._layers]):
             x = layer(x, None if cache is None else cache[i])
-        return self[self._norm](x.astype(dtype))
+        norm = self[self._norm]
+        return norm(x.astype(norm["weight"].dtype) if self.spec.wide_residual else x)
 
 
 class Decoder(nn.Module):

@@ -39,11 +39,16 @@ def sanitize(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.
 
 
 def _place(name: str, spec: DecoderConfig) -> str:
-    """Put what stands at the top under the body, whose name older files leave out."""
-    body, head = spec.name("model"), spec.name("lm_head")
-    if name.startswith((body + ".", head + ".")):
+    """Put what stands at the top under the body, which older files leave out and mlx-community renames."""
+    body, head, layers = (spec.name(p) for p in ("model", "lm_head", "layers"))
+    if name.startswith((body + ".", head + ".")) and body != "model":
         return name
-    return f"{body}.{name.removeprefix('model.')}"
+    name = name.removeprefix("model.")
+    if name.startswith(head + "."):
+        return name
+    if name.startswith("h.") and layers != "h":
+        name = layers + name[1:]
+    return f"{body}.{name}"
 
 
 def _stack_head_norms(weights: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -107,8 +112,9 @@ def _split_alternating(weights: dict[str, mx.array]) -> dict[str, mx.array]:
             value = value.swapaxes(-1, -2)
         suffix = {"": "weight", "_blocks": "weight"}.get(kind, kind[1:])
         if part == "gate_up_proj":
-            out[f"{prefix}gate_proj.{suffix}"] = value[:, ::2]
-            out[f"{prefix}up_proj.{suffix}"] = value[:, 1::2]
+            # Copied once here, not at each product with every other row.
+            out[f"{prefix}gate_proj.{suffix}"] = mx.contiguous(value[:, ::2])
+            out[f"{prefix}up_proj.{suffix}"] = mx.contiguous(value[:, 1::2])
         else:
             out[f"{prefix}{part}.{suffix}"] = value
     return out

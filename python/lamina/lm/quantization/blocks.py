@@ -1,7 +1,7 @@
 """GGUF's blocks, written: the types that are sums of a scale times a whole number and a minimum.
 
-The layouts are those of ``cpp/src/quant/gguf_blocks.h``. Encoders take weights (blocks, elements) and
-how much an error in each matters.
+The layouts are those of ``cpp/src/quant/gguf_blocks.h``. Encoders take blocks of weights (blocks, elements)
+and how much an error in each matters.
 """
 
 from __future__ import annotations
@@ -97,15 +97,18 @@ def _simple(w: mx.array, h: mx.array, bits: int, minimum: bool) -> mx.array:
         scale = _half(fit_symmetric(w, h, (top + 1) // 2))
         q = _codes(w, scale, -(top + 1) // 2, top // 2) + (top + 1) // 2
         head = [_bytes(scale)]
-    q = q.astype(mx.uint8)
-    if bits == 5:
-        head.append(_bit_plane(mx.right_shift(q, 4)))
-    return mx.concatenate([*head, _nibbles(mx.bitwise_and(q, 15))], axis=-1)
+    return mx.concatenate([*head, nibbles_and_fifths(q.astype(mx.uint8), bits)], axis=-1)
+
+
+def nibbles_and_fifths(q: mx.array, bits: int) -> mx.array:
+    """Pack (..., 32) codes as q4_1 and q5_1 do: the fifth bits, if there are any, then the nibbles."""
+    nibbles = _nibbles(mx.bitwise_and(q, 15))
+    return nibbles if bits == 4 else mx.concatenate([_bit_plane(mx.right_shift(q, 4)), nibbles], axis=-1)
 
 
 def _bit_plane(q: mx.array) -> mx.array:
-    """Pack (n, 8 m) single bits, the first in the lowest place of its byte."""
-    bits = mx.left_shift(q.reshape(q.shape[0], -1, 8), mx.arange(8, dtype=mx.uint8))
+    """Pack (..., 8 m) single bits, the first in the lowest place of its byte."""
+    bits = mx.left_shift(q.reshape(*q.shape[:-1], -1, 8), mx.arange(8, dtype=mx.uint8))
     return bits.sum(axis=-1).astype(mx.uint8)
 
 

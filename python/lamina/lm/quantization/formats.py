@@ -51,7 +51,7 @@ class Format:
                 raise ConfigError(
                     f"bits of {self.mode} must be one of {tuple(sorted(bits))}, got {self.bits}"
                 )
-        elif self.mode not in _FLOATS and self.mode not in WRITTEN:
+        elif self.mode not in _FLOATS and self.mode not in BLOCK_SIZES:
             known = ", ".join([*_MODES, *WRITTEN, *_FLOATS])
             raise ConfigError(f"format {self.mode!r} is not supported; supported: {known}")
 
@@ -124,15 +124,14 @@ class Format:
             return parts["weight"].astype(dtype)
         if self.is_block:
             return mx.dequantize(parts["weight"], mode=self.mode, dtype=dtype)
+        # In float32 all products and sums are exact enough to be rounded once, at the end.
+        wide = {
+            k: v.astype(mx.float32) if self.mode == "affine" else v for k, v in parts.items() if k != "weight"
+        }
+        own = {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
         return mx.dequantize(
-            parts["weight"],
-            parts["scales"],
-            parts.get("biases"),
-            group_size=self.group_size,
-            bits=self.bits,
-            mode=self.mode,
-            dtype=dtype,
-        )
+            parts["weight"], wide["scales"], wide.get("biases"), **own, dtype=mx.float32
+        ).astype(dtype)
 
     def packing(self) -> dict[str, Any]:
         """Return ``group_size``, ``bits`` and ``mode`` as a ``config.json`` has them."""

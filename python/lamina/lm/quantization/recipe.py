@@ -13,6 +13,7 @@ import lamina.nn as nn
 from lamina.lm.errors import ConfigError
 from lamina.lm.quantization.calibrate import packable
 from lamina.lm.quantization.formats import Format
+from lamina.lm.quantization.layers import columns_of
 
 Log = Callable[[str], None]
 # What a layer becomes where its rows do not divide into the groups of the wanted format.
@@ -68,6 +69,11 @@ def is_head(path: str) -> bool:
     return path.rpartition(".")[2] in ("lm_head", "embed_tokens", "embed_out", "embed_in", "wte")
 
 
+def is_router(path: str) -> bool:
+    """Return whether the layer at ``path`` chooses experts: it is small, and stays as it is."""
+    return path.rpartition(".")[2] in ("gate", "router", "shared_expert_gate")
+
+
 def fitting(format: Format, columns: int) -> Format:
     """Return ``format``, or a floating one where rows of ``columns`` weights do not divide into its groups.
 
@@ -85,27 +91,12 @@ def fitting(format: Format, columns: int) -> Format:
 
 
 def uniform_plan(modules: Mapping[str, nn.Module], recipe: Recipe) -> dict[str, Format]:
-    """Return the format of each layer by the recipe alone, the wide format left aside."""
+    """Return the format of each layer by the recipe alone, the wide format and routers left aside."""
     return {
         path: fitting(recipe.head or recipe.base if is_head(path) else recipe.base, columns_of(module))
         for path, module in modules.items()
+        if not is_router(path)
     }
-
-
-def columns_of(module: Any) -> int:
-    """Return the inputs of a layer, whatever its weight is stored as."""
-    if hasattr(module, "mode") and module["weight"].dtype == mx.uint8:
-        from lamina.lm.io.checkpoint import Blocks
-
-        return Blocks(module["weight"], module.mode).shape[-1]
-    if "scales" in module:
-        return module["scales"].shape[-1] * module.group_size
-    return module["weight"].shape[-1]
-
-
-def rows_of(module: Any) -> int:
-    """Return the rows of a layer's weight, over all experts."""
-    return int(np.prod(module["weight"].shape[:-1]))
 
 
 def widen(

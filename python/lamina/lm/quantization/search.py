@@ -1,7 +1,7 @@
 """Scales for groups of weights: the ones that keep what the inputs see of them closest.
 
-All work on the last axis, which is a group, and minimize ``sum(h * (w - what codes stand for)**2)``.
-``h`` says how much an error of a weight matters: the mean square of its input, where that is known.
+All functions work on the last axis, which is a group, and minimize the sum of ``h * (w - decoded)**2``. ``h``
+says how much an error of a weight matters: the mean square of its input, where that is known.
 """
 
 from __future__ import annotations

@@ -9,12 +9,9 @@ from tokenizers import Tokenizer as HFTokenizer
 
 from lamina.lm.errors import ConfigError
 from lamina.lm.tokenizer import Tokenizer, byte_alphabet
+from lamina.lm.vocabulary.pretokenizers import LAMINA
 
 SEPARATOR = "<|endoftext|>"
-
-# Words take one leading blank or sign along (" def", "_name"), digits come singly, runs of line ends stay
-# together, and a run of blanks leaves its last one to the word that follows.
-_PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -45,7 +42,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     inner = HFTokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(LAMINA), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -132,3 +132,24 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise CheckpointError(f"cannot read {path}: {e}") from e
+
+
+def write_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
+    """Write ``tokenizer.json`` and, where there is something to say, ``tokenizer_config.json``.
+
+    Each file appears whole or not at all.
+    """
+    from lamina.lm.io.files import replacing, write_json
+
+    directory = Path(directory)
+    with replacing(directory / "tokenizer.json") as tmp:
+        tokenizer.save(tmp)
+    named = [{"name": n, "template": t} for n, t in tokenizer.chat_templates.items()]
+    config: dict[str, Any] = {**tokenizer.special_tokens}
+    if named and tokenizer.chat_template is not None:
+        config["chat_template"] = [{"name": "default", "template": tokenizer.chat_template}, *named]
+    elif tokenizer.chat_template is not None:
+        config["chat_template"] = tokenizer.chat_template
+    if config:
+        kind = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        write_json(directory / "tokenizer_config.json", {**kind, **config})

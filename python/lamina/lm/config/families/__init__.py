@@ -49,6 +49,11 @@ def model_types() -> tuple[str, ...]:
     return tuple(sorted(_MODULES))
 
 
+def encoder_types() -> tuple[str, ...]:
+    """Return the supported types of encoders, which :mod:`lamina.lm.embed` runs."""
+    return ("bert",)
+
+
 def reader(model_type: str) -> Reader:
     """Return the function that reads the fields of a supported ``model_type``."""
     module = importlib.import_module(f"lamina.lm.config.families.{_MODULES[model_type]}")

@@ -20,6 +20,7 @@ def read_falcon_h1(f: Fields) -> DecoderConfig:
     """Attention and a state space side by side in each layer, with a factor at nearly every place."""
     sizes, norm = read_sizes(f, context=8192), read_rms_norm(f, 1e-5)
     f.ignore("mamba_chunk_size", "mamba_use_mlp", "mlp_expansion_factor", "num_logits_to_keep", "layer_types")
+    f.ignore("time_step_floor", "time_step_max", "time_step_min", "time_step_rank")
     f.only("attn_layer_indices")
     bias = f.flag("attention_bias", default=False)
     attention = sizes.attention(

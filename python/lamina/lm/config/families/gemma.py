@@ -131,6 +131,7 @@ def read_recurrent_gemma(f: Fields) -> DecoderConfig:
     """Two layers of a gated linear recurrence for each of local attention (Griffin)."""
     sizes = read_sizes(f, context=1 << 20, dim=256)
     f.ignore("w_init_variance_scale", "final_w_init_variance_scale", "layers_block_type", "layer_types")
+    f.only("embeddings_scale_by_sqrt_dim", True)
     activation = read_activation(f, "hidden_activation", default="gelu_pytorch_tanh")
     attention = sizes.attention(
         plain_rotary(f, sizes, part=0.5),

@@ -78,8 +78,8 @@ def read_mamba2(f: Fields) -> DecoderConfig:
     heads = f.count("num_heads", default=inner // dim)
     if heads * dim != inner:
         raise ConfigError(f"num_heads {heads} times head_dim {dim} is not expand times hidden_size, {inner}")
-    f.only("norm_before_gate", False)
-    f.ignore("chunk_size", "time_step_rank", "intermediate_size")
+    # The gate comes first whatever a file says of it: no implementation of these models reads the field.
+    f.ignore("norm_before_gate", "chunk_size", "time_step_rank", "intermediate_size")
     bias = f.flag("use_bias", default=False)
     mixer = Mamba2Config(
         heads=heads,
