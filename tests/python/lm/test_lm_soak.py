@@ -9,7 +9,16 @@ from pathlib import Path
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina.lm import Engine, EngineOptions, PromptCache, Request, Tokenizer, stream_generate
+from lamina.lm import (
+    Engine,
+    EngineOptions,
+    PromptCache,
+    Request,
+    Tokenizer,
+    demo_path,
+    load,
+    stream_generate,
+)
 from lamina.lm.cache import CacheOptions, make_caches
 from lamina.lm.generate import Decoder, PromptLookup
 from lamina.lm.sample import Sampling
@@ -93,3 +102,22 @@ def test_a_steady_step_of_an_engine_allocates_nothing(endless):
         counts.append(mx.get_system_allocation_count())
     # Blocks come into use up to the 64th position; pools of 16 have room for them.
     assert counts[110] == counts[75]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Sampling(),
+        Sampling(temperature=0.8, top_p=0.95, seed=1),
+        Sampling(temperature=0.8, top_k=40, repetition_penalty=1.1, penalty_window=30),
+        Sampling(frequency_penalty=0.5, xtc_probability=0.5),
+    ],
+    ids=repr,
+)
+def test_a_steady_stream_allocates_nothing(sampler):
+    model, tokenizer = load(demo_path())
+    endless = Tokenizer(tokenizer.inner)
+    counts = []
+    for _ in stream_generate(model, endless, "def f(x):\n", 120, sampler, logprobs=2):
+        counts.append(mx.get_system_allocation_count())
+    assert counts[-1] == counts[50]
