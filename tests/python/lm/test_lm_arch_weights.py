@@ -162,6 +162,18 @@ def test_layers_that_predict_further_tokens_are_left_out():
     assert "model.layers.3.mlp.gate.weight" in beyond
 
 
+def test_experts_that_are_not_whole_are_refused_by_name():
+    model = golden("mixtral").model()
+    weights = golden("mixtral").weights()
+    name = "model.layers.0.block_sparse_moe.experts.1.w3.weight"
+    published = r"'model\.layers\.0\.block_sparse_moe\.experts\.\*\.w3\.weight'"
+    lacking = {k: v for k, v in weights.items() if k != name}
+    with pytest.raises(CheckpointError, match=published + r".* got numbers \[0, 2, 3\]"):
+        model.sanitize(lacking)
+    with pytest.raises(CheckpointError, match=published + r".*shapes \[\(47, 32\), \(48, 32\)\]"):
+        model.sanitize({**weights, name: weights[name][:47]})
+
+
 def test_gpt2_without_prefix_or_already_turned_round():
     case = golden("gpt2")
     model = case.model()
