@@ -12,6 +12,7 @@ import pytest
 from lamina.cli import main
 from lamina.lm import CheckpointError, ConfigError, DataError, Quantization, convert, load, quantize, save
 from lamina.lm.config import parse_config
+from lamina.lm.errors import MemoryNeededError
 from lamina.lm.io import check_safetensors, read_checkpoint
 from lamina.lm.io.files import INDEX
 from lamina.lm.io.gguf import load_gguf, pairs_from_halves
@@ -151,7 +152,7 @@ def test_uniform_recipes(text: str, target: str, model_dir: Path, tmp_path: Path
     assert report.target.weights == size_of(model).weights == report.source.weights
     assert report.comparison is not None
     assert 0 < report.comparison.kl < 1
-    assert len(lines) == len(packable(model)) + 1
+    assert len(lines) == len(packable(model)) + 2
     tokens = mx.array([[5, 9, 200, 31]])
     quantized = load(tmp_path / target)[0](tokens)
     if target == "mlx":
@@ -336,3 +337,12 @@ def test_commands(model_dir: Path, tmp_path: Path, capsys) -> None:
         assert main(["convert", *arguments, "--out", str(tmp_path / "w"), *wrong]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+def test_a_conversion_says_what_memory_it_needs(model_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lamina.lm.io.memory.available_memory", lambda root: iter([(20_000, "the machine")]))
+    convert(model_dir, tmp_path / "half", dtype="float16")  # written as it goes
+    for target, recipe in (("q", Recipe(parse_format("4"))), ("a.gguf", None)):
+        with pytest.raises(MemoryNeededError, match=r"the conversion to .* of converted weights\), but the"):
+            convert(model_dir, tmp_path / target, recipe=recipe)
+        assert not (tmp_path / target).exists()
