@@ -102,6 +102,69 @@ void add_recurrences(const Scope& fast) {
       });
 }
 
+void add_caches(const Scope& fast) {
+  def(fast,
+      "paged_attention(queries: array, key_pool: array, value_pool: array, tables: array, query_ends: array, "
+      "lengths: array, *, scale: float, window: int | None = None, sinks: array | None = None, softcap: "
+      "float "
+      "| None = None, key_scales: array | None = None, value_scales: array | None = None, stream: "
+      "StreamOrDevice = None) -> array",
+      "Causal attention of a ragged batch of sequences over a cache in blocks.\n\n"
+      "A row's bits do not depend on the other sequences, the blocks, or how many new positions a call has: "
+      "they are those of scaled_dot_product_attention with mask='causal'. Blocks that no query sees are not "
+      "looked at, nor positions past a sequence's length. There is no gradient.\n"
+      "@queries New positions of all sequences, shape (T, H, D), H a multiple of K.\n"
+      "@key_pool Blocks of S positions of keys, shape (P, K, S, D): floating, or codes of quantize_kv.\n"
+      "@value_pool The same of values, shape (P, K, S, Dv).\n"
+      "@tables Block that holds position p of sequence b at tables[b, p // S], row p % S; int32, (B, N).\n"
+      "@query_ends Rows query_ends[b - 1] to query_ends[b] of the queries are the last positions of sequence "
+      "b; int32, (B,). Rows after the last end give 0.\n"
+      "@lengths Positions of each sequence in the cache, new ones included; int32, (B,).\n"
+      "@scale Factor of the scores.\n"
+      "@window Positions that a position sees, itself included; all before it by default.\n"
+      "@sinks Score of an extra key without value, shape (H,).\n"
+      "@softcap Scores become softcap * tanh(score / softcap).\n"
+      "@key_scales Scales of a key pool of codes, float16, shape (P, K, S, groups).\n"
+      "@value_scales Scales of a value pool of codes.\n"
+      "@raises ValueError Where shapes, dtypes, ends or lengths do not fit.\n"
+      "@raises IndexError Where a table names a block that the pool has not.\n"
+      ">>> pool, table = mx.ones((4, 1, 16, 8)), mx.array([[2, 0]])\n"
+      ">>> q, ends, lengths = mx.ones((3, 2, 8)), mx.array([3]), mx.array([20])\n"
+      ">>> mx.fast.paged_attention(q, pool, pool, table, ends, lengths, scale=1.0).shape\n(3, 2, 8)\n",
+      [](const Array& queries, const Array& key_pool, const Array& value_pool, const Array& tables,
+         const Array& query_ends, const Array& lengths, double scale, std::optional<int64_t> window,
+         const std::optional<Array>& sinks, std::optional<double> softcap,
+         const std::optional<Array>& key_scales, const std::optional<Array>& value_scales) {
+        return fast::paged_attention(queries, key_pool, value_pool, tables, query_ends, lengths,
+                                     {scale, window, softcap, sinks, key_scales, value_scales});
+      });
+  def(fast, "cache_write(pool: array, rows: array, slots: array, *, stream: StreamOrDevice = None) -> array",
+      "The pool with rows of keys or values written to slots of its blocks.\n\n"
+      "Writes in place, without a copy of the pool, where nothing else holds the pool when the result is "
+      "evaluated. Of two rows for one slot the later one stays. There is no gradient.\n"
+      "@pool Blocks of a cache, shape (P, K, S, D).\n"
+      "@rows New rows, shape (T, K, D); floats are rounded to the pool's dtype, others must have it.\n"
+      "@slots Slot s is row s % S of block s // S; -1 leaves the row out. int32, shape (T,).\n"
+      "@raises ValueError Where shapes or dtypes do not fit.\n"
+      "@raises IndexError Where a slot is not in the pool.\n"
+      ">>> mx.fast.cache_write(mx.zeros((2, 1, 2, 1)), mx.ones((1, 1, 1)), mx.array([2])).reshape(2, 2)\n"
+      "array([[0, 0],\n       [1, 0]], dtype=float32)\n",
+      [](const Array& pool, const Array& rows, const Array& slots) {
+        return fast::cache_write(pool, rows, slots);
+      });
+  def(fast, "quantize_kv(rows: array, *, bits: int = 8, stream: StreamOrDevice = None) -> list[array]",
+      "Rows of keys or values as codes and scales, for pools of paged_attention.\n\n"
+      "Each 32 elements of a row share a float16 scale; an element is its scale times its code: a signed "
+      "byte, "
+      "or a nibble less 8, two to a byte with the earlier one in the low bits. 4 bits are meant for rows "
+      "turned by hadamard_transform: queries have to be turned alike, and results turned back.\n"
+      "@rows Floating rows, shape (..., D); D is even for 4 bits.\n@bits 8 or 4.\n"
+      "@raises ValueError Where dtype, shape or bits do not fit.\n"
+      ">>> codes, scales = mx.fast.quantize_kv(mx.ones((3, 2, 64)), bits=4)\n"
+      ">>> codes.shape, codes.dtype, scales.shape\n((3, 2, 32), lamina.core.uint8, (3, 2, 2))\n",
+      [](const Array& rows, int bits) { return fast::quantize_kv(rows, bits); });
+}
+
 }  // namespace
 
 void add_fast(const Scope& fast) {
@@ -170,6 +233,7 @@ void add_fast(const Scope& fast) {
       "@raises ValueError Where shapes do not fit.\n>>> mx.fast.cross_entropy(mx.zeros((1, 2)), "
       "mx.array([0]))\narray([0.693147], dtype=float32)\n",
       [](const Array& logits, const Array& targets) { return fast::cross_entropy(logits, targets); });
+  add_caches(fast);
   add_recurrences(fast);
   add_custom_kernels(fast);
 }

@@ -20,43 +20,88 @@ def jobs(sizes: Sizes) -> list[Job]:
 # --- attention -------------------------------------------------------------------------------------------
 
 
-def _attention(name: str, heads: int, kv_heads: int, queries: int, keys: int, causal: bool) -> Job:
-    """Heads of 64 elements, one sequence; causal: query i sees the keys up to its own place from the end."""
-    dim = 64
+def _attended(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, dtype: str) -> list[Expected]:
+    """Attention of heads (B, H, L, D) in float64; query i sees the keys up to its own place from the end."""
+    q, k, v = (a.astype(np.float64) for a in (q, k, v))
+    k, v = (np.repeat(a, q.shape[1] // k.shape[1], 1) for a in (k, v))
+    (queries, dim), keys = q.shape[2:], k.shape[2]
+    scores = q @ k.swapaxes(-1, -2) * dim**-0.5
+    if causal:
+        hidden = np.triu(np.ones((queries, keys), dtype=bool), 1 + keys - queries)
+        scores = np.where(hidden, -np.inf, scores)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    # A library may round weights to the dtype before it multiplies values by them.
+    roundings = bounds.walk(dim) + 32 if dtype == "float32" else 4
+    return [bounds.absolute(weights @ v, weights @ np.abs(v), roundings, dtype)]
 
-    def truth(inputs: Sequence[np.ndarray]) -> list[Expected]:
-        q, k, v = (a.astype(np.float64) for a in inputs)
-        k, v = (np.repeat(a, heads // kv_heads, 1) for a in (k, v))
-        scores = q @ k.swapaxes(-1, -2) * dim**-0.5
-        if causal:
-            hidden = np.triu(np.ones((queries, keys), dtype=bool), 1 + keys - queries)
-            scores = np.where(hidden, -np.inf, scores)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        return [bounds.absolute(weights @ v, weights @ np.abs(v), bounds.walk(dim) + 32)]
+
+def _attention(
+    name: str,
+    heads: int,
+    kv_heads: int,
+    queries: int,
+    keys: int,
+    causal: bool,
+    dim: int = 64,
+    dtype: str = "float32",
+) -> Job:
+    """Heads of one sequence."""
+    draw = draws.normal if dtype == "float32" else draws.normal_bfloat16
 
     def inputs(r: np.random.Generator) -> list[Input]:
         shapes = [(heads, queries), (kv_heads, keys), (kv_heads, keys)]
-        return [draws.normal(r, 1, h, length, dim) for h, length in shapes]
+        return [draw(r, 1, h, length, dim) for h, length in shapes]
 
     return Job(
         f"attention/{name}",
         inputs,
         lambda xp, q, k, v: xp.attention(q, k, v, dim**-0.5, causal),
-        truth,
-        bytes=4 * dim * (2 * heads * queries + 2 * kv_heads * keys),
+        lambda inputs: _attended(*inputs, causal, dtype),
+        bytes=(4 if dtype == "float32" else 2) * dim * (2 * heads * queries + 2 * kv_heads * keys),
         flops=(2 if causal else 4) * heads * queries * keys * dim,
     )
 
 
+def _paged(name: str, batch: int, keys: int) -> Job:
+    """One new position of sequences of one length, in blocks of 64 positions of bfloat16."""
+    heads, kv_heads, dim, block = 16, 8, 128, min(64, keys)
+    columns = keys // block
+
+    def inputs(r: np.random.Generator) -> list[Input]:
+        pools = [draws.normal_bfloat16(r, batch * columns, kv_heads, block, dim) for _ in range(2)]
+        tables = r.permutation(batch * columns).astype(np.int32).reshape(batch, columns)
+        return [draws.normal_bfloat16(r, batch, heads, dim), *pools, Input(tables, "index")]
+
+    def truth(inputs: Sequence[np.ndarray]) -> list[Expected]:
+        q, *pools, tables = inputs
+        k, v = (p[tables].swapaxes(1, 2).reshape(batch, kv_heads, keys, dim) for p in pools)
+        (out,) = _attended(q[:, :, None], k, v, False, "bfloat16")
+        return [Expected(out.values[:, :, 0], np.asarray(out.bound)[:, :, 0], "bfloat16")]
+
+    return Job(
+        f"attention/{name}",
+        inputs,
+        lambda xp, q, k, v, tables: xp.paged_attention(q, k, v, tables, dim**-0.5),
+        truth,
+        bytes=2 * dim * batch * (2 * heads + 2 * kv_heads * keys),
+        flops=4 * batch * heads * keys * dim,
+    )
+
+
 def _attentions(sizes: Sizes) -> list[Job]:
-    short, long = sizes.side(512), sizes.side(2048)
+    short, long, far = sizes.side(512), sizes.side(2048), sizes.side(8192)
+    half = {"dim": 128, "dtype": "bfloat16"}
     return [
         _attention("prefill/512", 16, 16, short, short, True),
         _attention("prefill_grouped/2048", 16, 8, long, long, True),
+        _attention("prefill_grouped_bfloat16/2048", 16, 8, long, long, True, **half),
         _attention("all_to_all/512", 16, 16, short, short, False),
         _attention("decode/4096", 16, 16, 1, sizes.side(4096), False),
         _attention("decode_grouped/4096", 16, 4, 1, sizes.side(4096), False),
+        _attention("decode_grouped_bfloat16/8192", 16, 8, 1, far, False, **half),
+        _paged("paged_decode/8x2048", 8, long),
+        _paged("paged_decode/32768", 1, sizes.side(32768)),
     ]
 
 

@@ -70,6 +70,15 @@ class Ops:
             scores = self.where(later, self.float32(-1e30), scores)
         return self.softmax(scores) @ v
 
+    def paged_attention(self, q: Any, keys: Any, values: Any, tables: Any, scale: float) -> Any:
+        """Attention of each sequence's last position (B, H, D) to the whole blocks (K, S, D) of its table.
+
+        By default the blocks of a sequence are copied together first.
+        """
+        pools = (self.swapaxes(pool[tables], 1, 2) for pool in (keys, values))
+        k, v = (pool.reshape(*pool.shape[:2], -1, pool.shape[-1]) for pool in pools)
+        return self.attention(q[:, :, None], k, v, scale, causal=False)[:, :, 0]
+
     def convolution(self, x: Any, weight: Any, stride: int, padding: int, groups: int) -> Any:
         """Cross-correlation of (N, ..., C) with weights (O, ..., C / groups), zeros around."""
         raise Unsupported(f"{self._name} has no convolution")
@@ -95,6 +104,17 @@ class Ops:
     def matmul_4bit_int8(self, x: Any, packed: Any) -> Any:
         """x @ w.T with 4-bit weights, where x may be rounded to 8 bits: by default as without that leave."""
         return self.matmul_4bit(x, packed)
+
+    def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
+        """A function that makes one step of AdamW and returns the parameters."""
+        raise Unsupported(f"{self._name} has no AdamW")
+
+    def conv_training(self, images: Any, labels: Any, weights: Sequence[Any], settings: Any) -> Any:
+        """A function that trains the network of ``lamina.examples.conv`` for an epoch.
+
+        It returns the untrained network's logits of the first batch and the losses of the epoch's steps.
+        """
+        raise Unsupported(f"{self._name} has no layers")
 
     def scatter_add(self, x: Any, indices: Any, updates: Any) -> Any:
         """A copy of ``x`` with the updates added to the rows at the indices."""

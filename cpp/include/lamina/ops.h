@@ -328,6 +328,30 @@ std::vector<Array> gated_delta_update(const Array& q, const Array& k, const Arra
                                       const Array& beta,
                                       const std::optional<Array>& initial_state = std::nullopt,
                                       const std::optional<Array>& mask = std::nullopt);
+// Attention over a cache in blocks: pools (P blocks, K heads, S positions, D), of which sequence b's position
+// p is row p % S of block tables[b, p / S]. Queries (T, H, D), H a multiple of K: rows query_ends[b - 1] to
+// query_ends[b] are the last positions of sequence b, which has lengths[b] positions in the cache, the new
+// ones included; rows after the last end give 0. A position sees itself and those before it. tables (B, N),
+// query_ends and lengths (B,) are int32. Gives (T, H, Dv) of the queries' dtype, and the bits that causal
+// scaled_dot_product_attention gives, whatever the batch, the blocks and the number of new positions.
+struct PagedAttention {
+  double scale = 1;
+  std::optional<int64_t> window = {};  // positions that a position sees, itself included
+  std::optional<double> softcap = {};  // scores become softcap * tanh(score / softcap)
+  std::optional<Array> sinks = {};     // (H,): one more score for each head, without a value
+  // Pools of quantize_kv's codes, int8 or uint8, come with its scales (P, K, S, groups).
+  std::optional<Array> key_scales = {}, value_scales = {};
+};
+Array paged_attention(const Array& queries, const Array& key_pool, const Array& value_pool,
+                      const Array& tables, const Array& query_ends, const Array& lengths,
+                      const PagedAttention& options);
+// The pool (P, K, S, D) with rows (T, K, D) at slots (T,), int32: slot s is position s % S of block s / S, -1
+// leaves its row out. Writes in place where nobody else holds the pool. Floats are rounded to the pool's
+// dtype.
+Array cache_write(const Array& pool, const Array& rows, const Array& slots);
+// Rows (..., D) in 8 or 4 bits: codes, int8 (..., D) or uint8 (..., D / 2), and a float16 scale for each 32
+// elements.
+std::vector<Array> quantize_kv(const Array& rows, int bits = 8);
 // -log softmax(logits)[..., target], one number for each row of logits.
 Array cross_entropy(const Array& logits, const Array& targets);
 }  // namespace fast

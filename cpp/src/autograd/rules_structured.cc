@@ -465,6 +465,13 @@ Arrays attention_backward_rule(const OpCall& c, const Arrays& g, const Wants&) {
   return out;
 }
 
+Arrays paged_attention_rule(const OpCall&, const Arrays&, const Wants&) {
+  fail<Unsupported>("paged_attention", "has no gradient; scaled_dot_product_attention has one");
+}
+Arrays cache_write_rule(const OpCall&, const Arrays&, const Wants&) {
+  fail<Unsupported>("cache_write", "has no gradient; an assignment by index has one");
+}
+
 constexpr auto kRules = [] {
   std::array<VjpRule, kNumOps> t{};
   auto set = [&t](OpId op, VjpRule rule) { t[static_cast<size_t>(op)] = rule; };
@@ -497,6 +504,8 @@ constexpr auto kRules = [] {
   set(OpId::Rope, rope_rule);
   set(OpId::Attention, attention_rule);
   set(OpId::AttentionBackward, attention_backward_rule);
+  set(OpId::PagedAttention, paged_attention_rule);
+  set(OpId::CacheWrite, cache_write_rule);
   set(OpId::Convolution, convolution_rule);
   return t;
 }();

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/paged_call.h"
+
 namespace lamina {
 namespace {
 
@@ -52,6 +54,41 @@ double attention_flops(const KernelCall& c) {
   // Forward: scores and their product with the values. Backward: scores again, and four products more.
   const double products = c.op == OpId::Attention ? dims + value_dims : 3 * dims + 2 * value_dims;
   return 2 * attention_pairs(c) * products;
+}
+
+// The same, and positions of the cache that are read, for a ragged batch.
+struct PagedWork {
+  double pairs = 0, positions = 0;
+};
+PagedWork paged_work(const KernelCall& c) {
+  const PagedArgs a(c);
+  PagedWork work;
+  for (const PagedSequence& s : paged_sequences(a)) {
+    for (int64_t row = 0; row < s.rows; ++row) {
+      const int64_t position = s.position(row);
+      work.pairs += static_cast<double>(position + 1 - a.first_seen(position));
+    }
+    work.positions += static_cast<double>(s.length - a.first_seen(s.position(0)));
+  }
+  work.pairs *= length(a.q, 2);
+  work.positions *= length(a.k, 3);
+  return work;
+}
+
+double paged_flops(const KernelCall& c) {
+  return 2 * paged_work(c).pairs * (length(c.in[0], 1) + length(c.out[0], 1));
+}
+
+// Of the pools and their scales, the rows that are read.
+uint64_t paged_bytes_left(const KernelCall& c) {
+  const PagedArgs a(c);
+  double row = 0, all = 0;
+  for (const View* v : {&a.k, &a.v, a.key_scales, a.value_scales}) {
+    if (!v) continue;
+    row += length(*v, 1) * static_cast<double>(itemsize(v->dtype));
+    all += static_cast<double>(extent_bytes(*v));
+  }
+  return static_cast<uint64_t>(std::max(0.0, all - paged_work(c).positions * row));
 }
 
 double fft_flops(const KernelCall& c) {
@@ -104,6 +141,8 @@ double kernel_flops(const KernelCall& c) {
     case OpId::QuantizedMatmul: return 2 * count(out) * length(c.in[0], 1);
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_flops(c);
+    case OpId::PagedAttention: return paged_flops(c);
+    case OpId::QuantizeKv: return 4 * count(c.in[0]);
     case OpId::Convolution: return convolution_flops(c);
     case OpId::Fft: return fft_flops(c);
     case OpId::Rope: return rope_flops(c);
@@ -150,8 +189,10 @@ Cost kernel_cost(const KernelCall& call) {
   // An update of memory that is the result's already touches what it updates.
   if (!call.in.empty() && call.in[0].data == call.out[0].data && cost.bytes_written > 0) {
     cost.bytes_read -= extent_bytes(call.in[0]);
-    cost.bytes_written = std::min(cost.bytes_written, extent_bytes(call.in.back()));
+    cost.bytes_written =
+        std::min(cost.bytes_written, extent_bytes(call.op == OpId::CacheWrite ? call.in[1] : call.in.back()));
   }
+  if (call.op == OpId::PagedAttention) cost.bytes_read -= paged_bytes_left(call);
   // Of what is gathered from, the kernel reads what it picks.
   if (call.op == OpId::Gather || call.op == OpId::GatherAxis) {
     const uint64_t all = extent_bytes(call.in[0]);

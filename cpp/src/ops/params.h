@@ -104,6 +104,20 @@ struct AttentionParams {
   LAMINA_PARAMS(AttentionParams, v.size("scale", scale); v.field("causal", causal);
                 v.field("has_mask", has_mask); v.field("has_sinks", has_sinks);)
 };
+// Inputs: queries, keys, values, tables, query ends, lengths, then sinks, key scales and value scales where
+// present. A window or softcap of 0 is none.
+struct PagedAttentionParams {
+  float scale = 1, softcap = 0;
+  int64_t window = 0;
+  bool has_sinks = false, has_key_scales = false, has_value_scales = false;
+  LAMINA_PARAMS(PagedAttentionParams, v.size("scale", scale); v.size("softcap", softcap);
+                v.size("window", window); v.field("has_sinks", has_sinks);
+                v.field("has_key_scales", has_key_scales); v.field("has_value_scales", has_value_scales);)
+};
+struct QuantizeKvParams {
+  int bits = 8;
+  LAMINA_PARAMS(QuantizeKvParams, v.field("bits", bits);)
+};
 // Inputs: x (N, spatial..., C), weight (O, spatial..., C / groups). One entry for each spatial axis.
 struct ConvolutionParams {
   Shape stride, padding_lo, padding_hi, kernel_dilation, input_dilation;

@@ -41,6 +41,8 @@ decltype(auto) with_params(OpId op, F f) {
     case OpId::Rope: return f(RopeParams{});
     case OpId::Attention:
     case OpId::AttentionBackward: return f(AttentionParams{});
+    case OpId::PagedAttention: return f(PagedAttentionParams{});
+    case OpId::QuantizeKv: return f(QuantizeKvParams{});
     case OpId::Convolution: return f(ConvolutionParams{});
     case OpId::Fft: return f(FftParams{});
     case OpId::Cholesky:

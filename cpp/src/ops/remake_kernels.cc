@@ -317,6 +317,39 @@ Types attention_results(const Case& c) {
   return {c.like(0), c.like(1), c.like(2)};
 }
 
+Types paged_attention_results(const Case& c) {
+  const auto& p = c.as<PagedAttentionParams>();
+  const size_t own = 6u + p.has_sinks + p.has_key_scales + p.has_value_scales;
+  c.operands(own, own);
+  fast::PagedAttention options;
+  options.scale = p.scale;
+  if (p.window != 0) options.window = p.window;
+  if (p.softcap != 0) options.softcap = p.softcap;
+  size_t next = 6;
+  if (p.has_sinks) options.sinks = c.in[next++];
+  if (p.has_key_scales) options.key_scales = c.in[next++];
+  if (p.has_value_scales) options.value_scales = c.in[next++];
+  c.want(!p.has_sinks || options.sinks->dtype() == Dtype::kFloat32, "float32 sinks");
+  const Array out = fast::paged_attention(c.in[0], c.in[1], c.in[2], c.in[3], c.in[4], c.in[5],
+                                          options);  // throws where they do not fit
+  return {{out.shape(), out.dtype()}};
+}
+
+Types cache_write_results(const Case& c) {
+  c.operands(3, 3);
+  fast::cache_write(c.in[0], c.in[1], c.in[2]);  // throws where they do not fit
+  return {c.like(0)};
+}
+
+Types quantize_kv_results(const Case& c) {
+  c.operands(1, 1);
+  Types out;
+  for (const Array& a : fast::quantize_kv(c.in[0], c.as<QuantizeKvParams>().bits)) {
+    out.push_back({a.shape(), a.dtype()});
+  }
+  return out;
+}
+
 // ---- matrices ----
 
 void check_square(const Case& c, DtypeSet dtypes) {
@@ -399,6 +432,9 @@ Types kernel_results(const Case& c) {
     case OpId::Rope: return rope_results(c);
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_results(c);
+    case OpId::PagedAttention: return paged_attention_results(c);
+    case OpId::CacheWrite: return cache_write_results(c);
+    case OpId::QuantizeKv: return quantize_kv_results(c);
     case OpId::Convolution: return convolution_results(c);
     case OpId::Fft: return fft_results(c);
     case OpId::Cholesky:

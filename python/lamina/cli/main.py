@@ -12,14 +12,39 @@ import sys
 from collections.abc import Sequence
 
 import lamina
-from lamina.cli import convert, doctor, generate, perplexity, pretrain, quantize, run
+from lamina.cli import (
+    cache,
+    chat,
+    convert,
+    doctor,
+    embed,
+    generate,
+    models,
+    perplexity,
+    pretrain,
+    quantize,
+    run,
+)
 
 _EXAMPLES = """examples:
   lamina generate "def read_lines(path):"
+  lamina chat --model ./my-model
   lamina run script.py
   lamina doctor
 """
-_COMMANDS = (generate, pretrain, quantize, convert, perplexity, run, doctor)
+_COMMANDS = (
+    generate,
+    chat,
+    cache,
+    pretrain,
+    quantize,
+    convert,
+    perplexity,
+    embed,
+    models,
+    run,
+    doctor,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -43,6 +43,18 @@ class DataError(LMError, ValueError):
     """Training or evaluation text is missing, empty or too short."""
 
 
+class CapacityError(LMError, MemoryError):
+    """A text, or the texts in work, want more memory for keys and values than there may be."""
+
+
+class CacheError(LMError, ValueError):
+    """A file of a prompt's cache is missing, corrupt, or of another model."""
+
+
+class ConstraintError(LMError, ValueError):
+    """What an answer shall look like cannot be said so, is not supported, or cannot be met."""
+
+
 class MemoryNeededError(LMError, MemoryError):
     """A model needs more memory than there is; raised before it is loaded.
 

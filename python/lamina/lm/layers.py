@@ -25,6 +25,8 @@ class BlockLinear(nn.Module):
     (2, 3)
     """
 
+    activations: str = "float"  # as in ``mx.quantized_matmul``
+
     def __init__(self, weight: mx.array, mode: str, bias: mx.array | None = None) -> None:
         super().__init__()
         self.mode = mode
@@ -39,7 +41,7 @@ class BlockLinear(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map (..., input_dims) to (..., output_dims)."""
-        y = mx.quantized_matmul(x, self["weight"], mode=self.mode)
+        y = mx.quantized_matmul(x, self["weight"], mode=self.mode, activations=self.activations)
         return y + self["bias"] if "bias" in self else y
 
     def dequantized(self, dtype: mx.Dtype) -> mx.array:
@@ -66,6 +68,8 @@ class BlockEmbedding(nn.Module):
     (1, 2, 256)
     """
 
+    activations: str = "float"  # as in ``mx.quantized_matmul``
+
     def __init__(self, weight: mx.array, mode: str, dtype: mx.Dtype) -> None:
         super().__init__()
         self.mode = mode
@@ -83,7 +87,7 @@ class BlockEmbedding(nn.Module):
 
     def as_linear(self, x: mx.array) -> mx.array:
         """Return ``x @ table.T``, (..., num_embeddings)."""
-        return mx.quantized_matmul(x, self["weight"], mode=self.mode)
+        return mx.quantized_matmul(x, self["weight"], mode=self.mode, activations=self.activations)
 
     def dequantized(self, dtype: mx.Dtype) -> mx.array:
         """Return the table (num_embeddings, dims)."""

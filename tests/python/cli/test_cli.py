@@ -41,7 +41,7 @@ def trained(tmp_path_factory) -> Path:
 def test_version_and_help():
     assert lamina_command("--version").stdout == f"lamina {lamina.__version__}\n"
     text = lamina_command("--help").stdout
-    for name in ("generate", "pretrain", "quantize", "convert", "run", "doctor"):
+    for name in ("generate", "pretrain", "quantize", "convert", "models", "embed", "run", "doctor"):
         assert f"    {name} " in text
         own = lamina_command(name, "--help")
         assert own.returncode == 0
@@ -277,8 +277,8 @@ def test_ctrl_c_ends_a_generation_cleanly(trained, monkeypatch, capsys, options)
 
     stream = lamina.lm.stream_generate
 
-    def interrupted(*args):
-        for count, piece in enumerate(stream(*args), 1):
+    def interrupted(*args, **options):
+        for count, piece in enumerate(stream(*args, **options), 1):
             yield piece
             if count == 4:
                 signal.raise_signal(signal.SIGINT)

@@ -123,6 +123,19 @@ def attention(queries: int, keys: int, kv_heads: int, **options: Any) -> Any:
     return mx.value_and_grad(total, argnums=(0, 1, 2))(q, k, v)
 
 
+def paged(queries: int, length: int) -> list[mx.array]:
+    """Attention over blocks of floats and of codes, two sequences in a batch."""
+    q, k, v = normal(1, 2 * queries, 4, 64), normal(2, 200, 2, 32, 64), normal(3, 200, 2, 32, 64)
+    tables, ends = mx.argsort(normal(4, 200)).astype(mx.int32).reshape(2, 100), [queries, 2 * queries]
+    batch = tables, mx.array(ends), mx.array([length, length - 5])
+    options = {"scale": 0.125, "window": 1000}
+    (keys, key_scales), (values, value_scales) = (mx.fast.quantize_kv(x, bits=8) for x in (k, v))
+    codes = mx.fast.paged_attention(
+        q, keys, values, *batch, key_scales=key_scales, value_scales=value_scales, **options
+    )
+    return [mx.fast.paged_attention(q, k, v, *batch, **options), codes]
+
+
 def convolutions() -> list[mx.array]:
     """Plain, strided, one by one, depthwise, with few outputs, and along a line."""
     x = normal(1, 3, 29, 31, 32)
@@ -261,6 +274,13 @@ KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
         "mask": lambda: attention(77, 130, 4, mask=normal(4, 77, 130)),
     },
     "AttentionBackward": {"": lambda: attention(203, 203, 4)},
+    "PagedAttention": {"prefill": lambda: paged(203, 1203), "decode": lambda: paged(1, 3001)},
+    "CacheWrite": {
+        "": lambda: mx.fast.cache_write(normal(1, 9, 4, 32, 64), normal(2, 200, 4, 64), whole(3, 288, 200))
+    },
+    "QuantizeKv": {
+        f"{b} bits": lambda b=b: mx.fast.quantize_kv(normal(1, 503, 4, 80), bits=b) for b in (8, 4)
+    },
     "Convolution": {"": convolutions},
     "Fft": {"": transforms},
     "Cholesky": {"": eigen(mx.linalg.cholesky)},

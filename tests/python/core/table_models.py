@@ -8,6 +8,7 @@ import lamina.core as mx
 import numpy as np
 from core.core_cases import FLOATS, NUMPY_DTYPES
 from core.table_cases import HALVES, Kernel, Wanted, accumulator_eps, normal, rounding
+from core.table_paged import PAGED_KERNELS
 from core.table_quant import QUANT_KERNELS
 from core.table_rows import EPS
 
@@ -320,4 +321,5 @@ MODEL_KERNELS: dict[str, list[Kernel]] = {
         differentiate("plain", (2, 4, 9, 16), (2, 2, 12, 16), False),
         differentiate("causal", (1, 2, 33, 16), (1, 2, 33, 16), True),
     ],
+    **PAGED_KERNELS,
 }

@@ -75,6 +75,29 @@ def attend(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=1.0, **options)
 
 
+ROW = Q[0, :, :1].swapaxes(0, 1)
+POOL, ONE, TABLE = mx.zeros((4, 2, 3, 4)), mx.array([1]), mx.array([[0, 3]])
+CODES, SCALES = mx.fast.quantize_kv(POOL)
+
+
+def paged(
+    q: mx.array = ROW,
+    k: mx.array = POOL,
+    v: mx.array = POOL,
+    tables: mx.array = TABLE,
+    ends: mx.array = ONE,
+    lengths: mx.array = ONE,
+    **options: Any,
+) -> mx.array:
+    out = mx.fast.paged_attention(q, k, v, tables, ends, lengths, scale=1.0, **options)
+    mx.eval(out)
+    return out
+
+
+def write(rows: mx.array, slots: mx.array, pool: mx.array = POOL) -> None:
+    mx.eval(mx.fast.cache_write(pool, rows, slots))
+
+
 def assign(value: Any) -> None:
     x = mx.zeros((2, 3))
     x[0:1] = value
@@ -248,6 +271,43 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
          SDPA + r" a mask of \(7, 7\) does not broadcast to the scores' \(1, 2, 3, 3\)"),
         (lambda: attend(Q, Q, Q, mask=WHOLE), ValueError, SDPA + " mask must be bool or .*, got int32"),
         (lambda: attend(Q, Q, Q, sinks=HALF), ValueError, SDPA + r" sinks .* \(2,\), got \(1,\)"),
+    ],
+    "PagedAttention": [
+        (lambda: paged(X), ValueError, r"queries must be .* \(T, H, D\), got float32 of shape \(2, 3\)"),
+        (lambda: paged(WHOLE[0]), ValueError, "queries must be float32, .* got int32"),
+        (lambda: paged(k=X), ValueError, r"key_pool must have 4 axes .*, got shape \(2, 3\)"),
+        (lambda: paged(v=POOL.astype(mx.int32)), ValueError, "value_pool must be float32, .*, got int32"),
+        (lambda: paged(k=CODES), ValueError, "key_pool of int8 wants scales, got None"),
+        (lambda: paged(key_scales=SCALES), ValueError, "key_pool of float32 takes no scales, got an array"),
+        (lambda: paged(k=CODES, key_scales=SCALES[:1]), ValueError,
+         r"\(4, 2, 3, 4\) wants float16 scales of shape \(4, 2, 3, 1\), got float16 of shape \(1, 2, 3, 1\)"),
+        (lambda: paged(v=POOL[1:]), ValueError, r"value_pool \(3, 2, 3, 4\) do not fit"),
+        (lambda: paged(k=POOL[..., 1:]), ValueError, r"key_pool \(4, 2, 3, 3\) .* do not fit"),
+        (lambda: paged(tables=ONE), ValueError, r"tables must be int32 of shape \(B, N\), .* \(1,\)"),
+        (lambda: paged(ends=AT), ValueError, r"query_ends must be int32 of shape \(1,\), got .* \(2,\)"),
+        (lambda: paged(lengths=HALF), ValueError, r"lengths must be int32 of shape \(1,\), got float32"),
+        (lambda: paged(window=0), ValueError, "window must be at least 1, got 0"),
+        (lambda: paged(softcap=0.0), ValueError, "softcap must be positive, got 0"),
+        (lambda: paged(sinks=ONE), ValueError, r"sinks must have shape \(2,\), got \(1,\)"),
+        (lambda: paged(sinks=AT), ValueError, "sinks must be floating, got int32"),
+        (lambda: paged(ends=ONE + 1), ValueError, r"query_ends\[0\] is 2, wanted a number from 0 to 1"),
+        (lambda: paged(lengths=ONE - 1), ValueError, r"lengths\[0\] is 0, wanted from 1 new .* to the 6"),
+        (lambda: paged(lengths=ONE + 6), ValueError, r"lengths\[0\] is 7, wanted from 1 new .* to the 6"),
+        (lambda: paged(tables=TABLE + 4), IndexError, r"tables\[0, 0\] is 4, the pool has 4 blocks"),
+        (lambda: paged(tables=-TABLE, lengths=ONE + 3), IndexError, r"tables\[0, 1\] is -3, the pool"),
+    ],
+    "CacheWrite": [
+        (lambda: write(X, ONE, X), ValueError, r"pool must have 4 axes .*, got shape \(2, 3\)"),
+        (lambda: write(X, ONE), ValueError, r"rows must have shape \(T, 2, 4\) .*, got \(2, 3\)"),
+        (lambda: write(ROW.astype(mx.int32), ONE), ValueError, "rows of int32 .* pool of float32"),
+        (lambda: write(ROW, AT), ValueError, r"slots must be int32 of shape \(1,\)"),
+        (lambda: write(ROW, ONE + 11), IndexError, r"slots\[0\] is 12, .* 12 slots"),
+        (lambda: write(ROW, ONE - 3), IndexError, r"slots\[0\] is -2, .* 12 slots"),
+    ],
+    "QuantizeKv": [
+        (lambda: mx.fast.quantize_kv(WHOLE), ValueError, "rows must be float32, .*, got int32"),
+        (lambda: mx.fast.quantize_kv(X, bits=3), ValueError, "bits must be 8 or 4, got 3"),
+        (lambda: mx.fast.quantize_kv(X, bits=4), ValueError, "rows of 4 bits have an even length, got 3"),
     ],
 }  # fmt: skip
 # Rows that no call of the user's reaches with arguments of its own.

@@ -18,11 +18,23 @@ TINY: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+# What types call the norms' epsilon, those that do not say rms_norm_eps.
+EPS = {
+    "cohere": "layer_norm_eps",
+    "gpt2": "layer_norm_epsilon",
+    "gpt_neox": "layer_norm_eps",
+    "mamba": "layer_norm_epsilon",
+    "mamba2": "layer_norm_epsilon",
+    "phi": "layer_norm_eps",
+    "stablelm": "layer_norm_eps",
+    "starcoder2": "norm_epsilon",
+}
 
 
 def tiny(model_type: str, **fields: Any) -> Case:
-    """A case with two layers of width 32; a field that is given as ``...`` is left out."""
-    return model_type, {k: v for k, v in {**TINY, **fields}.items() if v is not ...}
+    """A case with two layers of width 32 and an epsilon that shows; a field given as ``...`` is left out."""
+    fields = {**TINY, EPS.get(model_type, "rms_norm_eps"): 0.01, **fields}
+    return model_type, {k: v for k, v in fields.items() if v is not ...}
 
 
 LLAMA3 = {
@@ -49,6 +61,7 @@ GPT2 = {
     "n_positions": 64,
     "bos_token_id": 0,
     "eos_token_id": 1,
+    "layer_norm_epsilon": 0.01,
 }
 
 CASES: dict[str, Case] = {
@@ -177,6 +190,61 @@ CASES |= {
         sliding_window=4,
         layer_types=["sliding_attention", "full_attention"],
         rope_parameters={**YARN, "truncate": False},
+    ),
+}
+
+NO_ATTENTION: dict[str, Any] = dict.fromkeys(
+    ["num_attention_heads", "num_key_value_heads", "max_position_embeddings", "intermediate_size"], ...
+)
+STATE: dict[str, Any] = {"mamba_d_state": 8, "mamba_n_heads": 6, "mamba_d_head": 8, "mamba_n_groups": 2}
+CASES |= {
+    "mamba": tiny("mamba", **NO_ATTENTION, state_size=5, time_step_rank=3),
+    "mamba2": tiny("mamba2", **NO_ATTENTION, state_size=8, num_heads=8, head_dim=8, n_groups=2, chunk_size=4),
+    "recurrent_gemma": tiny(
+        "recurrent_gemma",
+        num_hidden_layers=3,
+        num_key_value_heads=1,
+        max_position_embeddings=...,
+        lru_width=48,
+        head_dim=16,
+        attention_window_size=5,
+        intermediate_size=96,
+    ),
+    "jamba": tiny(
+        "jamba",
+        num_hidden_layers=4,
+        attn_layer_period=3,
+        attn_layer_offset=1,
+        num_experts=4,
+        mamba_d_state=6,
+        mamba_dt_rank=5,
+        use_mamba_kernels=False,
+    ),
+    "falcon_h1": tiny(
+        "falcon_h1",
+        **STATE,
+        mamba_d_ssm=48,
+        mamba_chunk_size=4,
+        embedding_multiplier=2.0,
+        lm_head_multiplier=0.5,
+        key_multiplier=0.8,
+        attention_in_multiplier=1.25,
+        attention_out_multiplier=0.75,
+        ssm_in_multiplier=1.5,
+        ssm_out_multiplier=0.5,
+        ssm_multipliers=[0.5, 0.75, 1.25, 1.5, 0.9],
+        mlp_multipliers=[0.75, 1.5],
+    ),
+    "falcon_h1_norm": tiny(
+        "falcon_h1",
+        **STATE,
+        mamba_d_ssm=48,
+        mamba_rms_norm=True,
+        mamba_norm_before_gate=False,
+        mamba_proj_bias=True,
+        projectors_bias=True,
+        attention_bias=True,
+        mlp_bias=True,
     ),
 }
 

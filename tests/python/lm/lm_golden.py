@@ -29,7 +29,7 @@ class Golden:
     shapes: dict[str, tuple[int, ...]]
     sequences: list[list[int]]
     logits: np.ndarray
-    bfloat16_rms: float
+    bfloat16_error: float
     context: int | None = None
 
     def weights(self, dtype: mx.Dtype = mx.float32) -> dict[str, mx.array]:
@@ -55,13 +55,18 @@ class Golden:
 
 @functools.cache
 def golden(name: str) -> Golden:
-    """Read a golden model."""
-    arrays, meta = mx.load(str(FOLDER / f"{name}.safetensors"), return_metadata=True)
+    """Read the golden model of a case."""
+    return read_golden(FOLDER / f"{name}.safetensors")
+
+
+def read_golden(file: Path) -> Golden:
+    """Read a golden model's file."""
+    arrays, meta = mx.load(str(file), return_metadata=True)
     config = json.loads(meta["config"])
     shapes = {k: tuple(v) for k, v in json.loads(meta["tensors"]).items()}
     vocab = arrays["logits"].shape[-1]
-    logits, rms = np.array(arrays["logits"]), float(meta["bfloat16_rms"])
-    return Golden(config, shapes, tokens(vocab), logits, rms, CONTEXTS.get(name))
+    logits, error = np.array(arrays["logits"]), float(meta["bfloat16_error"])
+    return Golden(config, shapes, tokens(vocab), logits, error, CONTEXTS.get(file.stem))
 
 
 class Ragged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,11 @@ class ToyConfig:
     window: int = 24
     vocab_size: int = VOCAB
     max_position_embeddings: int = 512
+    model_type: str = "toy"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as configurations of real models give them."""
+        return dataclasses.asdict(self)
 
 
 class ToyLayer(nn.Module):

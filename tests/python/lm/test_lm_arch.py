@@ -51,8 +51,10 @@ def test_bfloat16_is_as_exact_as_that_of_transformers(name):
     parts = [model(mx.array([s]))[0] for s in case.sequences]
     assert all(p.dtype == mx.bfloat16 for p in parts)
     got = np.concatenate([np.array(p.astype(mx.float32)) for p in parts])
-    # Two draws of rounding errors of the same size: one may be the larger by chance.
-    assert np.sqrt(np.square(got - case.logits).mean()) <= 1.25 * case.bfloat16_rms
+    # Two draws of rounding errors of the same size: one may be the larger by chance. The median is blind to
+    # the few positions where a rounding made another expert the better one.
+    error = np.median(np.sqrt(np.square(got - case.logits).mean(axis=-1)))
+    assert error <= 1.25 * case.bfloat16_error
 
 
 @pytest.mark.parametrize("name", CASES)

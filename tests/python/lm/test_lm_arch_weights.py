@@ -8,7 +8,7 @@ import lamina.core as mx
 import lamina.nn as nn
 import numpy as np
 import pytest
-from lamina.lm import Quantization, quantize
+from lamina.lm import CheckpointError, Quantization, quantize
 from lamina.lm.config import HFQuantization, parse_config
 from lamina.lm.io import fit_weights
 from lamina.lm.models import Decoder, build_model
@@ -39,7 +39,7 @@ def dequantized(model: Decoder) -> dict[str, mx.array]:
         if leaf == "weight" and f"{path}.scales" in stored:
             own = model.config.quantization.for_module(path)
             scales, biases = stored[f"{path}.scales"], stored.get(f"{path}.biases")
-            value = mx.dequantize(value, scales, biases, **own)
+            value = mx.dequantize(value, scales, biases, dtype=mx.float32, **own)
         out[name] = value
     return out
 
@@ -73,7 +73,9 @@ def test_quantized_models_compute_with_their_dequantized_weights(name, change, h
     config = {**golden(name).config, **change}
     model = filled(config)
     size, bits, mode = how
-    quantize(model, Quantization(size, bits, mode=mode))
+    # Tables of float formats give bfloat16.
+    tables = {} if mode == "affine" else {"model.embed_tokens": False}
+    quantize(model, Quantization(size, bits, tables, mode))
     plain = build_model(parse_config(config))
     fit_weights(plain, dequantized(model))
     wanted = np.array(plain(TOKENS))
@@ -84,6 +86,42 @@ def test_quantized_models_compute_with_their_dequantized_weights(name, change, h
     again = build_model(parse_config(model.config.to_dict()))
     fit_weights(again, dict(tree_flatten(model.parameters())))
     assert np.array_equal(np.array(again(TOKENS)), np.array(model(TOKENS)))
+
+
+def test_gpt_oss_with_words_and_scales_by_name():
+    """As the reader of packed checkpoints hands them on: the matrices turned, gate and up by turns."""
+    case = golden("gpt_oss")
+    named = {}
+    for name, value in case.weights().items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            named[f"{name}.weight"] = value.swapaxes(-1, -2)
+        elif name.endswith("_proj_bias"):
+            named[f"{name.removesuffix('_bias')}.bias"] = value
+        else:
+            named[name] = value
+    model = case.model()
+    wanted = np.array(model(TOKENS))
+    fit_weights(model, named)
+    assert np.array_equal(np.array(model(TOKENS)), wanted)
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "jamba", "recurrent_gemma"])
+def test_convolutions_with_channels_last(name):
+    case = golden(name)
+    model = case.model()
+    wanted = np.array(model(TOKENS))
+    turned = {k: v.swapaxes(1, 2) if "conv" in k and v.ndim == 3 else v for k, v in case.weights().items()}
+    assert any(v.ndim == 3 and v.shape[-1] == 1 for v in turned.values())
+    fit_weights(model, turned)
+    assert np.array_equal(np.array(model(TOKENS)), wanted)
+
+
+def test_falcon_with_its_factors_in_the_weights_is_refused():
+    case = golden("falcon_h1")
+    model = case.model()
+    turned = {k: v.swapaxes(1, 2) if "conv" in k and v.ndim == 3 else v for k, v in case.weights().items()}
+    with pytest.raises(CheckpointError, match="multiplied by the config's factors"):
+        model.sanitize(turned)
 
 
 def test_gpt_oss_as_published_in_mxfp4():
@@ -124,6 +162,18 @@ def test_layers_that_predict_further_tokens_are_left_out():
     assert "model.layers.3.mlp.gate.weight" in beyond
 
 
+def test_experts_that_are_not_whole_are_refused_by_name():
+    model = golden("mixtral").model()
+    weights = golden("mixtral").weights()
+    name = "model.layers.0.block_sparse_moe.experts.1.w3.weight"
+    published = r"'model\.layers\.0\.block_sparse_moe\.experts\.\*\.w3\.weight'"
+    lacking = {k: v for k, v in weights.items() if k != name}
+    with pytest.raises(CheckpointError, match=published + r".* got numbers \[0, 2, 3\]"):
+        model.sanitize(lacking)
+    with pytest.raises(CheckpointError, match=published + r".*shapes \[\(47, 32\), \(48, 32\)\]"):
+        model.sanitize({**weights, name: weights[name][:47]})
+
+
 def test_gpt2_without_prefix_or_already_turned_round():
     case = golden("gpt2")
     model = case.model()
@@ -138,6 +188,19 @@ def test_gpt2_without_prefix_or_already_turned_round():
         other = build_model(parse_config(case.config))
         fit_weights(other, weights)
         assert np.array_equal(np.array(other(TOKENS)), wanted)
+
+
+def test_gpt_neox_as_mlx_community_names_it():
+    case = golden("gpt_neox")
+    model = case.model()
+    renamed = {
+        f"model.{k.replace('gpt_neox.layers.', 'h.').replace('gpt_neox.', '')}": v
+        for k, v in case.weights().items()
+    }
+    assert {"model.h.0.attention.dense.weight", "model.embed_out.weight"} <= renamed.keys()
+    wanted = np.array(model(TOKENS))
+    fit_weights(model, renamed)
+    assert np.array_equal(np.array(model(TOKENS)), wanted)
 
 
 def test_latent_attention_with_another_kind_of_layer():

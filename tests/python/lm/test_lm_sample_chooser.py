@@ -9,7 +9,7 @@ import lamina.core as mx
 import numpy as np
 import pytest
 from lamina.lm import LMError
-from lamina.lm.sample import Chooser, Penalties, Sampling, greedy, kth_largest, xtc
+from lamina.lm.sample import Chooser, Penalties, Sampling, greedy, largest, likeliest, top_k, top_p, xtc
 
 V = 50
 EPS = np.finfo(np.float32).eps
@@ -173,16 +173,23 @@ def test_a_sampler_of_the_callers():
 
 
 @pytest.mark.parametrize("vocab", [1, 63, 64, 65, 1000, 5000])
-def test_kth_largest(vocab):
-    values = (
-        RNG.integers(-40, 40, (3, vocab)).astype(np.float32)
-        if vocab > 100
-        else rows(3)[:, :1].repeat(vocab, 1)
-    )
+def test_the_largest(vocab):
+    values = RNG.integers(-40, 40, (3, vocab)).astype(np.float32)
     for k in (1, 2, 7, 33):
         if k <= vocab:
-            want = np.sort(values, axis=-1)[:, -k, None]
-            np.testing.assert_array_equal(np.array(kth_largest(mx.array(values), k)), want)
+            want = np.sort(values, axis=-1)[:, -k:]
+            np.testing.assert_array_equal(np.array(largest(mx.array(values), k)), want)
+            for row in values:
+                ids = np.array(likeliest(mx.array(row), k))
+                assert len(set(ids.tolist())) == k
+                np.testing.assert_array_equal(row[ids], np.sort(row)[::-1][:k])
+
+
+@pytest.mark.parametrize(("k", "p"), [(5, 0.5), (5, 0.99), (20, 0.8), (3000, 0.9), (9000, 0.9)])
+def test_top_p_of_the_top_k_is_both_filters(k, p):
+    logits = mx.array((RNG.standard_normal((4, 5000)) * 2).astype(np.float32))
+    both = np.array(top_p(p)(top_k(k)(logits)))
+    np.testing.assert_array_equal(np.array(top_p(p, k)(logits)), both)
 
 
 @pytest.mark.parametrize(

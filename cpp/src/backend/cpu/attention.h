@@ -16,10 +16,8 @@ namespace lamina::cpu {
 //
 // A row whose keys are all hidden by a boolean mask or by causality gives the mean of all values; one whose
 // scores are all -inf (an additive mask) gives NaN; with a sink, both give zeros. S = 0 gives zeros. A row's
-// bits do not depend on the other rows, heads and batches, nor on the number of threads. Of L and Hq / Hkv
-// they depend only through whether L * Hq / Hkv <= kAttentionDecodeRows, where another order of summation is
-// faster.
-inline constexpr int64_t kAttentionDecodeRows = 16;
+// bits depend on its query and on the keys and values that it sees: not on other rows, heads and batches, the
+// number of rows, or threads (attention_rows.h).
 
 struct AttentionArgs {
   View q, k, v, out;

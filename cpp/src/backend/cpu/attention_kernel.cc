@@ -41,9 +41,6 @@ HWY_INLINE V exp_nonpositive(V x) {
   return hn::IfThenZeroElse(dead, hn::Mul(p, hn::BitCast(d, power)));
 }
 
-// The peak to subtract: rows of -inf alone must give exp(-inf) = 0, not NaN.
-HWY_INLINE V finite_peak(V peak) { return hn::IfThenZeroElse(hn::Eq(peak, hn::Set(D(), -INFINITY)), peak); }
-
 void mask_keys_after(int64_t keys, int64_t width, const float* last, float* tile) {
   const D d;
   const V hidden = hn::Set(d, kMaskedScore);
@@ -52,44 +49,6 @@ void mask_keys_after(int64_t keys, int64_t width, const float* last, float* tile
     for (int64_t c = 0; c < width; c += lane_count()) {
       float* p = tile + j * width + c;
       hn::Store(hn::IfThenElse(hn::Gt(at, hn::Load(d, last + c)), hidden, hn::Load(d, p)), d, p);
-    }
-  }
-}
-
-// A NaN score may or may not become the peak: its own weight is NaN either way, and so is the row's result.
-bool softmax_panel(int64_t keys, int64_t width, float* tile, float* peak, float* total, float* fade) {
-  const D d;
-  bool fades = false;
-  for (int64_t c = 0; c < width; c += lane_count()) {
-    const V old = hn::Load(d, peak + c);
-    V top = old;
-    for (int64_t j = 0; j < keys; ++j) top = hn::Max(top, hn::Load(d, tile + j * width + c));
-    const V shift = finite_peak(top);
-    const V faded = exp_nonpositive(hn::Sub(finite_peak(old), shift));
-    // Where nothing was summed yet the old peak is -inf, and whatever it fades is zero.
-    const V factor = hn::IfThenZeroElse(hn::Eq(old, hn::Set(d, -INFINITY)), faded);
-    V sum = hn::Mul(hn::Load(d, total + c), factor);
-    V part = hn::Zero(d);
-    for (int64_t j = 0; j < keys; ++j) {
-      float* p = tile + j * width + c;
-      const V weight = exp_nonpositive(hn::Sub(hn::Load(d, p), shift));
-      hn::Store(weight, d, p);
-      part = hn::Add(part, weight);
-    }
-    hn::Store(top, d, peak + c);
-    hn::Store(hn::Add(sum, part), d, total + c);
-    hn::Store(factor, d, fade + c);
-    fades |= !hn::AllTrue(d, hn::Eq(factor, hn::Set(d, 1.0f)));
-  }
-  return fades;
-}
-
-void scale_columns(int64_t rows, int64_t width, const float* factor, float* tile) {
-  const D d;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < width; c += lane_count()) {
-      float* p = tile + r * width + c;
-      hn::Store(hn::Mul(hn::Load(d, p), hn::Load(d, factor + c)), d, p);
     }
   }
 }
@@ -115,29 +74,10 @@ void score_grads(int64_t keys, int64_t width, const float* weights, const float*
   }
 }
 
-void softmax_row(int64_t n, float* scores, float* peak, float* total) {
-  const D d;
-  const int64_t lanes = lane_count(), padded = (n + lanes - 1) / lanes * lanes;
-  for (int64_t j = n; j < padded; ++j) scores[j] = -INFINITY;
-  V top = hn::Set(d, -INFINITY);
-  for (int64_t j = 0; j < padded; j += lanes) top = hn::Max(top, hn::Load(d, scores + j));
-  const float most = hn::GetLane(hn::MaxOfLanes(d, top));
-  const V shift = finite_peak(hn::Set(d, most));
-  V sum = hn::Zero(d);
-  for (int64_t j = 0; j < padded; j += lanes) {
-    const V weight = exp_nonpositive(hn::Sub(hn::Load(d, scores + j), shift));
-    hn::Store(weight, d, scores + j);
-    sum = hn::Add(sum, weight);
-  }
-  *peak = most;
-  *total = hn::GetLane(hn::SumOfLanes(d, sum));
-}
-
 }  // namespace
 
 const AttentionKernels* softmax_kernels() {
-  static constexpr AttentionKernels kTable = {mask_keys_after, softmax_panel, scale_columns,
-                                              weights_panel,   score_grads,   softmax_row};
+  static constexpr AttentionKernels kTable = {mask_keys_after, weights_panel, score_grads};
   return &kTable;
 }
 

@@ -1,6 +1,7 @@
 #include "backend/backend.h"
 
 #include "backend/cpu/attention.h"
+#include "backend/cpu/cache.h"
 #include "backend/cpu/convolution.h"
 #include "backend/cpu/copy.h"
 #include "backend/cpu/fft.h"
@@ -266,6 +267,15 @@ void run_extremum(const KernelCall& c) {
                             c.in[0], c.out[0], c.as<AxesParams>().axes, join);
 }
 
+// Sums over leading axes, rows at a time. Those of other dtypes widen their elements.
+void run_sum(const KernelCall& c) {
+  const Dtype dtype = c.in[0].dtype;
+  const bool same = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
+  reference::reduce_general(reference::ReduceKind::kSum, c.in[0], c.out[0], c.as<AxesParams>().axes,
+                            same ? reduce_cols_tile(c.op, dtype) : nullptr,
+                            same ? reduce_rows_tile(c.op, dtype) : nullptr);
+}
+
 void run_arg_reduce(const KernelCall& c) {
   const auto& p = c.as<ArgReduceParams>();
   const Dtype dtype = c.in[0].dtype;
@@ -295,6 +305,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Matmul, run_matmul);
   set(OpId::SegmentedMatmul, run_segmented_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
+  set(OpId::Sum, run_sum);
   set(OpId::Max, run_extremum);
   set(OpId::Min, run_extremum);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });
@@ -310,6 +321,9 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
+  set(OpId::PagedAttention, paged_attention);
+  set(OpId::CacheWrite, cache_write, true);
+  set(OpId::QuantizeKv, quantize_kv);
   set(OpId::Convolution, [](const KernelCall& c) {
     convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>(), c.epilogue);
   });

@@ -13,6 +13,8 @@
 // After foreach_target.h.
 #include <hwy/highway.h>
 
+#include "backend/cpu/gemm_convert-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -44,6 +46,32 @@ HWY_INLINE SinCos sin_cos(V r, hn::Vec<hn::Rebind<int32_t, D>> quadrant) {
           hn::Xor(hn::IfThenElse(odd, s, c), hn::BitCast(d, sign_c))};
 }
 
+// Reduced in float64: the quarter turns taken off cost 2^-53 of the angle, not 2^-24.
+struct Reduced {
+  float rest;
+  int32_t quadrant;
+};
+HWY_INLINE Reduced reduced(double angle) {
+  const double turns = std::nearbyint(angle * 0.63661977236758134308);
+  return {static_cast<float>(angle - turns * 1.57079632679489661923),
+          static_cast<int32_t>(static_cast<int64_t>(turns) & 3)};
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// The same for a vector of float64.
+void reduce_vector(double position, const double* frequency, float* rest, int32_t* quadrant) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> df;
+  const hn::Rebind<int32_t, decltype(dd)> di;
+  const auto angle = hn::Mul(hn::Set(dd, position), hn::LoadU(dd, frequency));
+  const auto turns = hn::Round(hn::Mul(angle, hn::Set(dd, 0.63661977236758134308)));
+  const auto left = hn::Sub(angle, hn::Mul(turns, hn::Set(dd, 1.57079632679489661923)));
+  const auto whole = hn::Floor(hn::Mul(turns, hn::Set(dd, 0.25)));
+  hn::StoreU(hn::DemoteTo(df, left), df, rest);
+  hn::StoreU(hn::DemoteTo(di, hn::Sub(turns, hn::Mul(whole, hn::Set(dd, 4.0)))), di, quadrant);
+}
+#endif
+
 void angles(double position, const double* frequency, int64_t n, float* cosine, float* sine) {
   const D d;
   const hn::Rebind<int32_t, D> di;
@@ -52,56 +80,115 @@ void angles(double position, const double* frequency, int64_t n, float* cosine, 
     HWY_ALIGN float rest[kLanes] = {};
     HWY_ALIGN int32_t quadrant[kLanes] = {};
     const auto count = std::min<int64_t>(static_cast<int64_t>(kLanes), n - i);
-    for (int64_t j = 0; j < count; ++j) {
-      // Reduced in float64: the quarter turns taken off cost 2^-53 of the angle, not 2^-24.
-      const double angle = position * frequency[i + j];
-      const double turns = std::nearbyint(angle * 0.63661977236758134308);
-      rest[j] = static_cast<float>(angle - turns * 1.57079632679489661923);
-      quadrant[j] = static_cast<int32_t>(static_cast<int64_t>(turns) & 3);
+    int64_t j = 0;
+#if HWY_TARGET != HWY_SCALAR
+    constexpr auto kStep = static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<double>()));
+    for (; j + kStep <= count; j += kStep) reduce_vector(position, frequency + i + j, rest + j, quadrant + j);
+#endif
+    for (; j < count; ++j) {
+      const Reduced r = reduced(position * frequency[i + j]);
+      rest[j] = r.rest, quadrant[j] = r.quadrant;
     }
     const SinCos both = sin_cos(hn::Load(d, rest), hn::Load(di, quadrant));
-    HWY_ALIGN float c[kLanes];
-    HWY_ALIGN float s[kLanes];
-    hn::Store(both.cosine, d, c);
-    hn::Store(both.sine, d, s);
-    for (int64_t j = 0; j < count; ++j) cosine[i + j] = c[j], sine[i + j] = s[j];
+    store_part(both.cosine, d, cosine + i, static_cast<size_t>(count));
+    store_part(both.sine, d, sine + i, static_cast<size_t>(count));
   }
 }
 
-void rotate(float* x, int64_t half, bool traditional, float direction, const float* cosine,
-            const float* sine) {
+struct Pair {
+  V a, b;
+};
+HWY_INLINE Pair turned(V a, V b, V c, V s) {
+  return {hn::NegMulAdd(b, s, hn::Mul(a, c)), hn::MulAdd(a, s, hn::Mul(b, c))};
+}
+
+// Pairs of the two halves of a row.
+template <class T>
+void rotate_halves(const T* src, T* dst, int64_t half, float direction, const float* cosine,
+                   const float* sine) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const V turn = hn::Set(d, direction);
   int64_t i = 0;
   for (; i + lanes <= half; i += lanes) {
     const V c = hn::LoadU(d, cosine + i), s = hn::Mul(turn, hn::LoadU(d, sine + i));
-    V a, b;
-#if HWY_TARGET != HWY_SCALAR
-    if (traditional) {
-      hn::LoadInterleaved2(d, x + 2 * i, a, b);
-    } else
-#endif
-    {
-      a = hn::LoadU(d, traditional ? x + 2 * i : x + i);
-      b = hn::LoadU(d, traditional ? x + 2 * i + 1 : x + half + i);
-    }
-    const V first = hn::NegMulAdd(b, s, hn::Mul(a, c)), second = hn::MulAdd(a, s, hn::Mul(b, c));
-#if HWY_TARGET != HWY_SCALAR
-    if (traditional) {
-      hn::StoreInterleaved2(first, second, d, x + 2 * i);
-      continue;
-    }
-#endif
-    hn::StoreU(first, d, traditional ? x + 2 * i : x + i);
-    hn::StoreU(second, d, traditional ? x + 2 * i + 1 : x + half + i);
+    const Pair p = turned(load_as(d, src + i), load_as(d, src + half + i), c, s);
+    store_as(p.a, d, dst + i);
+    store_as(p.b, d, dst + half + i);
   }
+  if (i == half) return;
+  const auto n = static_cast<size_t>(half - i);
+  const V c = load_part(d, cosine + i, n), s = hn::Mul(turn, load_part(d, sine + i, n));
+  const Pair p = turned(load_part(d, src + i, n), load_part(d, src + half + i, n), c, s);
+  store_part(p.a, d, dst + i, n);
+  store_part(p.b, d, dst + half + i, n);
+}
+
+// Pairs of neighbours, in place.
+void rotate_neighbours(float* x, int64_t half, float direction, const float* cosine, const float* sine) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (; i + lanes <= half; i += lanes) {
+    V a, b;
+    hn::LoadInterleaved2(d, x + 2 * i, a, b);
+    const Pair p =
+        turned(a, b, hn::LoadU(d, cosine + i), hn::Mul(hn::Set(d, direction), hn::LoadU(d, sine + i)));
+    hn::StoreInterleaved2(p.a, p.b, d, x + 2 * i);
+  }
+#endif
   for (; i < half; ++i) {
-    float& a = traditional ? x[2 * i] : x[i];
-    float& b = traditional ? x[2 * i + 1] : x[half + i];
+    float &a = x[2 * i], &b = x[2 * i + 1];
     const float c = cosine[i], s = direction * sine[i], old = a;
     a = old * c - b * s;
     b = old * s + b * c;
+  }
+}
+
+template <class T>
+void load_row(const T* src, int64_t n, float* dst) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) hn::StoreU(load_as(d, src + i), d, dst + i);
+  for (; i < n; ++i) dst[i] = static_cast<float>(src[i]);
+}
+template <class T>
+void store_row(const float* src, int64_t n, T* dst) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) store_as(hn::LoadU(d, src + i), d, dst + i);
+  if (i < n)
+    store_part(load_part(d, src + i, static_cast<size_t>(n - i)), d, dst + i, static_cast<size_t>(n - i));
+}
+
+template <class T>
+void rotate_rows(const RopeRows& rows, int64_t depth, int64_t half, bool traditional, float direction,
+                 const float* cosine, const float* sine, float* work) {
+  for (int64_t r = 0; r < rows.count; ++r) {
+    const T* src = reinterpret_cast<const T*>(static_cast<const char*>(rows.src) + r * rows.src_step);
+    T* dst = reinterpret_cast<T*>(static_cast<char*>(rows.dst) + r * rows.dst_step);
+    if (traditional) {
+      load_row(src, 2 * half, work);
+      rotate_neighbours(work, half, direction, cosine, sine);
+      store_row(work, 2 * half, dst);
+    } else {
+      rotate_halves(src, dst, half, direction, cosine, sine);
+    }
+    if (src != dst) std::copy(src + 2 * half, src + depth, dst + 2 * half);
+  }
+}
+
+void rotate(const RopeRows& rows, int64_t depth, int64_t half, bool traditional, float direction,
+            const float* cosine, const float* sine, float* work) {
+  switch (rows.dtype) {
+    case Dtype::kFloat16:
+      return rotate_rows<float16_t>(rows, depth, half, traditional, direction, cosine, sine, work);
+    case Dtype::kBFloat16:
+      return rotate_rows<bfloat16_t>(rows, depth, half, traditional, direction, cosine, sine, work);
+    default: return rotate_rows<float>(rows, depth, half, traditional, direction, cosine, sine, work);
   }
 }
 

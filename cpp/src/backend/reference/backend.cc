@@ -179,6 +179,9 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);
+  set(OpId::PagedAttention, run_paged_attention);
+  set(OpId::CacheWrite, run_cache_write, true);
+  set(OpId::QuantizeKv, run_quantize_kv);
   set(OpId::Convolution,
       [](const KernelCall& c) { convolution(c.in[0], c.in[1], c.out[0], c.as<ConvolutionParams>()); });
   set(OpId::Fft, run_fft);

@@ -23,5 +23,8 @@ void run_quantized_matmul(const KernelCall& c);
 void run_rope(const KernelCall& c);
 void run_attention(const KernelCall& c);
 void run_attention_backward(const KernelCall& c);
+void run_paged_attention(const KernelCall& c);
+void run_cache_write(const KernelCall& c);
+void run_quantize_kv(const KernelCall& c);
 
 }  // namespace lamina::reference

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import lamina.core as mx
 from lamina.lm.cache.layout import Layout, Step, StepAttention, narrower
 from lamina.lm.cache.pool import KVFormat, Pool
@@ -56,6 +58,11 @@ class KVCache:
     def capacity(self) -> int:
         """Positions that fit before the buffers must grow."""
         return self._pool[0].shape[2] if self._pool else 0
+
+    @property
+    def room(self) -> int:
+        """Positions that fit, those cached included, before buffers must grow."""
+        return self.capacity
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -167,6 +174,18 @@ class KVCache:
             raise LMError(f"a cache of {self.offset} positions cannot take back {count}")
         self.offset -= count
 
+    def mark(self, short: bool = False) -> list[mx.array] | None:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return None
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return self.trimmable(self.offset - offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        self.trim(self.offset - offset)
+
     def copy(self) -> KVCache:
         """Return a cache with the same content; they share buffers until one of them writes."""
         other = type(self).__new__(type(self))
@@ -174,13 +193,38 @@ class KVCache:
         other._pool = list(self._pool)
         return other
 
+    def adopt(self, arrays: list[mx.array], offset: int, spec: AttentionSpec) -> None:
+        """Take over the buffers of a cache like this one, of one sequence, that holds ``offset`` positions.
+
+        Raises
+        ------
+        LMError
+            Shapes or dtypes are not those of such a cache.
+        """
+        dtype = arrays[0].dtype if arrays else mx.float32
+        wanted, got = (
+            [(tuple(a.shape), a.dtype) for a in side]
+            for side in (self._buffers_for(1, offset, spec, dtype), arrays)
+        )
+        if wanted != got:
+            raise LMError(f"a cache of {offset} positions wants buffers {wanted}, got {got}")
+        self._spec, self.batch, self._dtype = dataclasses.replace(spec, window=None), 1, dtype
+        self._pool, self.offset = arrays, offset
+
+    def used_buffers(self) -> list[mx.array]:
+        """Return what :meth:`adopt` takes."""
+        return [a[:, :, : self.offset] for a in self._pool]
+
+    def _buffers_for(self, batch: int, rows: int, spec: AttentionSpec, dtype: mx.Dtype) -> Pool:
+        return self.format.empty(batch, rows, spec, dtype)
+
     def reserve(self, length: int) -> None:
         """Make room for ``length`` more positions, once it is known what is cached."""
         end = self.offset + length
         if self._spec is None:
             return
         if not self._pool:
-            self._pool = self.format.empty(self.batch, self._rounded(end), self._spec, self._dtype)
+            self._pool = self._buffers_for(self.batch, self._rounded(end), self._spec, self._dtype)
         elif end > self.capacity:
             more = self._rounded(max(end, self.capacity * 9 // 8)) - self.capacity
             self._pool = [
@@ -246,6 +290,11 @@ class RotatingKVCache(KVCache):
         return self.blocks * BLOCK_ROWS
 
     @property
+    def room(self) -> int:
+        """Positions that fit, those cached included, before buffers must grow: they never do."""
+        return 1 << 30
+
+    @property
     def layout(self) -> Layout:
         """How the buffers hold the positions."""
         return Layout(BLOCK_ROWS, self.blocks, self.format, self._window)
@@ -270,5 +319,31 @@ class RotatingKVCache(KVCache):
     def reserve(self, length: int) -> None:
         """Make the ring at the first update."""
         if not self._pool and self._spec is not None:
-            count = self.batch * self.blocks
-            self._pool = self.format.empty(count, BLOCK_ROWS, self._spec, self._dtype)
+            self._pool = self._buffers_for(self.batch, 0, self._spec, self._dtype)
+
+    def adopt(self, arrays: list[mx.array], offset: int, spec: AttentionSpec) -> None:
+        """Take over the buffers of a cache like this one, as :meth:`KVCache.adopt`."""
+        super().adopt(arrays, offset, spec)
+        self._written = offset
+
+    def used_buffers(self) -> list[mx.array]:
+        """Return what :meth:`adopt` takes: the whole ring."""
+        return list(self._pool)
+
+    def mark(self, short: bool = False) -> list[mx.array] | None:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return None if short else list(self._pool)
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return mark is not None or super().reaches(mark, offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        if mark is None or self.trimmable(self.offset - offset):
+            super().back(mark, offset)
+        else:
+            self._pool, self.offset, self._written = list(mark), offset, offset
+
+    def _buffers_for(self, batch: int, rows: int, spec: AttentionSpec, dtype: mx.Dtype) -> Pool:
+        return self.format.empty(batch * self.blocks, BLOCK_ROWS, spec, dtype)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import lamina.core as mx
-from lamina.lm.cache import _ops as ops
 from lamina.lm.cache.protocol import AttentionSpec
 from lamina.lm.errors import LMError
 
@@ -90,9 +89,9 @@ class KVFormat:
         """Return ``pool`` with rows of keys (T, K, D) and values (T, K, Dv) in ``slots`` (T,)."""
         rows = [keys, values]
         if self.bits is not None:
-            coded = [ops.quantize_kv(self._turned(x), self.bits) for x in rows]
+            coded = [mx.fast.quantize_kv(self._turned(x), bits=self.bits) for x in rows]
             rows = [part[i] for i in range(2) for part in coded]
-        return [ops.cache_write(kept, new, slots) for kept, new in zip(pool, rows, strict=True)]
+        return [mx.fast.cache_write(kept, new, slots) for kept, new in zip(pool, rows, strict=True)]
 
     def attend(
         self,
@@ -107,7 +106,7 @@ class KVFormat:
     ) -> mx.array:
         """Return the attention (T, H, Dv) of ``queries`` (T, H, D) over what the pool holds."""
         key_scales, value_scales = (pool[2], pool[3]) if self.bits is not None else (None, None)
-        out = ops.paged_attention(
+        out = mx.fast.paged_attention(
             self._turned(queries),
             pool[0],
             pool[1],

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from lamina.lm.cache.make import CacheOptions, SequenceCache, make_caches
-from lamina.lm.cache.plain import KVCache
+from lamina.lm.cache.make import CacheOptions, make_caches
 from lamina.lm.cache.protocol import LayerSpec
 from lamina.lm.errors import LMError
 
 _KEPT_MARKS = 2
 
 
-@dataclass
-class _Mark:
-    """The caches that may not be trimmed later, as they were after ``length`` positions."""
+@dataclass(frozen=True)
+class Mark:
+    """Where a text was once: after ``length`` tokens, with what each cache needs to go back there."""
 
     length: int
-    caches: dict[int, SequenceCache] = field(default_factory=dict)
+    caches: tuple[Any, ...]
 
 
 class PromptCache:
@@ -51,7 +51,7 @@ class PromptCache:
         self.options = options or CacheOptions()
         self.tokens: list[int] = []
         self.caches = make_caches(self.specs, 0, options)
-        self._marks: list[_Mark] = []
+        self._marks: list[Mark] = []
 
     @property
     def nbytes(self) -> int:
@@ -77,13 +77,18 @@ class PromptCache:
 
     def mark(self) -> None:
         """Remember the caches that forget, so that the text can be taken back to here."""
-        fixed = {
-            i: c.copy()
-            for i, c in enumerate(self.caches)
-            if not (isinstance(c, KVCache) and c.window is None)
-        }
-        if fixed and self.tokens:
-            self._marks = [*self._marks[1 - _KEPT_MARKS :], _Mark(len(self.tokens), fixed)]
+        if self.tokens:
+            self._marks = [*self._marks[1 - _KEPT_MARKS :], self.here()]
+
+    def here(self, short: bool = False) -> Mark:
+        """Return where the text is now, to go :meth:`back` to; ``short``: before much more comes."""
+        return Mark(len(self.tokens), tuple(c.mark(short) for c in self.caches))
+
+    def back(self, mark: Mark) -> None:
+        """Go back to where ``mark`` was made."""
+        for cache, own in zip(self.caches, mark.caches, strict=True):
+            cache.back(own, mark.length)
+        self.tokens = self.tokens[: mark.length]
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Count ``tokens`` whose positions the caches took."""
@@ -105,22 +110,14 @@ class PromptCache:
 
     def _back_to(self, length: int) -> int:
         """Take the text back to ``length`` tokens, or to the last mark before; return where it is now."""
-        if all(c.trimmable(c.offset - length) for c in self.caches):
-            return self._restored(length, {})
-        for mark in reversed(self._marks):
-            rest = [c for i, c in enumerate(self.caches) if i not in mark.caches]
-            if mark.length <= length and all(c.trimmable(c.offset - mark.length) for c in rest):
-                return self._restored(mark.length, mark.caches)
+        plain = Mark(length, (None,) * len(self.caches))
+        for mark in (plain, *reversed(self._marks)):
+            pairs = zip(self.caches, mark.caches, strict=True)
+            if mark.length <= length and all(c.reaches(own, mark.length) for c, own in pairs):
+                self.back(mark)
+                self._marks = [m for m in self._marks if m.length <= mark.length]
+                return mark.length
         return 0
-
-    def _restored(self, length: int, caches: dict[int, SequenceCache]) -> int:
-        for i, cache in enumerate(self.caches):
-            if i in caches:
-                self.caches[i] = caches[i].copy()
-            else:
-                cache.trim(cache.offset - length)
-        self._marks = [m for m in self._marks if m.length <= length]
-        return length
 
 
 def check_fits(cache: PromptCache, specs: Sequence[LayerSpec]) -> None:

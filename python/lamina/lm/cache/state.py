@@ -35,6 +35,11 @@ class RecurrentCache:
         return StateLayout()
 
     @property
+    def room(self) -> int:
+        """Positions that fit, those seen included: any number."""
+        return 1 << 30
+
+    @property
     def longest_step(self) -> int:
         """Positions that one step may append."""
         return 1 << 30
@@ -73,11 +78,29 @@ class RecurrentCache:
         if count:
             self.offset, self.arrays = 0, []
 
+    def mark(self, short: bool = False) -> list[mx.array]:
+        """Return what :meth:`back` needs to come back to here later."""
+        return list(self.arrays)
+
+    def reaches(self, mark: list[mx.array] | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        return mark is not None or self.trimmable(self.offset - offset)
+
+    def back(self, mark: list[mx.array] | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        if mark is None:
+            self.trim(self.offset - offset)
+        else:
+            self.arrays, self.offset = list(mark), offset
+
     def copy(self) -> RecurrentCache:
         """Return a cache with the same content."""
         other = RecurrentCache()
         other.offset, other.arrays = self.offset, list(self.arrays)
         return other
+
+
+HybridMark = tuple[list[mx.array] | None, list[mx.array] | None]
 
 
 class HybridCache:
@@ -120,6 +143,11 @@ class HybridCache:
         return self.attention.layout, self.state.layout
 
     @property
+    def room(self) -> int:
+        """Positions that fit, those seen included, before buffers must grow."""
+        return self.attention.room
+
+    @property
     def longest_step(self) -> int:
         """Positions that one step may append."""
         return self.attention.longest_step
@@ -141,6 +169,21 @@ class HybridCache:
         """Take back nothing or everything; raises :class:`LMError` for something in between."""
         self.state.trim(count)
         self.attention.trim(count)
+
+    def mark(self, short: bool = False) -> HybridMark:
+        """Return what :meth:`back` needs to come back to here later; ``short``: before much more comes."""
+        return self.attention.mark(short), self.state.mark(short)
+
+    def reaches(self, mark: HybridMark | None, offset: int) -> bool:
+        """Return whether :meth:`back` can go to ``offset`` positions, where ``mark`` was made, if it was."""
+        parts = mark or (None, None)
+        return self.attention.reaches(parts[0], offset) and self.state.reaches(parts[1], offset)
+
+    def back(self, mark: HybridMark | None, offset: int) -> None:
+        """Go back to ``offset`` positions, where ``mark`` was made."""
+        parts = mark or (None, None)
+        self.attention.back(parts[0], offset)
+        self.state.back(parts[1], offset)
 
     def copy(self) -> HybridCache:
         """Return a cache with the same content."""

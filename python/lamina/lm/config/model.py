@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lamina.lm.config.families import model_types, reader
+from lamina.lm.config.families import encoder_types, model_types, reader
 from lamina.lm.config.fields import Fields
 from lamina.lm.config.llama import LlamaConfig, read_llama
 from lamina.lm.config.quantization import HFQuantization, Quantization, read_quantization
@@ -119,6 +119,8 @@ def parse_config(raw: Mapping[str, Any], ignore: tuple[str, ...] = (), context: 
     model_type = raw.get("model_type")
     if model_type is None:
         raise ConfigError(f"config has no 'model_type'; supported: {supported}")
+    if model_type in encoder_types():
+        raise ConfigError(f"model type {model_type!r} is an encoder: lamina.lm.load_embedder loads it")
     if model_type not in model_types():
         raise ConfigError(f"model type {model_type!r} is not supported; supported: {supported}")
     f = Fields({k: v for k, v in raw.items() if k not in ignore}, model_type)

@@ -7,6 +7,7 @@ llama's unless ``DecoderConfig.names`` gives the architecture's own.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -54,6 +55,8 @@ class AttentionConfig:
         three head by head.
     clip : float, optional
         Bound of the absolute values of queries, keys and values.
+    in_scale, out_scale : float
+        Factors of the input and of the output.
     """
 
     heads: int
@@ -70,6 +73,8 @@ class AttentionConfig:
     norm_all: bool = False
     fused: str | None = None
     clip: float | None = None
+    in_scale: float = 1.0
+    out_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -190,7 +195,87 @@ class MoEConfig:
             raise ConfigError(f"{self.experts} experts do not divide into {self.router.groups} groups")
 
 
-MixerConfig = AttentionConfig | MLAConfig
+@dataclass(frozen=True)
+class MambaConfig:
+    """A selective state space (Mamba): each of ``inner`` features has ``state`` numbers that decay by input.
+
+    ``kernel`` is the length of the convolution before it, ``rank`` that of the time steps' projection.
+    ``norm`` is for norms of time steps, inputs and outputs (Jamba).
+    """
+
+    inner: int
+    state: int
+    kernel: int
+    rank: int
+    bias: bool = False
+    conv_bias: bool = True
+    norm: NormConfig | None = None
+
+
+@dataclass(frozen=True)
+class Mamba2Config:
+    """A state space with one decay for each head (Mamba 2).
+
+    Attributes
+    ----------
+    heads, head_dim, state : int
+        Heads, their features, and the numbers that each feature keeps.
+    groups : int
+        Groups of heads that share inputs and outputs of the state.
+    kernel : int
+        Length of the convolution before it.
+    bias, conv_bias, out_bias : bool
+        Which parts have biases.
+    step_limits : tuple of float
+        Bounds of the time steps.
+    norm : NormConfig, optional
+        RMS norm of the gated output, group by group.
+    norm_first : bool
+        Whether the norm comes before the gate.
+    in_scale, out_scale : float
+        Factors of the input and of the output.
+    part_scales : tuple of 5 float
+        Factors of gate, features, state inputs, state outputs and time steps.
+    """
+
+    heads: int
+    head_dim: int
+    state: int
+    groups: int
+    kernel: int
+    bias: bool = False
+    conv_bias: bool = True
+    out_bias: bool = False
+    step_limits: tuple[float, float] = (0.0, math.inf)
+    norm: NormConfig | None = None
+    norm_first: bool = False
+    in_scale: float = 1.0
+    out_scale: float = 1.0
+    part_scales: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.heads % self.groups:
+            raise ConfigError(f"{self.heads} heads of a state space do not divide into {self.groups} groups")
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """A gated linear recurrence of ``inner`` features (RG-LRU), whose gates are ``heads`` blocks.
+
+    ``kernel`` is the length of the convolution before it; ``activation`` is of the branch beside it.
+    """
+
+    inner: int
+    heads: int
+    kernel: int
+    activation: str
+
+    def __post_init__(self) -> None:
+        if self.inner % self.heads:
+            raise ConfigError(f"lru_width {self.inner} is not a multiple of num_attention_heads {self.heads}")
+
+
+MixerConfig = AttentionConfig | MLAConfig | MambaConfig | Mamba2Config | RecurrentConfig
 
 
 @dataclass(frozen=True)
@@ -222,6 +307,8 @@ class LayerConfig:
         Whether mixer and MLP read the same input; an MLP without a norm of its own shares the mixer's.
     residual_scale : float
         Factor of what is added to the stream.
+    beside : Mamba2Config, optional
+        A state space of the same input, whose output is added to the mixer's.
     """
 
     mixer: MixerConfig
@@ -229,6 +316,7 @@ class LayerConfig:
     norms: Norms = Norms()
     parallel: bool = False
     residual_scale: float = 1.0
+    beside: Mamba2Config | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +358,8 @@ class DecoderConfig:
         The layers' norms and the last one.
     names : Mapping[str, str]
         The architecture's own names of parts, by llama's.
+    wide_residual : bool
+        Whether the residual stream is float32, whatever the weights are.
     further_layers : int
         Published layers that come after these and predict tokens further ahead; they are not run.
     """
@@ -282,6 +372,7 @@ class DecoderConfig:
     embedding: EmbeddingConfig = EmbeddingConfig()
     head: HeadConfig = HeadConfig()
     names: Mapping[str, str] = field(default_factory=dict)
+    wide_residual: bool = False
     further_layers: int = 0
 
     def name(self, part: str) -> str:

@@ -49,32 +49,38 @@ class Decoder:
         self.caches = caches
         self._limit = limit
         self._run = mx.compile(self._step)
+        # How the caches keep their positions, by number; the last one holds up to so many positions.
+        self._layouts: list[tuple[CacheLayout, ...]] = []
+        self._span = self._room = 0
 
     def __call__(self, tokens: mx.array) -> mx.array:
         """Append ``tokens`` (B, L) and return their logits (B, L, V); nothing is evaluated."""
         length = tokens.shape[1]
         start = self.caches[0].offset
-        for cache in self.caches:
-            cache.reserve(length)
-        layouts = tuple(c.layout for c in self.caches)
-        end = max(self._limit, start + length)
-        span = 1 << (end - 1).bit_length()
+        if start + length > self._room:
+            self._make_room(start + length)
         arrays = [c.arrays for c in self.caches]
-        logits, after = self._run(tokens, mx.array(start, dtype=mx.int32), arrays, layouts, span)
+        known = len(self._layouts) - 1
+        logits, after = self._run(tokens, mx.array(start, dtype=mx.int32), arrays, known, self._span)
         for cache, new in zip(self.caches, after, strict=True):
             cache.arrays = new
             cache.advance(length)
         return logits
 
+    def _make_room(self, end: int) -> None:
+        for cache in self.caches:
+            cache.reserve(end - cache.offset)
+        layouts = tuple(c.layout for c in self.caches)
+        if not self._layouts or layouts != self._layouts[-1]:
+            self._layouts.append(layouts)
+        self._room = min(c.room for c in self.caches)
+        self._span = 1 << (max(self._limit, end) - 1).bit_length()
+        self._room = min(self._room, self._span)
+
     def _step(
-        self,
-        tokens: mx.array,
-        start: mx.array,
-        arrays: list[list[mx.array]],
-        layouts: tuple[CacheLayout, ...],
-        span: int,
+        self, tokens: mx.array, start: mx.array, arrays: list[list[mx.array]], known: int, span: int
     ) -> tuple[mx.array, list[list[mx.array]]]:
         step = Step(start, tokens.shape[0], tokens.shape[1], span)
-        caches = [step_cache(step, *both) for both in zip(layouts, arrays, strict=True)]
+        caches = [step_cache(step, *both) for both in zip(self._layouts[known], arrays, strict=True)]
         logits = self._model.head(self._model.hidden(tokens, caches))
         return logits, [step_arrays(c) for c in caches]

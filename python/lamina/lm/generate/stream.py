@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from dataclasses import dataclass
 import lamina.core as mx
 from lamina.lm.cache import CacheOptions
 from lamina.lm.cache.prompt import PromptCache, check_fits
-from lamina.lm.constrain import Constraint
+from lamina.lm.constrain import Allowed, Constraint
 from lamina.lm.errors import LMError
 from lamina.lm.generate.answer import Answer
+from lamina.lm.generate.course import Chosen, Course, guessed_tokens, plain_tokens
 from lamina.lm.generate.prompts import PREFILL_STEP, prefill, prompt_ids
+from lamina.lm.generate.speculative import Drafter
 from lamina.lm.generate.step import Decoder, LanguageModel
-from lamina.lm.sample import Choice, Chooser, Sampler, Sampling, greedy
+from lamina.lm.sample import Chooser, Sampler, Sampling, greedy
 from lamina.lm.tokenizer import Tokenizer
 
 
@@ -41,6 +44,8 @@ class Piece:
         The most likely tokens and the logarithms of their probabilities, where asked for.
     cached_tokens : int
         Tokens of the prompt that a prompt cache held.
+    guessed : bool
+        Whether the token was guessed, and checked with others in one step.
     """
 
     text: str
@@ -53,6 +58,7 @@ class Piece:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
     cached_tokens: int = 0
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class _Task:
     budget: int
     chooser: Chooser
     cache: PromptCache
-    constraint: Constraint | None
+    constraint: Allowed | None
+    draft: Drafter | None
     prefill_step: int
 
 
@@ -82,6 +89,7 @@ def stream_generate(
     prompt_cache: PromptCache | None = None,
     cache_options: CacheOptions | None = None,
     constraint: Constraint | None = None,
+    draft: Drafter | None = None,
     prefill_step: int = PREFILL_STEP,
 ) -> Iterator[Piece]:
     """Generate a continuation of ``prompt``, yielding text as it becomes complete.
@@ -109,7 +117,10 @@ def stream_generate(
     cache_options : CacheOptions, optional
         How positions are kept where there is no ``prompt_cache``.
     constraint : Constraint, optional
-        What the answer must look like.
+        What the answer must look like, such as a :class:`lamina.lm.constrain.Grammar`.
+    draft : Drafter, optional
+        Guesses tokens, which are checked several at once: :class:`PromptLookup` or :class:`DraftModel`. The
+        answer stays the same.
     prefill_step : int
         Positions of the prompt that go through the model at once.
 
@@ -137,43 +148,41 @@ def stream_generate(
     if prompt_cache is None:
         prompt_cache = PromptCache(model.cache_specs(), cache_options)
     check_fits(prompt_cache, model.cache_specs())
+    allowed = constraint.start() if constraint is not None else None
     return _stream(
-        _Task(model, tokenizer, ids, answer, budget, chooser, prompt_cache, constraint, prefill_step)
+        _Task(model, tokenizer, ids, answer, budget, chooser, prompt_cache, allowed, draft, prefill_step)
     )
 
 
 def _stream(task: _Task) -> Iterator[Piece]:
-    cache, ids, chooser, constraint = task.cache, task.ids, task.chooser, task.constraint
+    cache, ids, answer, constraint = task.cache, task.ids, task.answer, task.constraint
     began = time.perf_counter()
     limit = len(ids) + task.budget
-    cached = cache.begin(ids, limit)
+    spare = task.draft.tokens if task.draft is not None else 0
+    cached = cache.begin(ids, limit + spare)
     try:
         logits = prefill(task.model, ids[cached:], cache.caches, task.prefill_step)
-        choice = chooser.choose(logits, constraint.mask() if constraint else None)
+        decoder = Decoder(task.model, cache.caches, limit + spare)
+        most = task.model.config.max_position_embeddings
+        course = Course(task.model, decoder, cache, task.chooser, constraint, task.budget, most)
+        choice = course.choose(logits)
         mx.eval(choice.arrays())
         cache.extend(ids[cached:])
         cache.mark()
         clock = _Clock(len(ids), cached, began)
-        decoder = Decoder(task.model, cache.caches, limit)
-        while True:
-            logits = following = None
-            if task.answer.count + 1 < task.budget:
-                logits = decoder(choice.token[:, None])[:, -1]
-                # What a constraint allows depends on the token; the model need not wait for it.
-                following = None if constraint else chooser.choose(logits)
-                mx.async_eval(logits if following is None else following.arrays())
-            token = int(choice.token.item())
-            text = task.answer.add(token)
-            if constraint is not None and task.answer.reason is None:
-                constraint.accept(token)
-                if constraint.finished:
-                    text += task.answer.finish("stop")
-            if logits is not None:
-                cache.extend([token])
-            yield clock.piece(text, token, choice, task.answer)
-            if task.answer.reason is not None or logits is None:
-                return
-            choice = following or chooser.choose(logits, constraint.mask() if constraint else None)
+        tokens = plain_tokens(course, choice)
+        if task.draft is not None:
+            tokens = guessed_tokens(course, choice, task.draft)
+        with contextlib.closing(tokens):
+            for chosen in tokens:
+                text = answer.add(chosen.token)
+                if constraint is not None and answer.reason is None:
+                    constraint.accept(chosen.token)
+                    if constraint.finished:
+                        text += answer.finish("stop")
+                yield clock.piece(text, chosen, answer)
+                if answer.reason is not None:
+                    break
     except Exception:
         cache.reset()  # what it holds may not have been computed
         raise
@@ -189,8 +198,9 @@ class _Clock:
         self._decode_began = time.perf_counter()
         self._prompt_tps = (prompt_tokens - cached) / max(self._decode_began - began, 1e-9)
 
-    def piece(self, text: str, token: int, choice: Choice, answer: Answer) -> Piece:
-        """Return the piece of ``token``."""
+    def piece(self, text: str, chosen: Chosen, answer: Answer) -> Piece:
+        """Return the piece of a token."""
+        choice = chosen.choice
         elapsed = time.perf_counter() - self._decode_began
         # The first token came with the prefill: decoding made the others.
         tps = (answer.count - 1) / max(elapsed, 1e-9) if answer.count > 1 else 0.0
@@ -200,7 +210,7 @@ class _Clock:
         logprob = None if choice.logprob is None else float(choice.logprob.item())
         return Piece(
             text,
-            token,
+            chosen.token,
             self._prompt_tokens,
             answer.count,
             self._prompt_tps,
@@ -209,6 +219,7 @@ class _Clock:
             logprob,
             top,
             self._cached,
+            chosen.guessed,
         )
 
 

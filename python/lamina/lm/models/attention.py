@@ -56,6 +56,8 @@ class Attention(nn.Module):
         """Attend from the L new positions of ``x`` (B, L, E) to themselves and to what ``cache`` holds."""
         config = self.config
         batch, length, _ = x.shape
+        if config.in_scale != 1:
+            x = x * config.in_scale
         queries, keys, values = (h.transpose(0, 2, 1, 3) for h in self._project(x))
         if self._magnitude is not None:
             queries, keys = (h * self._magnitude.astype(h.dtype) for h in (queries, keys))
@@ -71,7 +73,8 @@ class Attention(nn.Module):
             sinks=self["sinks"] if config.sinks else None,
             softcap=config.softcap,
         )
-        return self[self._o](out.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+        out = self[self._o](out.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+        return out if config.out_scale == 1 else out * config.out_scale
 
     def _project(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Return queries (B, L, H, D), keys and values (B, L, K, D), normed."""

@@ -9,20 +9,34 @@ from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina.lm.cache import Caches, KVCache, LayerSpec
+from lamina.lm.cache import Caches, HybridSpec, LayerSpec, SequenceCache, make_caches
 from lamina.lm.config import Config, DecoderConfig, LayerConfig
-from lamina.lm.config.spec import AttentionConfig, MLAConfig, MLPConfig, MoEConfig
+from lamina.lm.config.spec import (
+    AttentionConfig,
+    Mamba2Config,
+    MambaConfig,
+    MLAConfig,
+    MLPConfig,
+    MoEConfig,
+    RecurrentConfig,
+)
 from lamina.lm.models.attention import Attention
+from lamina.lm.models.mamba import Mamba
+from lamina.lm.models.mamba2 import Mamba2
 from lamina.lm.models.mla import LatentAttention
 from lamina.lm.models.mlp import MLP
 from lamina.lm.models.moe import MoE
 from lamina.lm.models.norms import make_norm
+from lamina.lm.models.recurrent import Recurrent
 from lamina.lm.models.weights import sanitize
 
 # What runs each kind of part; the class's ``part`` is llama's name of it.
 _PARTS: dict[type, type] = {
     AttentionConfig: Attention,
     MLAConfig: LatentAttention,
+    MambaConfig: Mamba,
+    Mamba2Config: Mamba2,
+    RecurrentConfig: Recurrent,
     MLPConfig: MLP,
     MoEConfig: MoE,
 }
@@ -35,7 +49,9 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.config = config
         self._mixer = self._add(config.mixer, decoder)
-        self._mlp = self._add(config.mlp, decoder) if config.mlp is not None else None
+        self._beside = None if config.beside is None else self._add(config.beside, decoder)
+        self._mlp = None if config.mlp is None else self._add(config.mlp, decoder)
+        self._wide = decoder.wide_residual
         norms = config.norms
         for name in (norms.before_mixer, norms.after_mixer, norms.before_mlp, norms.after_mlp):
             if name is not None:
@@ -51,7 +67,7 @@ class DecoderLayer(nn.Module):
         """Map (B, L, E) to (B, L, E); ``cache`` holds the positions before."""
         norms = self.config.norms
         normed = self._norm(norms.before_mixer, x)
-        mixed = self._norm(norms.after_mixer, self[self._mixer](normed, cache))
+        mixed = self._norm(norms.after_mixer, self._mix(normed, cache))
         if self._mlp is None:
             return self._add_to(x, mixed)
         if self.config.parallel:
@@ -60,8 +76,21 @@ class DecoderLayer(nn.Module):
         x = self._add_to(x, mixed)
         return self._add_to(x, self._norm(norms.after_mlp, self[self._mlp](self._norm(norms.before_mlp, x))))
 
+    def _mix(self, x: mx.array, cache: Any) -> mx.array:
+        if self._beside is None:
+            return self[self._mixer](x, cache)
+        attention, state = (None, None) if cache is None else (cache.attention, cache.state)
+        return self[self._mixer](x, attention) + self[self._beside](x, state)
+
     def _norm(self, name: str | None, x: mx.array) -> mx.array:
-        return x if name is None else self[name](x)
+        if name is None:
+            return x
+        return self[name](x.astype(self[name]["weight"].dtype) if self._wide else x)
+
+    def cache_spec(self) -> LayerSpec:
+        """Return what the layer caches."""
+        spec = self[self._mixer].cache_spec()
+        return spec if self._beside is None else HybridSpec(spec, self[self._beside].cache_spec())
 
     def _add_to(self, x: mx.array, branch: mx.array) -> mx.array:
         scale = self.config.residual_scale
@@ -103,9 +132,12 @@ class DecoderBody(nn.Module):
             length = tokens.shape[1]
             where = mx.arange(length) if cache is None else cache[0].positions(length)
             x = x + self[self._positions](where)
+        if self.spec.wide_residual:
+            x = x.astype(mx.float32)
         for i, layer in enumerate(self[self._layers]):
             x = layer(x, None if cache is None else cache[i])
-        return self[self._norm](x)
+        norm = self[self._norm]
+        return norm(x.astype(norm["weight"].dtype) if self.spec.wide_residual else x)
 
 
 class Decoder(nn.Module):
@@ -160,11 +192,11 @@ class Decoder(nn.Module):
 
     def cache_specs(self) -> list[LayerSpec]:
         """Return what each layer caches, in the order that ``cache`` lists them."""
-        return [layer[layer._mixer].cache_spec() for layer in self.body.decoder_layers]
+        return [layer.cache_spec() for layer in self.body.decoder_layers]
 
-    def make_cache(self, capacity: int = 0) -> list[KVCache]:
+    def make_cache(self, capacity: int = 0) -> list[SequenceCache]:
         """Return one empty cache per layer, with room for ``capacity`` positions from the first update on."""
-        return [KVCache(capacity) for _ in self.body.decoder_layers]
+        return make_caches(self.cache_specs(), capacity)
 
     def sanitize(self, weights: dict[str, mx.array]) -> dict[str, mx.array]:
         """Return published ``weights`` under the names and in the layouts of this model's parameters.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lamina.core as mx
 from lamina.lm.errors import LMError
-from lamina.lm.sample.filters import Filter, Sampler, greedy, min_p, temperature, top_k, top_p, xtc
+from lamina.lm.sample.filters import Filter, Sampler, greedy, likeliest, min_p, temperature, top_k, top_p, xtc
 from lamina.lm.sample.penalties import History
 from lamina.lm.sample.sampling import Sampling
 
@@ -94,11 +95,34 @@ class Chooser:
         if options.xtc_probability:
             spared = tuple(i for i in eos_ids if i < vocab)
             self._xtc = xtc(options.xtc_probability, options.xtc_threshold, spared)
-        draws = options.temperature > 0 or self._xtc is not None
-        self.state = ChooserState(
-            mx.random.key(options.seed) if draws else None,
-            self._penalties.start(prompt, vocab) if self._penalties else None,
+        self._draws = options.temperature > 0 or self._xtc is not None
+        self._prompt, self._vocab = list(prompt) if self._penalties else [], vocab
+        self.state = self._start()
+
+    def _start(self) -> ChooserState:
+        return ChooserState(
+            mx.random.key(self._options.seed) if self._draws else None,
+            self._penalties.start(self._prompt, self._vocab) if self._penalties else None,
         )
+
+    def guesser(self) -> Chooser:
+        """Return a chooser that guesses what this one will choose, and leaves it as it is.
+
+        It draws with the same random numbers. A sampler of the caller's may not be called for guesses: for
+        those it takes the most likely token.
+        """
+        return copy.copy(self) if self._sampler is None else Chooser(greedy, self._vocab)
+
+    def replay(self, tokens: Sequence[int]) -> None:
+        """Go back to the start and on to where the state is after choosing ``tokens``."""
+        state = self._start()
+        for token in tokens:
+            key = None if state.key is None else mx.random.split(state.key, 3)[0]
+            history = state.history
+            if history is not None and self._penalties is not None:
+                history = self._penalties.advance(history, mx.array([token], dtype=mx.uint32))
+            state = ChooserState(key, history)
+        self.state = state
 
     def choose(self, logits: mx.array, mask: mx.array | None = None) -> Choice:
         """Choose from ``logits`` (1, V), of tokens where ``mask`` (V,) is true; the state moves on."""
@@ -139,7 +163,7 @@ class Chooser:
         count = self._logprobs or 0
         if not count:
             return Choice(token, row[token] - total)
-        best = mx.argsort(-row)[:count]
+        best = likeliest(row, count)
         return Choice(token, row[token] - total, best, row[best] - total)
 
 
@@ -158,10 +182,10 @@ def _filters(options: Sampling) -> list[Filter]:
     if options.temperature == 0:
         return []
     filters = [temperature(options.temperature)]
-    if options.top_k:
-        filters.append(top_k(options.top_k))
     if options.top_p < 1:
-        filters.append(top_p(options.top_p))
+        filters.append(top_p(options.top_p, options.top_k))
+    elif options.top_k:
+        filters.append(top_k(options.top_k))
     if options.min_p > 0:
         filters.append(min_p(options.min_p))
     return filters

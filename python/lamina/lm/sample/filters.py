@@ -26,28 +26,49 @@ def temperature(value: float) -> Filter:
     return lambda logits: logits * (1 / value)
 
 
-def kth_largest(logits: mx.array, k: int) -> mx.array:
-    """Return the ``k``-th largest of each row of (..., V), as (..., 1).
+def largest(logits: mx.array, k: int) -> mx.array:
+    """Return the ``k`` largest of each row of (..., V), the largest last, as (..., k).
 
     Examples
     --------
     >>> import lamina.core as mx
-    >>> kth_largest(mx.array([[3.0, 1.0, 2.0]]), 2).tolist()
-    [[2.0]]
+    >>> largest(mx.array([[3.0, 1.0, 2.0]]), 2).tolist()
+    [[2.0, 3.0]]
     """
-    vocab = logits.shape[-1]
-    if k * _BLOCK * 2 > vocab:
-        return mx.sort(logits, axis=-1)[..., -k, None]
-    # The k largest lie in the k blocks of the largest maxima: sorting those alone is much less work.
-    pad = -vocab % _BLOCK
-    rows = logits
+    if k * _BLOCK * 2 > logits.shape[-1]:
+        return mx.sort(logits, axis=-1)[..., -k:]
+    blocks, best = _best_blocks(logits, k)
+    few = mx.take_along_axis(blocks, best[..., None], axis=-2).reshape(*logits.shape[:-1], -1)
+    return mx.sort(few, axis=-1)[..., -k:]
+
+
+def likeliest(logits: mx.array, k: int) -> mx.array:
+    """Return the ids of the ``k`` largest of ``logits`` (V,), the largest first, as (k,).
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> likeliest(mx.array([3.0, 1.0, 2.0]), 2).tolist()
+    [0, 2]
+    """
+    if k * _BLOCK * 2 > logits.shape[-1]:
+        return mx.argsort(-logits)[:k]
+    blocks, best = _best_blocks(logits, k)
+    ids = best.astype(mx.int32)[:, None] * _BLOCK + mx.arange(_BLOCK, dtype=mx.int32)
+    return ids.reshape(-1)[mx.argsort(-blocks[best].reshape(-1))[:k]]
+
+
+def _best_blocks(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
+    """Return ``logits`` in blocks, and which ``k`` of them have the largest maxima.
+
+    The ``k`` largest numbers lie in those: sorting them alone is much less work.
+    """
+    pad = -logits.shape[-1] % _BLOCK
     if pad:
         tail = mx.full((*logits.shape[:-1], pad), -mx.inf, dtype=logits.dtype)
-        rows = mx.concatenate([logits, tail], axis=-1)
-    blocks = rows.reshape(*logits.shape[:-1], -1, _BLOCK)
-    best = mx.argsort(mx.max(blocks, axis=-1), axis=-1)[..., -k:]
-    few = mx.take_along_axis(blocks, best[..., None], axis=-2).reshape(*logits.shape[:-1], -1)
-    return mx.sort(few, axis=-1)[..., -k, None]
+        logits = mx.concatenate([logits, tail], axis=-1)
+    blocks = logits.reshape(*logits.shape[:-1], -1, _BLOCK)
+    return blocks, mx.argsort(mx.max(blocks, axis=-1), axis=-1)[..., -k:]
 
 
 def top_k(k: int) -> Filter:
@@ -58,20 +79,24 @@ def top_k(k: int) -> Filter:
     def keep(logits: mx.array) -> mx.array:
         if k >= logits.shape[-1]:
             return logits
-        return mx.where(logits < kth_largest(logits, k), -mx.inf, logits)
+        return mx.where(logits < largest(logits, k)[..., :1], -mx.inf, logits)
 
     return keep
 
 
-def top_p(p: float) -> Filter:
-    """Keep the most likely tokens until they add up to ``p`` (0 < p <= 1), and ties with the last."""
+def top_p(p: float, k: int = 0) -> Filter:
+    """Keep the most likely tokens until they add up to ``p`` (0 < p <= 1), and ties with the last.
+
+    With ``k``, of the ``k`` most likely tokens alone, which is less work than both filters.
+    """
     if not 0 < p <= 1:
         raise LMError(f"top_p must be in (0, 1], got {p}")
 
     def keep(logits: mx.array) -> mx.array:
         if p == 1:
             return logits
-        ranked = mx.sort(logits, axis=-1)
+        count = logits.shape[-1]
+        ranked = largest(logits, min(k, count) if k else count)
         probs = mx.softmax(ranked.astype(mx.float32), axis=-1)
         above = 1 - mx.cumsum(probs, axis=-1)
         last = mx.min(mx.where(above >= p, mx.inf, ranked), axis=-1, keepdims=True)

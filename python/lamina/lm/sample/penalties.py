@@ -17,9 +17,9 @@ class History:
 
     Attributes
     ----------
-    seen : array (V,), int32
-        Counts in prompt and answer.
-    made : array (V,), int32
+    seen : array (V,), int32, or None
+        Counts in prompt and answer; None where no penalty asks for them.
+    made : array (V,), int32, or None
         Counts in the answer.
     recent : tuple
         The tokens of the window, oldest first; empty where the window is the whole text.
@@ -27,8 +27,8 @@ class History:
         How many of ``recent`` belong to the answer.
     """
 
-    seen: mx.array
-    made: mx.array
+    seen: mx.array | None
+    made: mx.array | None
     recent: _Recent = ()
     answered: int = 0
 
@@ -58,35 +58,45 @@ class Penalties:
     def start(self, prompt: Sequence[int], vocab: int) -> History:
         """Return the history of a text of which only the prompt is there."""
         used = prompt[-self.window :] if self.window else prompt
-        counts = Counter(used)
-        seen = mx.zeros((vocab,), dtype=mx.int32)
-        if counts:
-            ids = mx.array(list(counts), dtype=mx.int32)
-            seen = seen.at[ids].add(mx.array(list(counts.values()), dtype=mx.int32))
-        made = mx.zeros((vocab,), dtype=mx.int32)
+        seen = made = None
+        # What nobody reads would never be evaluated, and grow with the text.
+        if self.repetition != 1:
+            counts = Counter(used)
+            seen = mx.zeros((vocab,), dtype=mx.int32)
+            if counts:
+                ids = mx.array(list(counts), dtype=mx.int32)
+                seen = seen.at[ids].add(mx.array(list(counts.values()), dtype=mx.int32))
+        if self.frequency or self.presence:
+            made = mx.zeros((vocab,), dtype=mx.int32)
         return History(seen, made, tuple(used) if self.window else ())
 
     def advance(self, history: History, token: mx.array) -> History:
         """Return ``history`` with one more ``token`` (1,) in the answer."""
-        seen, made = history.seen.at[token].add(1), history.made.at[token].add(1)
+        seen, made = _counted(history.seen, token, 1), _counted(history.made, token, 1)
         if not self.window:
             return History(seen, made)
         recent, answered = (*history.recent, token), history.answered + 1
         if len(recent) > self.window:
             gone = recent[0]
-            seen = seen.at[gone].add(-1)
+            seen = _counted(seen, gone, -1)
             if answered > self.window:
-                made, answered = made.at[gone].add(-1), self.window
+                made, answered = _counted(made, gone, -1), self.window
             recent = recent[1:]
         return History(seen, made, recent, answered)
 
     def apply(self, logits: mx.array, history: History) -> mx.array:
         """Return ``logits`` (..., V) with the penalties of ``history`` taken off."""
-        if self.repetition != 1:
+        if history.seen is not None:
             lowered = mx.where(logits > 0, logits / self.repetition, logits * self.repetition)
             logits = mx.where(history.seen > 0, lowered, logits)
+        if history.made is None:
+            return logits
         if self.frequency:
             logits = logits - self.frequency * history.made.astype(logits.dtype)
         if self.presence:
             logits = logits - self.presence * (history.made > 0).astype(logits.dtype)
         return logits
+
+
+def _counted(counts: mx.array | None, token: int | mx.array, by: int) -> mx.array | None:
+    return None if counts is None else counts.at[token].add(by)

@@ -30,6 +30,7 @@ class _Quantized(Module):
     group_size: int
     bits: int
     mode: str
+    activations: str = "float"  # as in ``mx.quantized_matmul``
 
     def _set_format(self, group_size: int | None, bits: int | None, mode: str) -> None:
         self.group_size, self.bits = _with_defaults(mode, group_size, bits)
@@ -56,6 +57,7 @@ class _Quantized(Module):
             group_size=self.group_size,
             bits=self.bits,
             mode=self.mode,
+            activations=self.activations,
         )
 
 

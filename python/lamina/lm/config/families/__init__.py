@@ -15,6 +15,7 @@ _MODULES = {
     "cohere": "cohere",
     "deepseek_v2": "deepseek",
     "deepseek_v3": "deepseek",
+    "falcon_h1": "falcon",
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",
@@ -22,7 +23,10 @@ _MODULES = {
     "gpt_neox": "gpt",
     "gpt_oss": "gpt_oss",
     "granite": "granite",
+    "jamba": "jamba",
     "llama": "llama",
+    "mamba": "mamba",
+    "mamba2": "mamba",
     "mistral": "mistral",
     "mixtral": "mistral",
     "olmo2": "olmo",
@@ -33,6 +37,7 @@ _MODULES = {
     "qwen2_moe": "qwen",
     "qwen3": "qwen",
     "qwen3_moe": "qwen",
+    "recurrent_gemma": "gemma",
     "smollm3": "smollm",
     "stablelm": "stablelm",
     "starcoder2": "starcoder",
@@ -42,6 +47,11 @@ _MODULES = {
 def model_types() -> tuple[str, ...]:
     """Return the supported model types, in order of the alphabet."""
     return tuple(sorted(_MODULES))
+
+
+def encoder_types() -> tuple[str, ...]:
+    """Return the supported types of encoders, which :mod:`lamina.lm.embed` runs."""
+    return ("bert",)
 
 
 def reader(model_type: str) -> Reader:

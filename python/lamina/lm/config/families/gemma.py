@@ -1,7 +1,8 @@
-"""Gemma 1 to 3: norms whose weights are kept minus 1, embeddings scaled by the root of their width."""
+"""Gemma and RecurrentGemma: norms' weights are kept minus 1, embeddings scaled by the root of their width."""
 
 import dataclasses
 import math
+import struct
 
 from lamina.lm.config.families.common import (
     Sizes,
@@ -21,7 +22,9 @@ from lamina.lm.config.spec import (
     LayerConfig,
     MLPConfig,
     Norms,
+    RecurrentConfig,
 )
+from lamina.lm.errors import ConfigError
 
 _FOUR_NORMS = Norms(
     before_mixer="input_layernorm",
@@ -29,6 +32,18 @@ _FOUR_NORMS = Norms(
     before_mlp="pre_feedforward_layernorm",
     after_mlp="post_feedforward_layernorm",
 )
+_RECURRENT_NAMES = {
+    "norm": "final_norm",
+    "self_attn": "temporal_block",
+    "recurrent": "temporal_block",
+    "mlp": "mlp_block",
+}
+
+
+def _bfloat16(x: float) -> float:
+    """Round ``x`` to the nearest bfloat16: a float32 without its lower 16 bits."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", x))
+    return struct.unpack("<f", struct.pack("<I", (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000))[0]
 
 
 def _finish(f: Fields, sizes: Sizes, layers: list[LayerConfig]) -> DecoderConfig:
@@ -110,3 +125,42 @@ def read_gemma3_text(f: Fields) -> DecoderConfig:
         mixer = dataclasses.replace(attention, rotary=rotary, window=window if sliding else None)
         layers.append(LayerConfig(mixer, mlp, _FOUR_NORMS))
     return _finish(f, sizes, layers)
+
+
+def read_recurrent_gemma(f: Fields) -> DecoderConfig:
+    """Two layers of a gated linear recurrence for each of local attention (Griffin)."""
+    sizes = read_sizes(f, context=1 << 20, dim=256)
+    f.ignore("w_init_variance_scale", "final_w_init_variance_scale", "layers_block_type", "layer_types")
+    f.only("embeddings_scale_by_sqrt_dim", True)
+    activation = read_activation(f, "hidden_activation", default="gelu_pytorch_tanh")
+    attention = sizes.attention(
+        plain_rotary(f, sizes, part=0.5),
+        qkv_bias=f.flag("attention_bias", default=False),
+        out_bias=True,
+        window=f.count("attention_window_size", default=2048),
+    )
+    recurrent = RecurrentConfig(
+        f.count("lru_width", default=sizes.width),
+        sizes.heads,
+        f.count("conv1d_width", default=4),
+        activation,
+    )
+    mixers = {"recurrent": recurrent, "attention": attention}
+    pattern = f.value("block_types", "_block_types", default=["recurrent", "recurrent", "attention"])
+    if not isinstance(pattern, (list, tuple)) or not pattern or not set(pattern) <= mixers.keys():
+        raise ConfigError(
+            f"config field 'block_types' must list 'recurrent' and 'attention', got {pattern!r}"
+        )
+    mlp = MLPConfig(f.count("intermediate_size") // 2, activation, bias=True)
+    norms = Norms("temporal_pre_norm", None, "channel_pre_norm", None)
+    return sizes.decoder(
+        [LayerConfig(mixers[pattern[i % len(pattern)]], mlp, norms) for i in range(sizes.layers)],
+        read_rms_norm(f, offset=1.0),
+        # The models were trained with a factor in bfloat16, whatever dtype they run in.
+        embedding=EmbeddingConfig(scale=_bfloat16(math.sqrt(sizes.width))),
+        head=HeadConfig(
+            f.flag("tie_word_embeddings", default=True),
+            softcap=f.optional_number("logits_soft_cap", default=30.0),
+        ),
+        names=_RECURRENT_NAMES,
+    )

@@ -43,7 +43,9 @@ def read_phi3(f: Fields) -> DecoderConfig:
     """Llama with fused projections; longer ones have a divisor for each rotary frequency."""
     sizes = read_sizes(f, context=4096)
     f.only("attention_bias", False)
-    f.ignore("original_max_position_embeddings")
+    f.only("lm_head_bias", False)
+    f.only("mlp_bias", False)
+    f.ignore("original_max_position_embeddings", "full_attn_mod", "interpolate_factor")
     attention = sizes.attention(plain_rotary(f, sizes), fused="stacked")
     windows = [f.optional_count("sliding_window")] * sizes.layers
     layers = layers_of(attention, read_mlp(f, fused=True), windows)

@@ -18,6 +18,9 @@ def read_starcoder2(f: Fields) -> DecoderConfig:
         gated=False,
         bias=bias,
     )
+    # Of the training framework; the model is what the other fields say.
+    f.ignore("activation_function", "attention_softmax_in_fp32", "layer_norm_epsilon")
+    f.ignore("scale_attention_softmax_in_fp32", "scale_attn_weights")
     f.only("mlp_type", "default")
     f.only("norm_type", "layer_norm")
     layers = layers_of(attention, mlp, [f.optional_count("sliding_window")] * sizes.layers)

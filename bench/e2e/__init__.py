@@ -1,0 +1,1 @@
+"""Language models from end to end: lamina beside llama.cpp and the MLX wheel, on models of random weights."""

@@ -1,0 +1,9 @@
+"""Many texts at once, with shared steps, shared prefixes, and a budget for their memory."""
+
+from __future__ import annotations
+
+from lamina.lm.engine.batch import Completion, batch_generate
+from lamina.lm.engine.engine import Engine, EngineOptions
+from lamina.lm.engine.request import Event, Handle, Request
+
+__all__ = ["Completion", "Engine", "EngineOptions", "Event", "Handle", "Request", "batch_generate"]
