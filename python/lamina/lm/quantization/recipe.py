@@ -16,8 +16,8 @@ from lamina.lm.quantization.formats import Format
 from lamina.lm.quantization.layers import columns_of
 
 Log = Callable[[str], None]
-# What a layer becomes where its rows do not divide into the groups of the wanted format: blocks of 32 in place
-# of 256, else floats.
+# What a layer becomes where its rows do not divide into the groups of the wanted format: blocks of 32 in
+# place of 256, else floats.
 _SHORTER = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 _FALLBACK = "bfloat16"
 
