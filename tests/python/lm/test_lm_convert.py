@@ -108,6 +108,10 @@ def test_a_hugging_face_directory_to_gguf(model_dir: Path, tmp_path: Path) -> No
     rows = pairs_from_halves(source.model.layers[1].self_attn.k_proj.weight, TINY.num_key_value_heads)
     np.testing.assert_array_equal(np.asarray(tensors["blk.1.attn_k.weight"]), np.asarray(rows))
     metadata = load_gguf(tmp_path / "a.gguf")[1]
+    # llama.cpp refuses a cut that it does not know: the nearest is named for it, the own one for lamina.
+    assert metadata["tokenizer.ggml.pre"] == "seed-coder"
+    tokenizers = [load(p)[1] for p in (model_dir, tmp_path / "a.gguf")]
+    assert len({tuple(t.encode("'select' it's 12\n\n x")) for t in tokenizers}) == 1
     assert metadata["general.file_type"].item() == 0
     assert metadata["llama.attention.head_count_kv"].item() == TINY.num_key_value_heads
 
