@@ -146,10 +146,15 @@ def _file_type(arrays: Mapping[str, mx.array], types: Mapping[str, str]) -> int:
 
 def _attention(spec: DecoderConfig) -> AttentionConfig:
     """Return the attention of a layer that sees all positions, or of the first layer."""
+    mixers = _attentions(spec)
+    return next((m for m in mixers if m.window is None), mixers[0])
+
+
+def _attentions(spec: DecoderConfig) -> list[AttentionConfig]:
     mixers = [layer.mixer for layer in spec.layers if isinstance(layer.mixer, AttentionConfig)]
     if len(mixers) < len(spec.layers):
         raise ConfigError("GGUF is written for models whose layers are all plain attention")
-    return next((m for m in mixers if m.window is None), mixers[0])
+    return mixers
 
 
 def _windows(spec: DecoderConfig) -> list[int | None]:
@@ -182,7 +187,7 @@ def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
         fields["attention.sliding_window"] = max(w for w in windows if w)
         if a.name == "gemma3":
             fields |= _window_period(windows)
-            local = next(x.mixer.rotary for x, w in zip(spec.layers, windows, strict=True) if w)
+            local = next(m.rotary for m in _attentions(spec) if m.window)
             fields["rope.freq_base_swa"] = float(local.theta if local else rotary.theta)
     if attention.softcap is not None:
         fields["attn_logit_softcapping"] = float(attention.softcap)
