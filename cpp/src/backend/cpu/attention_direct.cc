@@ -248,8 +248,7 @@ void values_of(const RowPanel& panel, int64_t first, int64_t count, int64_t ld, 
   };
   part(std::integral_constant<int, kVectors>());
   if constexpr (kVectors == 8) part(std::integral_constant<int, 4>());
-  part(std::integral_constant<int, 2>());
-  if constexpr (!std::is_same_v<Format, Codes4>) part(std::integral_constant<int, 1>());
+  part(std::integral_constant<int, std::is_same_v<Format, Codes4> ? 2 : 1>());
 }
 
 // ---- tables ----
