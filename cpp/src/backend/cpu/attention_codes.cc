@@ -33,8 +33,6 @@ constexpr int kDirectRows = 8;
 [[maybe_unused]] constexpr int kTileRows = 3;
 constexpr int kDirectRows = 4;
 #endif
-// Longest rows of direct_scores: their scales are unpacked on the stack.
-constexpr int64_t kMostDim = 1024, kMostGroups = kMostDim / kGroup;
 
 using DI = hn::RebindToSigned<D>;
 using I = hn::Vec<DI>;
@@ -252,6 +250,9 @@ void scores_of(const Queries& q, int64_t groups, const float* keys, float* HWY_R
     }
   }
 }
+
+// Longest rows of direct_scores: their scales are unpacked on the stack.
+constexpr int64_t kMostDim = 1024, kMostGroups = kMostDim / kGroup;
 
 template <int kRows, bool kBytes>
 void direct_scores_of(const RowPanel& panel, int64_t dim, const float* queries, float* HWY_RESTRICT out) {
