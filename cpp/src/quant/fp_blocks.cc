@@ -29,6 +29,19 @@ void decode_e2m1(const uint8_t* codes, const uint8_t* scales, const std::array<f
   }
 }
 
+void e2m1_integers(const uint8_t* codes, const uint8_t* block_scales, const std::array<float, 256>& scale_of,
+                   int group, int64_t blocks, uint8_t* ints, float* scales) {
+  const auto twice = [](uint8_t code) { return static_cast<uint8_t>(2 * kE2m1[code] + kE2m1Offset); };
+  for (int64_t b = 0; b < blocks; ++b) {
+    scales[b] = scale_of[block_scales[b]] * 0.5f;
+    for (int i = 0; i < group / 2; ++i) {
+      const uint8_t pair = *codes++;
+      *ints++ = twice(pair & 15);
+      *ints++ = twice(pair >> 4);
+    }
+  }
+}
+
 // Middles between neighbouring sizes of E2M1: a size above k of them has code k.
 constexpr float kE2m1Middles[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
 
@@ -149,6 +162,16 @@ void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, f
 
 void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
   decode_e2m1(codes, scales, kE4m3, 1.0f, 16, blocks, dst);
+}
+
+void mxfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float*) {
+  e2m1_integers(codes, block_scales, kE8m0, 32, blocks, ints, scales);
+}
+
+void nvfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float*) {
+  e2m1_integers(codes, block_scales, kE4m3, 16, blocks, ints, scales);
 }
 
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {

@@ -61,6 +61,13 @@ void fp_quantize(QuantFormat format, const View& w, const View* global_scale, co
 // block_dequantize of nvfp4 with a global scale.
 void nvfp4_dequantize(const View& codes, const View& scales, const View& global_scale, const View& w);
 
+// IntegerForm::read: elements as halves, twice their values and kE2m1Offset more.
+inline constexpr int kE2m1Offset = 12;
+void mxfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float* biases);
+void nvfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float* biases);
+
 void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);

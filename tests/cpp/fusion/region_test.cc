@@ -254,8 +254,7 @@ TEST(Regions, AValueIsStoredForReadersBehindTheRoot) {
   const Graph g = b.graph();
   Partition p = form_regions(g);
   verify(g, p);
-  EXPECT_EQ(print(g, p),
-            "region full=(6, 6) row_axes=0: multiply\nregion full=(6, 6) row_axes=0: add abs\n");
+  EXPECT_EQ(print(g, p), "region full=(6, 6) row_axes=0: multiply\nregion full=(6, 6) row_axes=0: add abs\n");
   EXPECT_EQ(p.regions[1].stored, std::vector<uint32_t>{0});
   EXPECT_EQ(p.decisions[0].refusal, Refusal::kTwoRegions);
   const Tape t = lower(g, p.regions[1]);

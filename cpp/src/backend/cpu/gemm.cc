@@ -370,7 +370,9 @@ void multiply_complex(const GemmArgs& g, const Problem& p) {
 }  // namespace
 
 void load_row_f32(const GemmMatrix& row, int64_t n, float* dst) {
-  gemm_kernels<float>().pack_a(row, 0, 1, 0, n, dst);  // a panel of one row is that row
+  const GemmKernels<float>& kernels = gemm_kernels<float>();
+  if (row.col_stride == 1) return kernels.load(row.data, row.dtype, n, dst);
+  kernels.pack_a(row, 0, 1, 0, n, dst);  // a panel of one row is that row
 }
 
 void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {

@@ -267,6 +267,25 @@ void store_f64(const double* row, int64_t n, void* dst, Dtype) {
   std::memcpy(dst, row, static_cast<size_t>(n) * sizeof(double));
 }
 
+template <class S>
+void load_row(const S* src, int64_t n, float* row) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= n; j += lanes) hn::StoreU(load_as(d, src + j), d, row + j);
+  for (; j < n; ++j) row[j] = static_cast<float>(src[j]);
+}
+void load_f32(const void* src, Dtype dtype, int64_t n, float* row) {
+  switch (dtype) {
+    case Dtype::kFloat16: return load_row(static_cast<const float16_t*>(src), n, row);
+    case Dtype::kBFloat16: return load_row(static_cast<const bfloat16_t*>(src), n, row);
+    default: std::memcpy(row, src, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+void load_f64(const void* src, Dtype, int64_t n, double* row) {
+  std::memcpy(row, src, static_cast<size_t>(n) * sizeof(double));
+}
+
 template <class T>
 constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::ScalableTag<T>()));
 
@@ -275,13 +294,13 @@ constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::Scalabl
 const GemmKernels<float>* kernels_f32() {
   static constexpr GemmKernels<float> kTable = {kPanelRows,         kPanelCols<float>, pack_a_f32,
                                                 pack_b_f32,         multiply<float>,   scale_f32,
-                                                pack_scattered_f32, store_f32};
+                                                pack_scattered_f32, store_f32,         load_f32};
   return &kTable;
 }
 const GemmKernels<double>* kernels_f64() {
   static constexpr GemmKernels<double> kTable = {kPanelRows,         kPanelCols<double>, pack_a_f64,
                                                  pack_b_f64,         multiply<double>,   scale_f64,
-                                                 pack_scattered_f64, store_f64};
+                                                 pack_scattered_f64, store_f64,          load_f64};
   return &kTable;
 }
 

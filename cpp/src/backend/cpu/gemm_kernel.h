@@ -32,6 +32,8 @@ struct GemmKernels {
                          int64_t step);
   // Rounds row[0, n) to dtype at dst.
   void (*store)(const T* row, int64_t n, void* dst, Dtype dtype);
+  // row[0, n) = what lies at src.
+  void (*load)(const void* src, Dtype dtype, int64_t n, T* row);
 
   int64_t packed_a_elems(int64_t rows, int64_t depth) const { return rows * depth; }
   int64_t packed_b_elems(int64_t cols, int64_t depth) const { return (cols + nr - 1) / nr * nr * depth; }
