@@ -75,15 +75,16 @@ def test_gguf_to_mlx_and_back(name: str, gguf: dict[str, Path], tmp_path: Path) 
     convert(tmp_path / "mlx", tmp_path / "b.gguf")
     for made in ("mlx", "b.gguf"):
         got = logits(tmp_path / made)
-        if name == "llama":
-            # Blocks that the layout lacks are float32 there, and their products summed in another order.
+        if name in ("llama", "qwen3moe", "mixtral"):
+            # Blocks that the layout lacks are float32 there, and experts run by other kernels: sums are in
+            # another order.
             bound = 8 * 2.0**-24 * np.sqrt(24 * 256) * np.abs(want).max()
             assert np.abs(got - want).max() <= bound
         else:
             np.testing.assert_array_equal(got, want)
     if name != "llama":
         kinds = {str(stored_format(m)) for m in packable(load(tmp_path / "b.gguf")[0]).values()}
-        assert kinds == {"q8_0"}
+        assert kinds - {"bfloat16"} == {"q8_0"}
 
 
 def test_what_is_packed_is_declared(gguf: dict[str, Path], tmp_path: Path) -> None:

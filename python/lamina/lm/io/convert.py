@@ -18,6 +18,7 @@ from lamina.lm.io.checkpoint import Blocks, Value
 from lamina.lm.io.files import new_directory, write_json
 from lamina.lm.io.fit import quantize_modules
 from lamina.lm.io.gguf import load_gguf, read_gguf
+from lamina.lm.io.gguf_names import architecture_of
 from lamina.lm.io.gguf_write import architecture_for, write_gguf
 from lamina.lm.io.load import DTYPES, load, read_checkpoint
 from lamina.lm.io.memory import MemoryNeed, check_memory
@@ -183,10 +184,13 @@ def _check_request(
             )
 
 
-def _vectors(source: Path) -> dict[str, mx.array]:
-    """Return the vectors of a GGUF file as it holds them, in float32."""
+def _kept_in_float32(source: Path) -> dict[str, mx.array]:
+    """Return what a GGUF file holds in float32 (vectors, routers), by the names of the model's parameters."""
+    raw, metadata = load_gguf(source)
+    a = architecture_of(metadata)
+    names = {a.hugging_face(n) for n, v in raw.items() if isinstance(v, mx.array) and v.dtype == mx.float32}
     tensors = read_gguf(source, mx.float32).tensors
-    return {n: v for n, v in tensors.items() if isinstance(v, mx.array) and v.ndim == 1}
+    return {n: v for n, v in tensors.items() if n in names and isinstance(v, mx.array)}
 
 
 @dataclass
@@ -222,7 +226,7 @@ class _Made:
         target.parent.mkdir(parents=True, exist_ok=True)
         vocabulary = None
         if self.from_gguf:
-            self.values |= _vectors(source)
+            self.values |= _kept_in_float32(source)
             vocabulary = {k: v for k, v in load_gguf(source)[1].items() if k.startswith("tokenizer.")}
         write_gguf(target, self.config, self.values, self.tokenizer, source.stem, vocabulary)
 
