@@ -7,8 +7,11 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,38 @@ def test_what_lamina_quantized_runs_in_mlx_lm(page) -> None:
     done = run(folder, f'lamina run -m mlx_lm generate --model own-4bit -p "{PROMPT}" -m 12 --temp 0')
     assert done.returncode == 0, done.stderr
     assert answer(done.stdout) == own_answer(folder / "own-4bit")[1]
+
+
+def ask(port: int, path: str, question: dict | None = None) -> dict:
+    """The JSON answer of a server; a GET where there is no question."""
+    body = None if question is None else json.dumps(question).encode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body) as reply:
+        return json.load(reply)
+
+
+def test_its_server_answers(page) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = [sys.executable, "-m", "lamina", "run", "-m", "mlx_lm", "server", "--model", "model"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with open(page[0] / "server.log", "w") as log:
+        server = subprocess.Popen(
+            [*program, "--port", str(port)], cwd=page[0], env=environment, stdout=log, stderr=log
+        )
+    try:
+        while server.poll() is None:
+            try:
+                ask(port, "/health")
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert server.poll() is None, (page[0] / "server.log").read_text()
+        question = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+        (choice,) = ask(port, "/v1/completions", question)["choices"]
+        assert choice["text"] == own_answer(page[0] / "model")[1]
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_fine_tuning_learns_and_the_adapter_is_used(page) -> None:
