@@ -54,7 +54,10 @@ def test_save_and_load(model_dir, tmp_path):
         "config.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
+    named = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert named["eos_token"] == tokenizer2.special_tokens["eos_token"] == "<|endoftext|>"
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 64), (4, 32), (8, 32)])
