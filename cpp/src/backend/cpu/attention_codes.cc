@@ -389,7 +389,7 @@ bool takes(int64_t) { return false; }
 
 }  // namespace
 
-const AttentionCodes* code_kernels() {
+const AttentionCodes* attention_code_kernels() {
   static constexpr AttentionCodes kTable = {kDirectRows, pack_queries,  pack_keys,
                                             scores,      direct_scores, takes};
   return &kTable;
@@ -401,11 +401,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(code_kernels);
+HWY_EXPORT(attention_code_kernels);
 
 const AttentionCodes& attention_codes() {
   init_simd_target();
-  return *HWY_DYNAMIC_DISPATCH(code_kernels)();
+  return *HWY_DYNAMIC_DISPATCH(attention_code_kernels)();
 }
 
 }  // namespace lamina::cpu

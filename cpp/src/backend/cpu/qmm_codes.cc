@@ -96,7 +96,7 @@ void edges(const QmmWeights& w, int64_t row0, int64_t width, float* scales, floa
 
 }  // namespace
 
-const QmmCodes* code_kernels() {
+const QmmCodes* qmm_code_kernels() {
   static constexpr QmmCodes kTable = {widen, edges};
   return &kTable;
 }
@@ -107,11 +107,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(code_kernels);
+HWY_EXPORT(qmm_code_kernels);
 
 const QmmCodes& qmm_codes() {
   init_simd_target();
-  return *HWY_DYNAMIC_DISPATCH(code_kernels)();
+  return *HWY_DYNAMIC_DISPATCH(qmm_code_kernels)();
 }
 
 }  // namespace lamina::cpu
