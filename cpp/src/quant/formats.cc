@@ -44,6 +44,7 @@ constexpr BlockFormat kFormats[] = {
     gguf_row<QuantFormat::kQ6K>("q6_k", 256, 6, 210, 16, 32),
     gguf_row<QuantFormat::kIq4Nl>("iq4_nl", 32, 4, 18, 32, 128),
     gguf_row<QuantFormat::kIq4Xs>("iq4_xs", 256, 4, 136, 32, 128),
+    {"fp8", 128, 8, 128, 4, Dtype::kUInt32, decode_fp8},
 };
 
 // Row `row` (leading axes flattened) of a View as consecutive bytes: in place where they are, else in `copy`.

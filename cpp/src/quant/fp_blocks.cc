@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/fail.h"
 #include "core/thread_pool.h"
@@ -178,6 +179,14 @@ void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, f
   for (int64_t b = 0; b < blocks; ++b) {
     const float scale = kE8m0[scales[b]];
     for (int i = 0; i < 32; ++i) *dst++ = kE4m3[*codes++] * scale;
+  }
+}
+
+void decode_fp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    float scale;
+    std::memcpy(&scale, scales + 4 * b, 4);
+    for (int i = 0; i < 128; ++i) *dst++ = kE4m3[*codes++] * scale;
   }
 }
 

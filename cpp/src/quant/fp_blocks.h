@@ -14,6 +14,7 @@ namespace lamina {
 //   mxfp4: E2M1, groups of 32, scale E8M0      (OCP Microscaling Formats, version 1.0)
 //   mxfp8: E4M3, groups of 32, scale E8M0
 //   nvfp4: E2M1, groups of 16, scale E4M3
+//   fp8:   E4M3, groups of 128, scale float32 (as four bytes); it is read and never written
 // E2M1: sign, 2 bits of exponent (bias 1), 1 of mantissa: 0, 0.5, 1, 1.5, 2, 3, 4, 6. E4M3: bias 7, largest
 // 448, 0x7f and 0xff are NaN, no infinities. E8M0: 2^(code - 127); 255 is infinity, as in MLX.
 inline constexpr float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
@@ -71,5 +72,6 @@ void nvfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t b
 void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+void decode_fp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 
 }  // namespace lamina

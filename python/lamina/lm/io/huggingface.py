@@ -45,6 +45,8 @@ def read_directory(path: str | Path, ignore_fields: tuple[str, ...] = ()) -> Che
     kind = "plain" if settings is None else str(settings["quant_method"])
     if settings is not None:
         arrays = unpack_published(kind, settings, arrays)
+        # Codes of 8-bit floats are the mapped bytes, seen as words.
+        mapped |= by_id(v for n, v in arrays.items() if n.removesuffix("weight") + "block_scales" in arrays)
     elif config.get("quantization") or config.get("quantization_config"):
         kind = "mlx"
     return Checkpoint(

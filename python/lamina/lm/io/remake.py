@@ -17,7 +17,7 @@ from lamina.lm.io.fit import replace_modules
 from lamina.lm.io.save import is_packed_for_mlx
 from lamina.lm.quantization.calibrate import cut_windows, input_squares, packable
 from lamina.lm.quantization.exact import moved, same_in_affine, same_in_blocks
-from lamina.lm.quantization.formats import Format
+from lamina.lm.quantization.formats import FP8, Format
 from lamina.lm.quantization.layers import columns_of, layer_in, rows_of, stored_format
 from lamina.lm.quantization.recipe import Recipe, layer_costs, uniform_plan, widen
 from lamina.lm.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ class Maker:
         """Raise where a layer of the plan is in few bits already and would lose again."""
         for path, format in plan.items():
             own = stored_format(self.modules[path])
-            if own.is_float or format.is_float or own == format:
+            if own.is_float or own.mode == FP8 or format.is_float or own == format:
                 continue
             if moved(self.modules[path], format, self.dtype) is None:
                 raise ConfigError(f"the model is quantized already ({own}), and '{path}' would be again")
