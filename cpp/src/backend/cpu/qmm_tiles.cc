@@ -171,7 +171,7 @@ void turn(const float* totals, float* tile) {
 
 }  // namespace
 
-const QmmTiles* tile_kernels() {
+const QmmTiles* qmm_tile_kernels() {
 #if HWY_TARGET == HWY_AVX3_DL
   static constexpr QmmTiles kTable = {multiply<false>, multiply<true>, add_biases, widen, interleave, turn};
   return &kTable;
@@ -186,11 +186,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(tile_kernels);
+HWY_EXPORT(qmm_tile_kernels);
 
 const QmmTiles& qmm_tiles() {
   init_simd_target();
-  return *HWY_DYNAMIC_DISPATCH(tile_kernels)();
+  return *HWY_DYNAMIC_DISPATCH(qmm_tile_kernels)();
 }
 
 }  // namespace lamina::cpu
