@@ -36,9 +36,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--chat", action="store_true", help="ask in the form of the model's chat template")
     parser.add_argument(
-        "--context", type=int, metavar="N", help="tokens of a text, the last ones (what the model has)"
-    )
-    parser.add_argument(
         "--max-tokens", type=int, metavar="N", help="tokens of an answer at most (what the task says)"
     )
     parser.add_argument(
@@ -55,7 +52,7 @@ def execute(args: argparse.Namespace) -> int:
     from lamina.lm.engine import EngineOptions
     from lamina.lm.eval_harness import harness_version, run_tasks
 
-    for name in ("limit", "context", "max_tokens", "batch"):
+    for name in ("limit", "max_tokens", "batch"):
         value = getattr(args, name)
         if value is not None and value < 1:
             args.parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -71,7 +68,6 @@ def execute(args: argparse.Namespace) -> int:
         folders=args.folder,
         chat=args.chat,
         options=options,
-        context=args.context,
         max_tokens=args.max_tokens,
         progress=not args.json,
     )

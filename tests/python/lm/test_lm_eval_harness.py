@@ -217,7 +217,7 @@ def test_without_the_package(demo, monkeypatch, capsys):
 
 
 def test_wrong_options(capsys):
-    for option in ("--limit", "--context", "--max-tokens", "--batch"):
+    for option in ("--limit", "--max-tokens", "--batch"):
         with pytest.raises(SystemExit):
             main(["eval", "--tasks", "x", option, "0"])
         assert f"{option} must be at least 1, got 0" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from lamina.lm.layers import BlockLayer
 from lamina.lm.models import Llama
 from lamina.lm.quantization.formats import Format
 from lamina.lm.quantization.layers import columns_of, rows_of, stored_format
-from lamina.lm.quantization.recipe import Recipe
+from lamina.lm.quantization.recipe import Recipe, is_router
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.files import COMPANIONS, write_tokenizer
 from lamina.utils import tree_flatten
@@ -40,6 +40,8 @@ Log = Callable[[str], None]
 def quantize(model: Llama, quantization: Quantization) -> Llama:
     """Quantize ``model`` in place and record it in its configuration.
 
+    Routers of experts stay as they are, unless ``quantization.overrides`` names them.
+
     Raises
     ------
     ConfigError
@@ -48,7 +50,9 @@ def quantize(model: Llama, quantization: Quantization) -> Llama:
     was = model.config.quantization
     if isinstance(was, Quantization):
         raise ConfigError(f"the model is quantized already ({was.bits} bits, groups of {was.group_size})")
-    quantize_modules(model, quantization)
+    named = quantization.overrides
+    paths = {p for p, m in model.named_modules() if hasattr(m, "to_quantized")}
+    quantize_modules(model, quantization, {p for p in paths if p in named or not is_router(p)})
     model.config = dataclasses.replace(model.config, quantization=quantization)
     return model
 

@@ -19,7 +19,7 @@ from lamina.lm.quantization.calibrate import cut_windows, input_squares, packabl
 from lamina.lm.quantization.exact import moved, same_in_affine, same_in_blocks
 from lamina.lm.quantization.formats import FP8, Format
 from lamina.lm.quantization.layers import columns_of, layer_in, rows_of, stored_format
-from lamina.lm.quantization.recipe import Recipe, layer_costs, uniform_plan, widen
+from lamina.lm.quantization.recipe import Recipe, is_router, layer_costs, uniform_plan, widen
 from lamina.lm.tokenizer import Tokenizer
 from lamina.utils import tree_flatten
 
@@ -95,7 +95,7 @@ def _declared_plan(modules: Mapping[str, nn.Module], quantization: Quantization)
     plan = {}
     for path, module in modules.items():
         own = quantization.for_module(path)
-        if own is None:
+        if own is None or (is_router(path) and path not in quantization.overrides):
             continue
         format = Format(own["mode"], own["bits"], own["group_size"])
         if columns_of(module) % format.columns:
