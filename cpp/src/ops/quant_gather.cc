@@ -5,15 +5,15 @@
 // Products with quantized matrices that are picked from a batch.
 namespace lamina {
 
-using OptArray = std::optional<Array>;
-
-Array picked_matrices(const Array& a, const OptArray& indices, std::string_view op) {
+Array picked_matrices(const Array& a, const std::optional<Array>& indices, std::string_view op) {
   if (a.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", a.shape());
   if (!indices) return a;
   return take(reshape(a, {-1, a.shape(-2), a.shape(-1)}), *indices, 0);
 }
 
 namespace {
+
+using OptArray = std::optional<Array>;
 
 // What the global scales of nvfp4 matrices, one for each of the batch, multiply their products by; (..., 1,
 // 1).

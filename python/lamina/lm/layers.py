@@ -136,7 +136,29 @@ class BlockSwitchLinear(nn.Module):
         return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
 
 
-class Fp8Linear(nn.Module):
+class _Fp8Weight(nn.Module):
+    """What layers over 8-bit floats share: their weight, its scales, a bias."""
+
+    mode = "fp8"
+
+    def __init__(self, weight: mx.array, block_scales: mx.array, bias: mx.array | None = None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.block_scales = block_scales
+        if bias is not None:
+            self.bias = bias
+        self.freeze()
+
+    def _extra_repr(self) -> str:
+        rows, words = self.weight.shape[-2:]
+        return f"{rows} rows of {4 * words} 8-bit floats, bias={'bias' in self}"
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the weight (output_dims, input_dims)."""
+        return mx.dequantize(self["weight"], self["block_scales"], mode="fp8", dtype=dtype)
+
+
+class Fp8Linear(_Fp8Weight):
     """A linear layer over 8-bit floats (E4M3) with a float32 scale for each 128 of a row.
 
     Parameters
@@ -156,31 +178,13 @@ class Fp8Linear(nn.Module):
     (2, 3)
     """
 
-    mode = "fp8"
-
-    def __init__(self, weight: mx.array, block_scales: mx.array, bias: mx.array | None = None) -> None:
-        super().__init__()
-        self.weight = weight
-        self.block_scales = block_scales
-        if bias is not None:
-            self.bias = bias
-        self.freeze()
-
-    def _extra_repr(self) -> str:
-        rows, words = self.weight.shape[-2:]
-        return f"{rows} rows of {4 * words} 8-bit floats, bias={'bias' in self}"
-
     def __call__(self, x: mx.array) -> mx.array:
         """Map (..., input_dims) to (..., output_dims)."""
         y = mx.quantized_matmul(x, self["weight"], self["block_scales"], mode="fp8")
         return y + self["bias"] if "bias" in self else y
 
-    def dequantized(self, dtype: mx.Dtype) -> mx.array:
-        """Return the weight (output_dims, input_dims)."""
-        return mx.dequantize(self["weight"], self["block_scales"], mode="fp8", dtype=dtype)
 
-
-class Fp8SwitchLinear(Fp8Linear):
+class Fp8SwitchLinear(_Fp8Weight):
     """The same for each expert: ``weight``, ``block_scales`` and ``bias`` begin with an axis of experts."""
 
     def __call__(self, x: mx.array, experts: mx.array) -> mx.array:
@@ -191,6 +195,9 @@ class Fp8SwitchLinear(Fp8Linear):
 
 BlockLayer = (BlockLinear, BlockEmbedding, BlockSwitchLinear)
 """The layers over blocks, for ``isinstance``."""
+
+Fp8Layer = (Fp8Linear, Fp8SwitchLinear)
+"""The layers over 8-bit floats, for ``isinstance``."""
 
 
 class PackedLinear(nn.QuantizedLinear):

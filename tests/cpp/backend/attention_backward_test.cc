@@ -14,7 +14,8 @@ struct RowGrads {
   bool hidden;
 };
 
-RowGrads row_grads(const Case& t, const Problem& p, const Heads& dout, int64_t b, int64_t h, int64_t i) {
+RowGrads row_grads(const AttentionCase& t, const Problem& p, const Heads& dout, int64_t b, int64_t h,
+                   int64_t i) {
   RowGrads g;
   const auto scores = scores_of(t, p, b, h, i);
   double peak = -std::numeric_limits<double>::infinity(), total = 0;
@@ -41,7 +42,7 @@ RowGrads row_grads(const Case& t, const Problem& p, const Heads& dout, int64_t b
   return g;
 }
 
-Gradients gradients_of(const Case& t, const Problem& p, const Heads& dout) {
+Gradients gradients_of(const AttentionCase& t, const Problem& p, const Heads& dout) {
   const auto zeros = [](int64_t n) { return std::vector<double>(static_cast<size_t>(n)); };
   const int64_t nq = t.batch * t.heads * t.length * t.dim, nk = t.batch * t.kv_heads * t.keys * t.dim;
   const int64_t nv = t.batch * t.kv_heads * t.keys * t.v_dim;
@@ -97,7 +98,7 @@ struct Backward {
   Heads dout, dq, dk, dv;
   AttentionGradArgs args;
 
-  Backward(const Case& t, Problem& p, std::mt19937& rng)
+  Backward(const AttentionCase& t, Problem& p, std::mt19937& rng)
       : dout(make_heads(t.batch, t.heads, t.length, t.v_dim, t.dtype, t.layout, &rng)),
         dq(make_heads(t.batch, t.heads, t.length, t.dim, t.dtype, t.layout, nullptr)),
         dk(make_heads(t.batch, t.kv_heads, t.keys, t.dim, t.dtype, t.layout, nullptr)),
@@ -108,7 +109,7 @@ struct Backward {
   }
 };
 
-void check_backward(const Case& t, std::mt19937& rng) {
+void check_backward(const AttentionCase& t, std::mt19937& rng) {
   SCOPED_TRACE(describe(t));
   Problem p(t, rng);
   attention(p.args);
@@ -174,14 +175,14 @@ TEST(AttentionBackward, HiddenRows) {
 
 TEST(AttentionBackward, BitsDoNotDependOnTheThreads) {
   std::mt19937 rng(24);
-  Case t{.batch = 1,
-         .heads = 2,
-         .kv_heads = 1,
-         .length = 200,
-         .keys = 1200,
-         .dim = 32,
-         .v_dim = 32,
-         .causal = true};
+  AttentionCase t{.batch = 1,
+                  .heads = 2,
+                  .kv_heads = 1,
+                  .length = 200,
+                  .keys = 1200,
+                  .dim = 32,
+                  .v_dim = 32,
+                  .causal = true};
   Problem p(t, rng);
   attention(p.args);
   Backward back(t, p, rng);
@@ -197,7 +198,7 @@ TEST(AttentionBackward, BitsDoNotDependOnTheThreads) {
 TEST(AttentionBackward, NoKeysAndNoQueries) {
   std::mt19937 rng(25);
   for (auto [length, keys] : {std::pair<int64_t, int64_t>{3, 0}, {0, 3}}) {
-    Case t{.length = length, .keys = keys};
+    AttentionCase t{.length = length, .keys = keys};
     Problem p(t, rng);
     attention(p.args);
     Backward back(t, p, rng);

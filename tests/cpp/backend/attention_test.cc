@@ -3,7 +3,7 @@
 namespace lamina::testing::attend {
 namespace {
 
-void check_row(const Case& t, const Problem& p, int64_t b, int64_t h, int64_t i) {
+void check_row(const AttentionCase& t, const Problem& p, int64_t b, int64_t h, int64_t i) {
   const auto scores = scores_of(t, p, b, h, i);
   const double inf = std::numeric_limits<double>::infinity();
   double peak = t.sinks ? p.sinks.at(h) : -inf, total = 0;
@@ -50,7 +50,7 @@ void check_row(const Case& t, const Problem& p, int64_t b, int64_t h, int64_t i)
   }
 }
 
-void check_case(const Case& t, std::mt19937& rng) {
+void check_case(const AttentionCase& t, std::mt19937& rng) {
   SCOPED_TRACE(describe(t));
   Problem p(t, rng);
   attention(p.args);
@@ -155,7 +155,7 @@ TEST(Attention, RowsWithNothingToAttend) {
       // More queries than keys: the first rows see none.
       check_case({.length = length, .keys = length / 2, .causal = true, .sinks = sinks}, rng);
       for (int mask : {1, 3}) {
-        Case t{.batch = 1, .heads = 2, .length = length, .keys = 300, .sinks = sinks, .mask = mask};
+        AttentionCase t{.batch = 1, .heads = 2, .length = length, .keys = 300, .sinks = sinks, .mask = mask};
         Problem p(t, rng);
         for (int64_t j = 0; j < t.keys; ++j) {
           if (mask == 1) p.mask.as<uint8_t>()[t.keys + j] = 0;
@@ -190,7 +190,7 @@ TEST(Attention, NoKeysGiveZeros) {
 TEST(Attention, LargeScores) {
   std::mt19937 rng(8);
   for (int64_t length : {1, 40}) {
-    Case t{.heads = 1, .length = length, .keys = 600, .dim = 4};
+    AttentionCase t{.heads = 1, .length = length, .keys = 600, .dim = 4};
     Problem p(t, rng);
     for (int64_t j = 0; j < t.keys; ++j) {
       for (int64_t d = 0; d < t.dim; ++d)
@@ -204,7 +204,7 @@ TEST(Attention, LargeScores) {
 TEST(Attention, NotANumberStaysInItsRow) {
   std::mt19937 rng(9);
   for (int64_t length : {4, 40}) {
-    Case t{.heads = 1, .length = length, .keys = 300};
+    AttentionCase t{.heads = 1, .length = length, .keys = 300};
     Problem p(t, rng);
     p.q.set(0, 0, 2, 3, std::numeric_limits<double>::quiet_NaN());
     attention(p.args);
@@ -219,14 +219,14 @@ TEST(Attention, BitsDoNotDependOnThreadsNorOnTheBatch) {
   for_each_target([&](const char* name) {
     SCOPED_TRACE(name);
     for (int64_t length : {1, 4, 100}) {
-      Case t{.batch = 3,
-             .heads = 4,
-             .kv_heads = 2,
-             .length = length,
-             .keys = 900,
-             .dim = 16,
-             .v_dim = 16,
-             .causal = true};
+      AttentionCase t{.batch = 3,
+                      .heads = 4,
+                      .kv_heads = 2,
+                      .length = length,
+                      .keys = 900,
+                      .dim = 16,
+                      .v_dim = 16,
+                      .causal = true};
       Problem p(t, rng);
       ThreadCount one(1);
       attention(p.args);
@@ -258,7 +258,8 @@ TEST(Attention, BitsDoNotDependOnThreadsNorOnTheBatch) {
 // A row's bits are those it has in a longer or shorter run of queries.
 TEST(Attention, ShorterRunsGiveTheSameRows) {
   std::mt19937 rng(11);
-  Case t{.heads = 2, .kv_heads = 1, .length = 100, .keys = 300, .dim = 16, .v_dim = 16, .causal = true};
+  AttentionCase t{
+      .heads = 2, .kv_heads = 1, .length = 100, .keys = 300, .dim = 16, .v_dim = 16, .causal = true};
   Problem p(t, rng);
   attention(p.args);
   for (int64_t length : {1, 9, 40, 77}) {

@@ -53,7 +53,7 @@ inline Heads make_heads(int64_t b, int64_t h, int64_t l, int64_t d, Dtype t, Lay
   return x;
 }
 
-struct Case {
+struct AttentionCase {
   int64_t batch = 1, heads = 2, kv_heads = 1, length = 5, keys = 7, dim = 8, v_dim = 8;
   Dtype dtype = Dtype::kFloat32;
   Layout layout = Layout::kHeadsFirst;
@@ -62,7 +62,7 @@ struct Case {
   int mask = 0;
 };
 
-inline std::string describe(const Case& t) {
+inline std::string describe(const AttentionCase& t) {
   return "B " + std::to_string(t.batch) + " H " + std::to_string(t.heads) + "/" + std::to_string(t.kv_heads) +
          " L " + std::to_string(t.length) + " S " + std::to_string(t.keys) + " D " + std::to_string(t.dim) +
          "/" + std::to_string(t.v_dim) + " " + std::string(dtype_name(t.dtype)) +
@@ -76,7 +76,7 @@ struct Problem {
   View mask_view, sinks_view;
   AttentionArgs args;
 
-  Problem(const Case& t, std::mt19937& rng)
+  Problem(const AttentionCase& t, std::mt19937& rng)
       : q(make_heads(t.batch, t.heads, t.length, t.dim, t.dtype, t.layout, &rng)),
         k(make_heads(t.batch, t.kv_heads, t.keys, t.dim, t.dtype, t.layout, &rng)),
         v(make_heads(t.batch, t.kv_heads, t.keys, t.v_dim, t.dtype, t.layout, &rng)),
@@ -107,7 +107,7 @@ struct Problem {
     if (t.sinks) args.sinks = &sinks_view;
   }
 
-  static int64_t mask_elems(const Case& t) {
+  static int64_t mask_elems(const AttentionCase& t) {
     if (t.mask == 3) return t.batch * t.heads * t.length * t.keys;
     return t.mask == 2 ? t.batch * t.keys : t.length * t.keys;
   }
@@ -117,7 +117,8 @@ struct Problem {
 inline constexpr double kHidden = -std::numeric_limits<float>::max();
 
 // The scores of one row in float64.
-inline std::vector<double> scores_of(const Case& t, const Problem& p, int64_t b, int64_t h, int64_t i) {
+inline std::vector<double> scores_of(const AttentionCase& t, const Problem& p, int64_t b, int64_t h,
+                                     int64_t i) {
   const int64_t kv = h / (t.heads / t.kv_heads);
   std::vector<double> scores;
   for (int64_t j = 0; j < t.keys; ++j) {

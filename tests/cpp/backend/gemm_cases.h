@@ -40,7 +40,7 @@ inline Matrix make_matrix(int64_t rows, int64_t cols, Dtype t, Layout layout, st
   }
 }
 
-struct Case {
+struct GemmCase {
   int64_t m, n, k;
   Dtype a = Dtype::kFloat32, b = Dtype::kFloat32, c = Dtype::kFloat32;
   Layout la = Layout::kRows, lb = Layout::kRows;
@@ -48,7 +48,7 @@ struct Case {
   bool invariant = false;
 };
 
-inline std::string describe(const Case& t) {
+inline std::string describe(const GemmCase& t) {
   return "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) +
          " layouts " + std::to_string(static_cast<int>(t.la)) + std::to_string(static_cast<int>(t.lb)) + " " +
          std::string(dtype_name(t.a)) + " " + std::string(dtype_name(t.b)) + " -> " +
@@ -56,7 +56,7 @@ inline std::string describe(const Case& t) {
 }
 
 // Runs the case and checks every element against float64, and what lies around the output.
-inline void check_case(const Case& t, std::mt19937& rng) {
+inline void check_case(const GemmCase& t, std::mt19937& rng) {
   SCOPED_TRACE(describe(t));
   Matrix a = make_matrix(t.m, t.k, t.a, t.la, rng), b = make_matrix(t.k, t.n, t.b, t.lb, rng);
   const Dtype c0_type = t.c;

@@ -152,8 +152,9 @@ void check(const Case& t, std::mt19937& rng) {
   ASSERT_TRUE(p.out.guards_whole());
   int64_t longest = 0;
   for (const Sequence& s : t.sequences) longest = std::max(longest, s.length);
-  // |q| |k| / sqrt(D) is below 2 sqrt(D) for all but the rarest draws; values, and elements of q, are below 6.
-  // Queries of keys in codes are rounded to 1/32767 of their largest element: half of that for each of D keys.
+  // |q| |k| / sqrt(D) is below 2 sqrt(D) for all but the rarest draws; values, and elements of q, are
+  // below 6. Queries of keys in codes are rounded to 1/32767 of their largest element: half of that for each
+  // of D keys.
   const double root = std::sqrt(static_cast<double>(t.dim));
   const double score = kEps32 * (root + 4) * 2 * root + (t.key_bits ? 6.0 / 65534 * root : 0);
   const double bound = 6 * (4 * score + kEps32 * (std::sqrt(static_cast<double>(longest)) + 32));

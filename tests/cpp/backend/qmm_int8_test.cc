@@ -78,7 +78,7 @@ Guarded activations(int64_t m, int64_t k, std::mt19937& rng) {
   return x;
 }
 
-void check_affine(Case t, std::mt19937& rng) {
+void check_affine(QmmCase t, std::mt19937& rng) {
   SCOPED_TRACE(describe(t));
   t.mode = QmmMode::kInt8, t.m = kMostRows;
   Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
@@ -164,7 +164,7 @@ TEST(QmmInt8, BlockFormatsBitsAreThoseOfTheContract) {
 // Formats without integers, and weights [k, n], run in the exact mode.
 TEST(QmmInt8, OthersAreExact) {
   std::mt19937 rng(13);
-  Case t{.m = 5, .n = 64, .k = 64, .transpose = false};
+  QmmCase t{.m = 5, .n = 64, .k = 64, .transpose = false};
   Weights w(1, t.k, t.n, t.group, t.bits, t.s, rng);
   Guarded x = random_buffer(t.m * t.k, Dtype::kFloat32, rng), exact(t.m * t.n, Dtype::kFloat32), int8 = exact;
   quantized_matmul(args_of(t, x, w, exact));
@@ -177,7 +177,7 @@ TEST(QmmInt8, EveryDtypeIsRoundedOnce) {
   std::mt19937 rng(14);
   for (Dtype dtype : {Dtype::kFloat16, Dtype::kBFloat16}) {
     for (int64_t m : {1, 20}) {
-      Case t{.m = m, .n = 70, .k = 512, .x = dtype, .s = dtype, .mode = QmmMode::kInt8};
+      QmmCase t{.m = m, .n = 70, .k = 512, .x = dtype, .s = dtype, .mode = QmmMode::kInt8};
       Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
       Guarded x = random_buffer(m * t.k, dtype, rng), full(m * t.n, Dtype::kFloat32), half(m * t.n, dtype);
       quantized_matmul(args_of(t, x, w, full));
@@ -197,7 +197,7 @@ TEST(QmmInt8, DoesNotSaturate) {
     SCOPED_TRACE(name);
     for (int bits : {4, 8}) {
       for (int64_t m : {1, 14}) {
-        Case t{.m = m, .n = 40, .k = 256, .group = 128, .bits = bits, .mode = QmmMode::kInt8};
+        QmmCase t{.m = m, .n = 40, .k = 256, .group = 128, .bits = bits, .mode = QmmMode::kInt8};
         Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
         std::memset(w.packed.data(), 0xff, static_cast<size_t>(t.n * t.k * bits / 8));
         for (int64_t i = 0; i < w.scales.elems(); ++i) w.scales.set(i, 1), w.biases.set(i, 0);
@@ -217,7 +217,7 @@ TEST(QmmInt8, NonFiniteActivationsStayInTheirRow) {
   std::mt19937 rng(16);
   for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     for (int64_t m : {2, 20}) {
-      Case t{.m = m, .n = 40, .k = 128, .mode = QmmMode::kInt8};
+      QmmCase t{.m = m, .n = 40, .k = 128, .mode = QmmMode::kInt8};
       Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
       Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng), y(m * t.n, Dtype::kFloat32);
       x.set(1 * t.k + 127, bad);
@@ -239,7 +239,7 @@ TEST(QmmInt8, BitsDoNotDependOnTheThreads) {
     SCOPED_TRACE(name);
     for (int bits : {3, 4, 8}) {
       for (int64_t m : {1, 6, 30}) {
-        Case t{.m = m, .n = 700, .k = 1024, .bits = bits, .mode = QmmMode::kInt8};
+        QmmCase t{.m = m, .n = 700, .k = 1024, .bits = bits, .mode = QmmMode::kInt8};
         Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
         Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng);
         Guarded want(m * t.n, Dtype::kFloat32);

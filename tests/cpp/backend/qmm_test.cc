@@ -12,7 +12,7 @@ using cpu::GemmEpilogue;
 using cpu::QmmArgs;
 using cpu::quantized_matmul;
 
-void check_case(const Case& t, std::mt19937& rng) {
+void check_case(const QmmCase& t, std::mt19937& rng) {
   SCOPED_TRACE(describe(t));
   Weights w(1, t.transpose ? t.n : t.k, t.transpose ? t.k : t.n, t.group, t.bits, t.s, rng);
   Guarded x = random_buffer(t.m * t.k, t.x, rng), y(t.m * t.n, t.y);
@@ -100,7 +100,7 @@ TEST(Qmm, LargerThanEveryBlock) {
 TEST(Qmm, StridedActivations) {
   std::mt19937 rng(5);
   for (int64_t m : {2, 15}) {
-    Case t{.m = m, .n = 33, .k = 128};
+    QmmCase t{.m = m, .n = 33, .k = 128};
     Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
     Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng), turned(m * t.k, Dtype::kFloat32);
     for (int64_t i = 0; i < m; ++i) {
@@ -118,7 +118,7 @@ TEST(Qmm, StridedActivations) {
 TEST(Qmm, BatchPicksItsWeights) {
   std::mt19937 rng(6);
   for (int64_t m : {1, 10}) {
-    Case t{.m = m, .n = 48, .k = 128};
+    QmmCase t{.m = m, .n = 48, .k = 128};
     const int64_t batch = 7, matrices = 3;
     Weights w(matrices, t.n, t.k, t.group, t.bits, t.s, rng);
     Guarded x = random_buffer(batch * m * t.k, Dtype::kFloat32, rng), y(batch * m * t.n, Dtype::kFloat32);
@@ -151,7 +151,7 @@ TEST(Qmm, BatchPicksItsWeights) {
 TEST(Qmm, EpilogueSeesEveryElementOnce) {
   std::mt19937 rng(7);
   for (int64_t m : {3, 40}) {
-    Case t{.m = m, .n = 500, .k = 128};
+    QmmCase t{.m = m, .n = 500, .k = 128};
     Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
     Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng);
     Guarded plain(m * t.n, Dtype::kFloat32), hooked(m * t.n, Dtype::kFloat32);
@@ -187,7 +187,7 @@ TEST(Qmm, BitsDoNotDependOnTheThreads) {
     SCOPED_TRACE(name);
     for (int bits : {3, 4, 8}) {
       for (int64_t m : {1, 6, 30}) {
-        Case t{.m = m, .n = 700, .k = 1024, .bits = bits};
+        QmmCase t{.m = m, .n = 700, .k = 1024, .bits = bits};
         Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
         Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng);
         Guarded want(m * t.n, Dtype::kFloat32);
@@ -209,7 +209,7 @@ TEST(Qmm, BitsDoNotDependOnTheThreads) {
 TEST(Qmm, NonFiniteActivationsStayInTheirRow) {
   std::mt19937 rng(10);
   for (int64_t m : {3, 20}) {
-    Case t{.m = m, .n = 40, .k = 128};
+    QmmCase t{.m = m, .n = 40, .k = 128};
     Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
     Guarded x = random_buffer(m * t.k, Dtype::kFloat32, rng), y(m * t.n, Dtype::kFloat32);
     x.set(1 * t.k + 127, std::numeric_limits<double>::quiet_NaN());

@@ -45,7 +45,7 @@ struct Weights {
   double at(int64_t row, int64_t col) { return scale(row, col) * code(row, col) + bias(row, col); }
 };
 
-struct Case {
+struct QmmCase {
   int64_t m, n, k;
   int group = 64, bits = 4;
   bool transpose = true;
@@ -53,14 +53,14 @@ struct Case {
   cpu::QmmMode mode = cpu::QmmMode::kExact;
 };
 
-inline std::string describe(const Case& t) {
+inline std::string describe(const QmmCase& t) {
   return "m " + std::to_string(t.m) + " n " + std::to_string(t.n) + " k " + std::to_string(t.k) + " group " +
          std::to_string(t.group) + " bits " + std::to_string(t.bits) + (t.transpose ? " T " : " ") +
          std::string(dtype_name(t.x)) + " " + std::string(dtype_name(t.s)) + " " +
          std::string(dtype_name(t.y));
 }
 
-inline cpu::QmmArgs args_of(const Case& t, Guarded& x, Weights& w, Guarded& y) {
+inline cpu::QmmArgs args_of(const QmmCase& t, Guarded& x, Weights& w, Guarded& y) {
   cpu::QmmArgs q;
   q.m = t.m, q.n = t.n, q.k = t.k, q.group = t.group, q.bits = t.bits, q.transpose = t.transpose,
   q.mode = t.mode;

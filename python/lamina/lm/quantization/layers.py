@@ -14,6 +14,7 @@ from lamina.lm.layers import (
     BlockLayer,
     BlockLinear,
     BlockSwitchLinear,
+    Fp8Layer,
     Fp8Linear,
     Fp8SwitchLinear,
 )
@@ -41,7 +42,7 @@ def dense_weight(module: Any, dtype: mx.Dtype) -> mx.array:
 
 def stored_format(module: Any) -> Format:
     """Return how a layer's weight is stored."""
-    if isinstance(module, (*BlockLayer, Fp8Linear)):
+    if isinstance(module, (*BlockLayer, *Fp8Layer)):
         return Format(module.mode)
     if "scales" in module:
         return Format(module.mode, module.bits, module.group_size)
@@ -54,7 +55,7 @@ def columns_of(module: Any) -> int:
         return Blocks(module["weight"], module.mode).shape[-1]
     if "scales" in module:
         return module["scales"].shape[-1] * module.group_size
-    if isinstance(module, Fp8Linear):
+    if isinstance(module, Fp8Layer):
         return 4 * module["weight"].shape[-1]
     return module["weight"].shape[-1]
 
