@@ -14,7 +14,7 @@ import lamina.nn as nn
 from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 # Positions that go through a model at once, and numbers that its head makes at once.
 _POSITIONS = 2048
 _LOGITS = 1 << 24
