@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from lamina.cli import language
@@ -27,11 +28,22 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="run a prompt and write the file")
+
+    def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    lines = _EXAMPLES.splitlines()
+    build = add("build", "run a prompt and write the file", lines[1].strip())
     build.add_argument("file", metavar="FILE", help="the file to write")
     build.add_argument("text", nargs="?", metavar="PROMPT", help="the prompt; - reads it from stdin")
     build.add_argument("-p", "--prompt", help="the prompt, as an option")
-    use = actions.add_parser("use", help="go on from a file")
+    use = add("use", "go on from a file", lines[3].strip())
     use.add_argument("file", metavar="FILE", help="a file that build wrote")
     use.add_argument("text", nargs="?", metavar="TEXT", help="what follows the prompt; - reads it from stdin")
     use.add_argument("-p", "--prompt", help="what follows the prompt, as an option")
@@ -41,7 +53,7 @@ def add_parser(commands: Any) -> None:
     use.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="stop before TEXT; may be repeated"
     )
-    inspect = actions.add_parser("inspect", help="say what a file holds")
+    inspect = add("inspect", "say what a file holds", lines[2].strip())
     inspect.add_argument("file", metavar="FILE", help="a file that build wrote")
     for each in (build, use):
         language.add_model_options(each)
@@ -58,7 +70,7 @@ def _text(args: argparse.Namespace) -> str:
     text: str | None = args.text if args.prompt is None else args.prompt
     if text is None:
         return args.parser.error("no text: give one as an argument, with --prompt, or - for stdin")
-    return sys.stdin.read() if text == "-" else text
+    return language.read_text("-") if text == "-" else text
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -68,6 +80,8 @@ def _build(args: argparse.Namespace) -> int:
     from lamina.lm.generate import prefill, prompt_ids
 
     text = _text(args)
+    if not Path(args.file).absolute().parent.is_dir():
+        raise FileNotFoundError(2, "no such folder for the cache", str(Path(args.file).parent))
     model, tokenizer = language.load_model(args)
     ids = prompt_ids(model, tokenizer, text)
     cache = PromptCache(model.cache_specs(), language.cache_options(args))

@@ -74,11 +74,11 @@ def execute(args: argparse.Namespace) -> int:
     from lamina.lm.chat import ChatTemplate, Conversation, chat_template
     from lamina.lm.errors import PromptError
 
+    language.check_counts(args, "max_tokens")
     sampling = language.sampling(args)
     model, tokenizer = language.load_model(args)
     if args.template is not None:
-        text = Path(args.template).read_text(encoding="utf-8")
-        template = ChatTemplate(text, tokenizer.special_tokens)
+        template = ChatTemplate(language.read_text(args.template), tokenizer.special_tokens)
     else:
         try:
             template = chat_template(tokenizer)
@@ -202,7 +202,12 @@ class Session:
     def _line(self, prompt: str) -> str:
         if self._terminal:
             return input(prompt)
-        line = sys.stdin.readline()
+        from lamina.lm.errors import PromptError
+
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise PromptError(f"stdin is not UTF-8 text: {error.reason}") from error
         if not line:
             raise EOFError
         return line.rstrip("\n")
@@ -254,11 +259,14 @@ class Session:
         """
         from lamina.lm.errors import PromptError
 
+        text = language.read_text(path)
         try:
-            messages = json.loads(Path(path).read_text(encoding="utf-8"))["messages"]
+            messages = json.loads(text)["messages"]
             fine = all(isinstance(m["role"], str) and isinstance(m["content"], str) for m in messages)
-        except (ValueError, KeyError, TypeError) as error:
-            raise PromptError(f"{path} is not a saved conversation: {error!r}") from error
+        except ValueError as error:
+            raise PromptError(f"{path} is not a saved conversation: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise PromptError(f"{path} is not a saved conversation: it has no messages") from error
         if not fine:
             raise PromptError(f"{path} is not a saved conversation: a message has no role or content")
         self.conversation.messages = [dict(m) for m in messages]

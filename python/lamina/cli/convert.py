@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
         "convert",
         help="convert a model to another format or dtype, or quantize it",
         description=(
-            "Read a model (a directory of Hugging Face, MLX, AWQ, GPTQ or FP8 weights, or a GGUF file) and "
+            "Read a model (a directory of Hugging Face, MLX, AWQ, GPTQ or FP8 weights, or a GGUF file) and\n"
             "write it as a directory in the layout of MLX, or as a GGUF file where --out ends in .gguf."
         ),
         epilog=_EXAMPLES,
@@ -110,6 +110,8 @@ def run(args: argparse.Namespace, bits: str | None, dtype: str | None = None) ->
     base = format_of(args.format or bits)
     if base is None and any(v is not None for v in (args.wide, args.head, args.calibration)):
         raise ConfigError("--wide, --head and --calibration want --bits or --format")
+    if (args.wide is None) != (args.bits_per_weight == 0):
+        raise ConfigError("--wide and --bits-per-weight want each other")
     recipe = None
     if base is not None:
         recipe = Recipe(

@@ -25,7 +25,17 @@ USED = (
     "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_tile", "amx_int8", "amx_bf16",
 )  # fmt: skip
-VERSIONS = ("numpy", "tokenizers", "tqdm", "matplotlib")
+VERSIONS = (
+    "numpy",
+    "ml_dtypes",
+    "tokenizers",
+    "jinja2",
+    "tqdm",
+    "rich",
+    "matplotlib",
+    "llguidance",
+    "lm_eval",
+)
 
 
 def add_parser(commands: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
+
+from lamina.cli import language
 
 _EXAMPLES = """examples:
   lamina embed --model ./all-MiniLM-L6-v2 "a happy person" "a happy dog" --similarity
@@ -30,7 +31,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", metavar="FILE.npy", help="write the vectors there instead of printing them")
     parser.add_argument("--similarity", action="store_true", help="print the texts' cosine similarities")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(execute=execute)
+    parser.set_defaults(execute=execute, parser=parser)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -40,6 +41,8 @@ def execute(args: argparse.Namespace) -> int:
     from lamina.lm.io import replacing
 
     texts = args.texts + (_lines(args.file) if args.file else [])
+    if not texts:
+        args.parser.error("no text: give some as arguments, or a file of them with --file")
     vectors = load_embedder(args.model).embed(texts)
     if args.out:
         with replacing(args.out) as tmp:
@@ -60,8 +63,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _lines(file: str) -> list[str]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in language.read_text(file).splitlines() if line.strip()]
 
 
 def _print_rows(rows: Any) -> None:

@@ -52,10 +52,7 @@ def execute(args: argparse.Namespace) -> int:
     from lamina.lm.engine import EngineOptions
     from lamina.lm.eval_harness import harness_version, run_tasks
 
-    for name in ("limit", "max_tokens", "batch"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            args.parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    language.check_counts(args, "limit", "max_tokens", "batch")
     version = harness_version()  # before the model is loaded
     options = EngineOptions(args.batch, prefill_tokens=512, cache=language.cache_options(args))
     model, tokenizer = language.load_model(args)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from lamina.cli import language, profiling
@@ -80,11 +79,12 @@ def _prompt(args: argparse.Namespace) -> str:
         args.parser.error("give the prompt once: as an argument or with --prompt or --prompts")
     if not given:
         return args.parser.error("no prompt: give one as an argument, with --prompt, or - for stdin")
-    return sys.stdin.read() if given[0] == "-" and args.prompts is None else given[0]
+    return language.read_text("-") if given[0] == "-" and args.prompts is None else given[0]
 
 
 def execute(args: argparse.Namespace) -> int:
     """Load the model, stream the continuation, and report the speed."""
+    language.check_counts(args, "batch", "draft_tokens")
     prompt = _prompt(args)
     if args.logprobs is not None and not args.json:
         args.parser.error("--logprobs wants --json")
@@ -111,12 +111,12 @@ def _constraint(args: argparse.Namespace, model: Any, tokenizer: Any) -> Any:
     if args.json_schema is not None:
         text = args.json_schema
         if not text.lstrip().startswith("{"):
-            text = Path(text).read_text(encoding="utf-8")
+            text = language.read_text(text)
         return Grammar.json_schema(text, tokenizer, vocab)
     if args.regex is not None:
         return Grammar.regex(args.regex, tokenizer, vocab)
     if args.grammar is not None:
-        return Grammar.lark(Path(args.grammar).read_text(encoding="utf-8"), tokenizer, vocab)
+        return Grammar.lark(language.read_text(args.grammar), tokenizer, vocab)
     return None
 
 
@@ -204,7 +204,7 @@ def _read_prompts(path: str) -> list[str]:
     from lamina.lm.errors import PromptError
 
     prompts = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(language.read_text(path).splitlines(), 1):
         if line.startswith('"'):
             try:
                 line = json.loads(line)

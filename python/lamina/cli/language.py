@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,31 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="let each position see the last N only, and keep no more",
     )
+
+
+def read_text(path: str) -> str:
+    """Return the text of a file, or of stdin where ``path`` is ``-``.
+
+    Raises
+    ------
+    PromptError
+        It is not text.
+    """
+    from lamina.lm.errors import PromptError
+
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        name = "stdin" if path == "-" else path
+        raise PromptError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """End with a usage error where one of these options is given and not positive."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            args.parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
 def sampling(args: argparse.Namespace) -> Any:

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not is_users_error(error):
             raise
-        print(f"lamina {args.command}: error: {error}", file=sys.stderr)
+        print(f"lamina {args.command}: error: {one_line(error)}", file=sys.stderr)
         return 1
 
 
@@ -99,4 +99,17 @@ def is_users_error(error: Exception) -> bool:
     errors = sys.modules.get("lamina.lm.errors")
     if errors is not None and isinstance(error, errors.LMError):
         return True
-    return isinstance(error, OSError) and error.filename is not None
+    return isinstance(error, OSError) and (error.filename is not None or str(error).startswith("[file]"))
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message without line ends, and without the number of an error of the system.
+
+    Examples
+    --------
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.txt"))
+    'a.txt: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -18,8 +18,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list the supported architectures",
-        description="List the supported architectures by their model_type, or say what a model's config.json "
-        "describes and whether all of it is understood.",
+        description="List the supported architectures by their model_type, or say what a model's\n"
+        "config.json describes and whether all of it is understood.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

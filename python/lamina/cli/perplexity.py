@@ -7,9 +7,12 @@ import dataclasses
 import json
 from typing import Any
 
+from lamina.cli import language
+
 _EXAMPLES = """examples:
   lamina perplexity --model ./my-model --text book.txt
   lamina perplexity --model ./my-model-4bit --reference ./my-model --text book.txt --json
+  lamina perplexity --model ./my-model-4bit --reference ./my-model-4bit --text book.txt --arithmetic int8
   lamina perplexity --model model-q4_k.gguf --text src/ --context 1024 --limit 200000
 """
 
@@ -29,8 +32,21 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--reference", metavar="PATH", help="model to compare with, of the same vocabulary")
     add_options(parser)
+    parser.add_argument(
+        "--arithmetic",
+        choices=("int8", "exact"),
+        default="exact",
+        help="how --model multiplies by quantized weights; a reference does it exactly (%(default)s)",
+    )
+    parser.add_argument(
+        "--ignore-field",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="ignore a config field that is not understood",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(execute=execute)
+    parser.set_defaults(execute=execute, parser=parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -51,19 +67,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Measure and print."""
+    from tqdm import tqdm
+
     from lamina.lm import load
+    from lamina.lm.arithmetic import set_arithmetic
     from lamina.lm.evaluate import compare_models, read_text, score_text
 
-    text = read_text(args.text)
+    language.check_counts(args, "context", "stride")
+    if args.limit < 0:
+        args.parser.error(f"--limit must be 0 or more, got {args.limit}")
+    text, ignore = read_text(args.text), tuple(args.ignore_field)
     text = text[: args.limit] if args.limit else text
-    model, tokenizer = load(args.model, dtype=args.dtype)
-    if args.reference is None:
-        score = score_text(model, tokenizer, text, args.context, args.stride)
-        record: dict[str, Any] = score_record(score)
-    else:
-        reference, _ = load(args.reference, dtype=args.dtype)
-        both = compare_models(model, reference, tokenizer, text, args.context, args.stride)
-        record = comparison_record(both)
+    model, tokenizer = load(args.model, ignore, dtype=args.dtype)
+    set_arithmetic(model, args.arithmetic)
+    reference = load(args.reference, ignore, dtype=args.dtype)[0] if args.reference is not None else None
+    # On a terminal only: it is for who waits.
+    with tqdm(desc="tokens", disable=None, leave=False) as bar:
+        if reference is None:
+            score = score_text(model, tokenizer, text, args.context, args.stride, bar.update)
+            record: dict[str, Any] = score_record(score)
+        else:
+            both = compare_models(model, reference, tokenizer, text, args.context, args.stride, bar.update)
+            record = comparison_record(both)
     if args.json:
         print(json.dumps(record))
     else:

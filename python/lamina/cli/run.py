@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import runpy
 import sys
@@ -64,6 +65,17 @@ def _take_profile(argv: list[str]) -> tuple[str | None, list[str]]:
     return None, argv
 
 
+def _missing(module: str | None, path: str) -> str | None:
+    """Say what there is not; None where there is something to run."""
+    if module is None:
+        if Path(path).is_dir() and not (Path(path) / "__main__.py").is_file():
+            return f"no __main__.py in the folder {path}"
+        return None if Path(path).exists() else f"no such file: {path}"
+    # Only the first part: to look for others imports it, and what goes wrong there is the script's affair.
+    top = module.partition(".")[0]
+    return None if importlib.util.find_spec(top) is not None else f"no module named {top}"
+
+
 def main(argv: list[str]) -> int:
     """Run ``[--profile FILE] FILE ARGS...`` or ``-m MODULE ARGS...`` as the main program.
 
@@ -84,17 +96,18 @@ def main(argv: list[str]) -> int:
         parser = _parser()
         parser.parse_args(head)  # --help leaves here, and so does an option that does not exist
         parser.error("wanted a FILE, or -m MODULE")
-    if module is None and not Path(argv[0]).exists():
-        print(f"lamina run: error: no such file: {argv[0]}", file=sys.stderr)
-        return 2
     import lamina.as_mlx  # noqa: F401
 
+    if module is not None:
+        sys.path.insert(0, os.getcwd())
+    if missing := _missing(module, argv[0]):
+        print(f"lamina run: error: {missing}", file=sys.stderr)
+        return 2
     if trace is not None and not Path(trace).parent.is_dir():
         print(f"lamina run: error: no such folder for the profile: {Path(trace).parent}", file=sys.stderr)
         return 2
     with profiling.profiled(trace):
         if module is not None:
-            sys.path.insert(0, os.getcwd())
             sys.argv = [module, *arguments]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:

@@ -14,7 +14,7 @@ import lamina.nn as nn
 from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 # Positions that go through a model at once, and numbers that its head makes at once.
 _POSITIONS = 2048
 _LOGITS = 1 << 24
@@ -112,7 +112,7 @@ class _Group:
 def _groups(
     ids: np.ndarray, context: int, stride: int | None, batch: int, bos: int | None
 ) -> Iterator[_Group]:
-    windows = list(sliding_windows(len(ids), context, stride or max(1, context // 2)))
+    windows = list(sliding_windows(len(ids), context, max(1, context // 2) if stride is None else stride))
     for at in range(0, len(windows), batch):
         group = windows[at : at + batch]
         inputs = np.stack([ids[start:stop] for start, stop, _ in group])

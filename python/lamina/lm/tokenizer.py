@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as HFTokenizer
 
 from lamina.lm.detokenize import Detokenizer, decoder_steps, make_detokenizer
-from lamina.lm.errors import CheckpointError, LMError
+from lamina.lm.errors import CheckpointError, LMError, PromptError
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -62,8 +62,17 @@ class Tokenizer:
         return self.inner.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Return the ids of ``text``; with ``special``, also those its template adds (a leading BOS, say)."""
-        return self.inner.encode(text, add_special_tokens=special).ids
+        """Return the ids of ``text``; with ``special``, also those its template adds (a leading BOS, say).
+
+        Raises
+        ------
+        PromptError
+            The text holds halves of surrogate pairs.
+        """
+        try:
+            return self.inner.encode(text, add_special_tokens=special).ids
+        except TypeError as error:  # of half characters, as undecodable bytes of a command line become
+            raise PromptError(f"wanted text of whole Unicode characters, got {text[:40]!r}") from error
 
     def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """Return the ids of many texts, encoded side by side."""

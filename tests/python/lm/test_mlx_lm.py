@@ -145,8 +145,8 @@ def test_its_server_answers(page) -> None:
 
 
 def test_fine_tuning_learns_and_the_adapter_is_used(page) -> None:
-    report = printed(page, "mlx_lm lora")
-    losses = [float(x) for x in re.findall(r"val\S* +\S*?(\d+\.\d+)", report)]
+    report = re.sub(r"\x1b\[[\d;]*m", "", printed(page, "mlx_lm lora"))
+    losses = [float(x) for x in re.findall(r"(?i)\bval\b(?! took).*?(\d+\.\d+)", report)]
     assert len(losses) >= 2, report
     assert losses[-1] < losses[0] / 2
     with_adapter = answer(printed(page, "--adapter-path adapters", "generate"))

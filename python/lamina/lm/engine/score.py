@@ -20,7 +20,7 @@ from lamina.lm.generate.step import LanguageModel
 
 Pair = tuple[SequenceOf[int], SequenceOf[int]]
 """Tokens of a context, and of what follows it."""
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 # Numbers that the head makes at once.
 _LOGITS = 1 << 24
 
