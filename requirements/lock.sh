@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 constraints=''
-for name in run build test check bench e2e; do
+for name in run build test check bench e2e mlx_lm; do
   # shellcheck disable=SC2086
   "${UV:-uv}" pip compile "$name.in" --output-file "$name.lock" --universal --python-version 3.10 \
     --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade $constraints

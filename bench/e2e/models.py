@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -228,6 +229,11 @@ def _in_more_bits(layer: int, layers: int) -> bool:
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
+def _deviation(codes: int) -> float:
+    """The deviation of codes 0, 1, ... that are equally likely."""
+    return math.sqrt((codes**2 - 1) / 12)
+
+
 def _k_blocks(kind: str, index: int, rows: int, columns: int) -> tuple[str, np.ndarray]:
     """Random codes whose values have a deviation of columns ** -0.5."""
     rng = np.random.default_rng([19, index])
@@ -236,12 +242,12 @@ def _k_blocks(kind: str, index: int, rows: int, columns: int) -> tuple[str, np.n
     if kind == "Q4_K":
         # Codes of 4 bits less a minimum; scales and minima of 6 bits: set so that they cancel in the mean.
         blocks[..., 4:16] = _packed_scales(32, 30)
-        step = columns**-0.5 / (4.61 * 32)
+        step = columns**-0.5 / (_deviation(16) * 32)
         units = np.array([step, step * 7.5 * 32 / 30], np.float16).view(np.uint8)
         blocks[..., :4] = units
     else:
         blocks[..., 192:208] = np.int8(32).view(np.uint8)
-        blocks[..., 208:] = np.array([columns**-0.5 / (18.5 * 32)], np.float16).view(np.uint8)
+        blocks[..., 208:] = np.array([columns**-0.5 / (_deviation(64) * 32)], np.float16).view(np.uint8)
     return kind, blocks.reshape(rows, -1)
 
 

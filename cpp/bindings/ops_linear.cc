@@ -125,7 +125,8 @@ constexpr const char* kFormat =
     "@bits Bits of an element; the mode's default where not given.\n"
     "@mode The format: 'affine' (groups of 32, 64 or 128; 1 to 6 or 8 bits; 64 and 4 by default), 'mxfp4' "
     "(32, 4), 'mxfp8' (32, 8) or 'nvfp4' (16, 4). For blocks of GGUF files 'q4_0', 'q4_1', 'q5_0', 'q5_1', "
-    "'q8_0', 'iq4_nl' (32), 'q2_k', 'q3_k', 'q4_k', 'q5_k', 'q6_k' or 'iq4_xs' (256).\n";
+    "'q8_0', 'iq4_nl' (32), 'q2_k', 'q3_k', 'q4_k', 'q5_k', 'q6_k' or 'iq4_xs' (256). For checkpoints of 8-bit "
+    "floats 'fp8' (128, 8): E4M3, and float32 scales as uint8, four bytes each; it cannot be made here.\n";
 
 constexpr const char* kGlobal =
     "@global_scale Mode 'nvfp4' only: one float32 (or one for each matrix of a batch), as a rule the largest "

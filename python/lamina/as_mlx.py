@@ -1,8 +1,9 @@
 """Makes ``mlx`` another name of ``lamina``: ``import lamina.as_mlx``, then ``import mlx.core as mx``.
 
 After the import, ``mlx``, ``mlx.core``, ``mlx.nn``, ``mlx.optimizers``, ``mlx.utils`` and whatever is
-imported below them are the very same module objects as their namesakes in ``lamina``. Importing this module
-is the request: it is the one module of the package that acts when imported.
+imported below them are the very same module objects as their namesakes in ``lamina``. ``mlx.core.metal`` and
+``mlx.core.cuda`` are there for scripts to ask whether they have such a GPU. Importing this module is the
+request: it is the one module of the package that acts when imported.
 """
 
 from __future__ import annotations
@@ -14,8 +15,21 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 _MODULES = ("core", "nn", "optimizers", "utils")
+# What scripts of earlier MLX versions look for in mlx.core.metal instead of mlx.core.
+_MOVED = (
+    "clear_cache",
+    "device_info",
+    "get_active_memory",
+    "get_cache_memory",
+    "get_peak_memory",
+    "reset_peak_memory",
+    "set_cache_limit",
+    "set_memory_limit",
+    "set_wired_limit",
+)
 
 
 def _target(name: str) -> str:
@@ -48,6 +62,25 @@ class _AliasFinder(importlib.abc.MetaPathFinder):
         return importlib.machinery.ModuleSpec(name, _AliasLoader())
 
 
+def _no_capture(*args: Any, **kwargs: Any) -> None:
+    raise NotImplementedError(
+        "[metal.start_capture] captures are not supported by the cpu backend: wanted Metal; "
+        "mlx.core.profile() records kernels here"
+    )
+
+
+def _name_gpus(core: ModuleType) -> None:
+    """Add the modules that say which GPUs are there: none."""
+    if hasattr(core, "metal"):
+        return
+    for name in ("metal", "cuda"):
+        module = ModuleType(f"{core.__name__}.{name}", f"Not there: ``{name}.is_available()`` is False.")
+        module.__dict__["is_available"] = lambda: False
+        setattr(core, name, module)
+    core.metal.__dict__.update({name: getattr(core, name) for name in _MOVED})
+    core.metal.__dict__.update(start_capture=_no_capture, stop_capture=_no_capture)
+
+
 def install() -> None:
     """Register the aliases; calling it again changes nothing.
 
@@ -66,6 +99,7 @@ def install() -> None:
     sys.modules.update({"mlx": package, **modules})
     if not any(isinstance(f, _AliasFinder) for f in sys.meta_path):
         sys.meta_path.insert(0, _AliasFinder())
+    _name_gpus(modules["mlx.core"])
     # Under the alias a dtype prints as mlx.core.float32, as scripts that read such text expect.
     modules["mlx.core"]._set_display_name("mlx.core")
 

@@ -28,6 +28,8 @@ CLASSES = {
     "llama": ("LlamaConfig", "LlamaForCausalLM"),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM"),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM"),
+    "qwen3moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM"),
+    "mixtral": ("MixtralConfig", "MixtralForCausalLM"),
     "gemma": ("GemmaConfig", "GemmaForCausalLM"),
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM"),
     "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM"),
@@ -86,17 +88,22 @@ def weights(model: gm.Model) -> dict[str, torch.Tensor]:
     """Every tensor in float32 under transformers' name."""
     arch = next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == model.architecture)
     names = gguf.get_tensor_name_map(arch, model.layers)
-    config, kind = (getattr(transformers, n) for n in CLASSES[model.architecture])
+    config, kind = classes(model)
     own = kind(config(**model.hugging_face)).state_dict()
     out = {}
     for hf in own:
         if hf == "lm_head.weight" and model.hugging_face["tie_word_embeddings"]:
             continue
         base, _, part = hf.rpartition(".")
-        name = f"{names.get_name(base)}.{part}"
-        data, t = gm.content(model, name), model.tensors[name]
-        if t.kind in gm.BLOCKS:
-            data = gguf.quants.dequantize(data, GGMLQuantizationType[t.kind.upper()])
+        if part in ("gate_up_proj", "down_proj"):
+            layer = f"blk.{base.split('.')[2]}"
+            kinds = ("gate", "up") if part == "gate_up_proj" else ("down",)
+            stacked = [numbers(model, f"{layer}.ffn_{k}_exps.weight") for k in kinds]
+            out[hf] = torch.tensor(np.concatenate(stacked, axis=1))
+            continue
+        own = f"blk.{base.split('.')[2]}.ffn_gate_inp" if base.endswith(".gate") else names.get_name(base)
+        name = f"{own}.{part}"
+        data = numbers(model, name)
         if model.permuted and ("attn_q." in name or "attn_k." in name):
             heads = model.heads[0 if "attn_q." in name else 1]
             data = data.reshape(heads, data.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(data.shape)
@@ -104,6 +111,21 @@ def weights(model: gm.Model) -> dict[str, torch.Tensor]:
             data = data - model.norm_offset
         out[hf] = torch.tensor(np.ascontiguousarray(data))
     return out
+
+
+def classes(model: gm.Model) -> tuple[type, type]:
+    """Transformers' classes of configuration and model."""
+    name = model.name if model.name in CLASSES else model.architecture
+    config, kind = (getattr(transformers, n) for n in CLASSES[name])
+    return config, kind
+
+
+def numbers(model: gm.Model, name: str) -> np.ndarray:
+    """A tensor in float32."""
+    data, t = gm.content(model, name), model.tensors[name]
+    if t.kind not in gm.BLOCKS:
+        return data
+    return gguf.quants.dequantize(data, GGMLQuantizationType[t.kind.upper()])
 
 
 def dequantized_digest(model: gm.Model) -> str:
@@ -118,7 +140,7 @@ def dequantized_digest(model: gm.Model) -> str:
 
 def logits(model: gm.Model) -> np.ndarray:
     """Transformers' logits of TOKENS."""
-    config, kind = (getattr(transformers, n) for n in CLASSES[model.architecture])
+    config, kind = classes(model)
     made = kind(config(**model.hugging_face, attn_implementation="eager")).eval()
     missing = made.load_state_dict(weights(model), strict=False)
     assert not missing.unexpected_keys, missing

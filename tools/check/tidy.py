@@ -1,8 +1,8 @@
 """clang-tidy over the project's own translation units, in parallel, skipping what passed before unchanged.
 
-Sources that the build compiles in batches are checked in batches. A unit's result depends on its text, the headers of the repository it reaches, its compile command and
-.clang-tidy; a unit whose hash over these passed once is not run again. The library and the bindings are
-checked; `--all` checks tests and benchmarks too.
+Sources that the build compiles in batches are checked in batches. A unit's result depends on its text, the
+headers of the repository it reaches, its compile command and .clang-tidy; a unit whose hash over these passed
+once is not run again. The library and the bindings are checked; `--all` checks tests and benchmarks too.
 """
 
 from __future__ import annotations

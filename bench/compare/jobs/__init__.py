@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from bench.compare.jobs import families, kernels, layers, products, targets
+from bench.compare.jobs import families, kernels, layers, products, targets, training
 from bench.compare.model import Job, Sizes
 
 
 def all_jobs(sizes: Sizes) -> list[Job]:
     """Every job for these sizes, in the order of the report."""
-    made = [*targets.jobs(sizes), *kernels.jobs(sizes), *products.jobs(sizes), *layers.jobs(sizes)]
-    return [*made, *families.jobs(sizes)]
+    made = [*targets.jobs(sizes), *kernels.jobs(sizes), *training.jobs(sizes), *products.jobs(sizes)]
+    return [*made, *layers.jobs(sizes), *families.jobs(sizes)]
 
 
 def select(jobs: list[Job], patterns: list[str]) -> list[Job]:

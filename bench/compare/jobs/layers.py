@@ -57,7 +57,7 @@ def _attention(
         f"attention/{name}",
         inputs,
         lambda xp, q, k, v: xp.attention(q, k, v, dim**-0.5, causal),
-        lambda inputs: _attended(*inputs, causal, dtype),
+        lambda inputs: _attended(inputs[0], inputs[1], inputs[2], causal, dtype),
         bytes=(4 if dtype == "float32" else 2) * dim * (2 * heads * queries + 2 * kv_heads * keys),
         flops=(2 if causal else 4) * heads * queries * keys * dim,
     )

@@ -105,6 +105,17 @@ class Ops:
         """x @ w.T with 4-bit weights, where x may be rounded to 8 bits: by default as without that leave."""
         return self.matmul_4bit(x, packed)
 
+    def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
+        """A function that makes one step of AdamW and returns the parameters."""
+        raise Unsupported(f"{self._name} has no AdamW")
+
+    def conv_training(self, images: Any, labels: Any, weights: Sequence[Any], settings: Any) -> Any:
+        """A function that trains the network of ``lamina.examples.conv`` for an epoch.
+
+        It returns the untrained network's logits of the first batch and the losses of the epoch's steps.
+        """
+        raise Unsupported(f"{self._name} has no layers")
+
     def scatter_add(self, x: Any, indices: Any, updates: Any) -> Any:
         """A copy of ``x`` with the updates added to the rows at the indices."""
         return x.at[indices].add(updates)

@@ -7,7 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from bench.compare.peers.mlx_like import MlxLikePeer, MlxOps
 
@@ -37,6 +41,57 @@ class LaminaOps(MlxOps):
         lengths = mx.full((count,), columns * keys.shape[2], dtype=mx.int32)
         ends = mx.arange(1, count + 1, dtype=mx.int32)
         return mx.fast.paged_attention(q, keys, values, tables, ends, lengths, scale=scale)
+
+    def conv_training(self, images: Any, labels: Any, weights: Sequence[Any], settings: Any) -> Any:
+        """The example's own network, its step compiled."""
+        mx: Any = self._module
+        nn: Any = importlib.import_module("lamina.nn")
+        optimizers: Any = importlib.import_module("lamina.optimizers")
+        example: Any = importlib.import_module("lamina.examples.conv")
+        model = example.ConvNet()
+        layers = ("conv1", "conv2", "conv3", "out")
+        model.update(
+            {
+                name: {"weight": w, "bias": b}
+                for name, w, b in zip(layers, weights[::2], weights[1::2], strict=True)
+            }
+        )
+        rate = optimizers.cosine_decay(settings.rate, settings.total_steps)
+        optimizer = optimizers.AdamW(rate, weight_decay=settings.weight_decay, bias_correction=True)
+        optimizer.init(model.trainable_parameters())
+        state = [model.state, optimizer.state, mx.random.state]
+
+        @partial(mx.compile, inputs=state, outputs=state)
+        def step(x: Any, y: Any) -> Any:
+            loss, gradients = nn.value_and_grad(model, example.loss_fn)(model, x, y)
+            optimizer.update(model, gradients)
+            return loss
+
+        logits = model.eval()(images[: settings.batch])
+        mx.eval(logits, state)
+        model.train()
+        return _Epochs(mx, step, state, logits, np.array(images), np.array(labels), settings.batch)
+
+
+class _Epochs:
+    """Trains for an epoch at each call; returns the first logits and the losses."""
+
+    def __init__(
+        self, mx: Any, step: Any, state: Any, logits: Any, images: np.ndarray, labels: np.ndarray, batch: int
+    ) -> None:
+        self._mx, self._step, self._state, self._logits = mx, step, state, logits
+        self._images, self._labels, self._batch = images, labels, batch
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self) -> tuple[Any, Any]:
+        mx, batch, losses = self._mx, self._batch, []
+        order = self._rng.permutation(len(self._images))
+        for first in range(0, len(order) - batch + 1, batch):
+            rows = order[first : first + batch]
+            loss = self._step(mx.array(self._images[rows]), mx.array(self._labels[rows]))
+            mx.eval(loss, self._state)
+            losses.append(loss.item())
+        return self._logits, mx.array(losses)
 
 
 class LaminaPeer(MlxLikePeer):

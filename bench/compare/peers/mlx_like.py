@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,6 +71,22 @@ class MlxOps(Ops):
     def matmul_4bit(self, x: Any, packed: Any, **options: Any) -> Any:
         """x @ w.T with 4-bit weights in groups of 64."""
         return self._module.quantized_matmul(x, *packed, transpose=True, group_size=64, bits=4, **options)
+
+    def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
+        """The library's own AdamW; parameters and state are in memory when a step returns."""
+        s, mx = settings, self._module
+        adamw = importlib.import_module(mx.__name__.replace(".core", ".optimizers")).AdamW
+        optimizer = adamw(s.rate, [s.beta1, s.beta2], s.eps, s.weight_decay, bias_correction=True)
+        held = {"all": list(parameters)}
+        optimizer.init(held)
+        mx.eval(optimizer.state)
+
+        def step() -> list[Any]:
+            held.update(optimizer.apply_gradients({"all": list(gradients)}, held))
+            mx.eval(held, optimizer.state)
+            return held["all"]
+
+        return step
 
     def value_and_gradients(self, loss: Callable[..., Any], *parameters: Any) -> Any:
         """The loss and its gradients with respect to all parameters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,49 @@ class TorchOps(Ops):
             gradients = self._module.autograd.grad(value, leaves)
         return (value.detach(), *gradients)
 
+    def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
+        """Its fused AdamW."""
+        s, held = settings, [p.clone().requires_grad_() for p in parameters]
+        for p, g in zip(held, gradients, strict=True):
+            p.grad = g
+        optimizer = self._module.optim.AdamW(
+            held, s.rate, (s.beta1, s.beta2), s.eps, s.weight_decay, fused=True
+        )
+
+        def step() -> list[Any]:
+            optimizer.step()
+            return [p.detach() for p in held]
+
+        return step
+
+    def conv_training(self, images: Any, labels: Any, weights: Sequence[Any], settings: Any) -> Any:
+        """The same network of its own layers, with its fused AdamW."""
+        torch, optim = self._module, self._module.optim
+        model = _conv_net(torch, weights, settings.dropout)
+        optimizer = optim.AdamW(
+            model.parameters(), settings.rate, weight_decay=settings.weight_decay, fused=True
+        )
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.total_steps)
+        cross_entropy, batch, x = torch.nn.CrossEntropyLoss(), settings.batch, images.permute(0, 3, 1, 2)
+        logits = model.eval()(x[:batch])
+        model.train()
+        rng = np.random.default_rng(0)
+
+        def epoch() -> tuple[Any, Any]:
+            losses, order = [], torch.from_numpy(rng.permutation(len(images)))
+            with torch.enable_grad():
+                for first in range(0, len(images) - batch + 1, batch):
+                    rows = order[first : first + batch]
+                    optimizer.zero_grad()
+                    loss = cross_entropy(model(x[rows]), labels[rows])
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    losses.append(loss.item())
+            return logits, torch.tensor(losses)
+
+        return epoch
+
     def normal(self, n: int) -> Any:
         """Normally distributed numbers."""
         return self._module.randn(n)
@@ -131,6 +174,24 @@ class TorchOps(Ops):
     def uniform(self, n: int) -> Any:
         """Uniform numbers."""
         return self._module.rand(n)
+
+
+def _conv_net(torch: Any, weights: Sequence[Any], dropout: float) -> Any:
+    """``lamina.examples.conv.ConvNet`` with these weights, channels last."""
+    nn, layers = torch.nn, []
+    for i in range(3):
+        w, b = weights[2 * i : 2 * i + 2]
+        conv = nn.Conv2d(w.shape[3], w.shape[0], 3, padding=1)
+        conv.weight.copy_(w.permute(0, 3, 1, 2))
+        conv.bias.copy_(b)
+        layers += [conv, nn.BatchNorm2d(w.shape[0]), nn.ReLU(), *([nn.MaxPool2d(2)] if i else [])]
+    w, b = weights[6:]
+    out = nn.Linear(w.shape[1], w.shape[0])
+    # There the features of an image come channel by channel.
+    by_place = w.reshape(len(w), -1, weights[4].shape[0])
+    out.weight.copy_(by_place.permute(0, 2, 1).reshape(w.shape))
+    out.bias.copy_(b)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), out)
 
 
 class TorchPeer(ArrayPeer):

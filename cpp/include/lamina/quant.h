@@ -24,6 +24,7 @@ enum class QuantFormat : uint8_t {
   kQ6K,
   kIq4Nl,
   kIq4Xs,
+  kFp8,  // E4M3 floats, a float32 for each group of 128: checkpoints with block scales; read, never written
 };
 
 // A format with its parameters. Formats other than kAffine have one group size and one width each.

@@ -75,7 +75,7 @@ void check_float(const Array& a, const char* what, const char* op) {
 }
 
 void check_operands(const QqmmArrays& a, const QuantSpec& s, const char* op) {
-  if (s.format == QuantFormat::kAffine || block_format(s.format).scale_bytes == 0) {
+  if (s.format == QuantFormat::kAffine || block_format(s.format).scale_bytes != 1) {
     fail<ValueError>(op, "mode must be nvfp4, mxfp8 or mxfp4, got '{}'",
                      s.format == QuantFormat::kAffine ? "affine" : block_format(s.format).name);
   }

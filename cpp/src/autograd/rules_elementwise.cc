@@ -107,8 +107,10 @@ constexpr Row kRows[] = {
     unary(OpId::Imag, [](const Grad& g) { return is_complex(g.x.dtype()) ? g.out : Array(); }),
     binary(
         OpId::Add, [](const Grad& g) { return g.out; }, [](const Grad& g) { return g.out; }),
+    // Summed first where y is broadcast: fewer numbers to negate.
     binary(
-        OpId::Subtract, [](const Grad& g) { return g.out; }, [](const Grad& g) { return negative(g.out); }),
+        OpId::Subtract, [](const Grad& g) { return g.out; },
+        [](const Grad& g) { return negative(sum_to(g.out, g.y.shape())); }),
     binary(
         OpId::Multiply, [](const Grad& g) { return g.out * g.y; }, [](const Grad& g) { return g.out * g.x; }),
     binary(

@@ -5,6 +5,7 @@
 
 #include "backend/reference/elementwise.h"
 #include "backend/tape_layout.h"
+#include "backend/tape_tiles.h"
 #include "backend/tile_copies.h"
 #include "backend/tile_scratch.h"
 #include "core/fail.h"
@@ -22,6 +23,7 @@ using fusion::Tape;
 namespace {
 
 constexpr int64_t kScratchBytes = 24 << 10;      // of slots that a tile works in: about an L1 cache
+constexpr int64_t kFetchedBytes = 1 << 20;       // of operands that may lie beyond the caches
 constexpr int64_t kRowScratchBytes = 384 << 10;  // of values kept for a row between phases: about half an L2
 constexpr int64_t kMinTile = 128, kMaxTile = 1024;
 constexpr int64_t kFold = kMaxTile;  // longer rows are folded in pieces of this length, in order
@@ -29,6 +31,7 @@ constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or 
 constexpr int64_t kPartialItem = 8;  // bytes of a partial result, at most
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
+constexpr int64_t kManyChunks = 64, kLongChunk = 1 << 16;  // so many are enough; elements of a chunk of tiles
 
 char* thread_scratch(size_t bytes) {
   thread_local TileScratch scratch;
@@ -81,6 +84,9 @@ class Runner : private TapeLayout {
          std::span<const View> outputs)
       : TapeLayout(bound, full, inputs, outputs), b_(bound), code_(bound.tape.code) {
     tiling_ = choose_tiling(b_, columns_);
+    bound_ = tiling_.mode == Tiling::Mode::kRecompute && is_elementwise(b_.tape) && reads_in_place();
+    if (bound_) tiling_.tile = kBoundTile;
+    fetches_ = bound_ && inputs_.size() > 1 && bytes_read() >= kFetchedBytes;
     for (size_t i = 0; i < code_.size(); ++i) {
       const Instr& c = code_[i];
       if (c.space == Space::kScalar) scalar_bytes_ += round_up(tiling_.tile * 8, 64);
@@ -110,12 +116,14 @@ class Runner : private TapeLayout {
       split(rows_, group, serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) kept_row(s, i);
       });
-    } else if (reductions_ == 0 && b_.tape.phases == 1 && !has_row_code()) {
-      const int64_t tiles = tiles_of(columns_);
+    } else if (is_elementwise(b_.tape)) {
+      const int64_t tiles = rows_ * tiles_of(columns_);
+      const int64_t least = kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size()));
+      // Each chunk spreads the scalars anew: of many tiles it takes more.
       const int64_t some =
-          std::max<int64_t>(1, kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size())));
-      split(rows_ * tiles, some, serial, [this, tiles](State& s, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) plain_tile(s, i / tiles, i % tiles);
+          std::max({int64_t{1}, least, std::min(tiles / kManyChunks, kLongChunk / tiling_.tile)});
+      split(tiles, some, serial, [this](State& s, int64_t begin, int64_t end) {
+        bound_ ? bound_tiles(s, begin, end) : plain_tiles(s, begin, end);
       });
     } else if (!full_after_ && !late_reduce_ && !early_row_store_ && pieces_of(columns_) > 1) {
       run_partials();
@@ -134,6 +142,22 @@ class Runner : private TapeLayout {
     char* kept = nullptr;
     SmallVec<int64_t, 24> offset;  // of operands, in elements
   };
+
+  // Whether the elements of each row of every input follow each other.
+  bool reads_in_place() const {
+    return std::all_of(code_.begin(), code_.end(), [this](const Instr& c) {
+      return c.kind != InstrKind::kLoad || c.space != Space::kFull ||
+             operands_[static_cast<size_t>(c.source)].inner == 1;
+    });
+  }
+  int64_t bytes_read() const {
+    int64_t bytes = 0;
+    for (const Instr& c : code_) {
+      if (c.kind == InstrKind::kLoad && c.space == Space::kFull)
+        bytes += rows_ * columns_ * static_cast<int64_t>(itemsize(c.dtype));
+    }
+    return bytes;
+  }
 
   bool has_row_code() const {
     return std::any_of(code_.begin(), code_.end(), [](const Instr& c) { return c.space == Space::kRow; });
@@ -368,10 +392,27 @@ class Runner : private TapeLayout {
          static_cast<int64_t>(itemsize(c.dtype)));
   }
 
-  // One tile of one row of a tape without reductions.
-  void plain_tile(State& s, int64_t row, int64_t tile) const {
-    seek(s, row);
-    run_phase(s, 0, row, tile * tiling_.tile, std::min(tiling_.tile, columns_ - tile * tiling_.tile));
+  // Tiles [begin, end) of a tape without reductions, row after row.
+  void plain_tiles(State& s, int64_t begin, int64_t end) const {
+    const int64_t tiles = tiles_of(columns_);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t column = i % tiles * tiling_.tile;
+      seek(s, i / tiles);
+      run_phase(s, 0, i / tiles, column, std::min(tiling_.tile, columns_ - column));
+    }
+  }
+
+  // The same where all operands are contiguous along their rows.
+  void bound_tiles(State& s, int64_t begin, int64_t end) const {
+    const int64_t tiles = tiles_of(columns_);
+    for (int64_t i = begin; i < end;) {
+      const int64_t row = i / tiles, last = std::min(end, (row + 1) * tiles);
+      seek(s, row);
+      run_tiles(
+          {b_, operands_, inputs_.size(), s.offset, s.at, s.slots, slot_bytes_, row, columns_, fetches_},
+          i - row * tiles, last - row * tiles);
+      i = last;
+    }
   }
 
   // The full-space code of phase p over columns [column, column + n) of one row.
@@ -493,6 +534,7 @@ class Runner : private TapeLayout {
   Tiling tiling_;
   int64_t slot_bytes_ = 0, kept_bytes_ = 0, row_bytes_ = 0, scalar_bytes_ = 0, reductions_ = 0;
   bool full_after_ = false, late_reduce_ = false, early_row_store_ = false;
+  bool bound_ = false, fetches_ = false;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "fusion/region.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/fail.h"
 
@@ -55,10 +56,12 @@ class Former {
       Decision& d = out_.decisions[i];
       if (consumers_[i].empty()) {
         start(i);
-      } else if (d = join(i); d.refusal != Refusal::kNone) {
+      } else if (d = join(i); out_.region_of[i] < 0) {
         start(i);
       }
     }
+    if (options_.fuse) merge_siblings();
+    drop_merged();
     // Regions are complete: none grows behind the back of its kernel.
     for (uint32_t i = static_cast<uint32_t>(graph_.nodes); i-- > 0;) {
       if (graph_.values[i].takes_epilogue && !consumers_[i].empty()) out_.decisions[i] = attach(i);
@@ -101,11 +104,13 @@ class Former {
   Decision join(uint32_t i) {
     const uint32_t first = consumers_[i][0];
     if (!options_.fuse) return {Refusal::kFusionOff, first};
-    if (const Decision apart = consumers_apart(i); apart.refusal != Refusal::kNone) return apart;
-    const int id = out_.region_of[first];
-    Region& r = out_.regions[static_cast<size_t>(id)];
+    Decision apart = consumers_apart(i);
+    if (apart.refusal == Refusal::kTwoRegions && merge_consumers(i)) apart = {};
+    const int id = apart.refusal == Refusal::kNone ? out_.region_of[first] : earliest_region(i);
+    if (id < 0) return apart;
+    Region& r = region(id);
     if (r.nodes.size() >= options_.max_nodes) return {Refusal::kNodeLimit, first};
-    const Region before{{}, r.full_shape, r.row_shape, r.row_axes, -1};
+    const Region before{{}, r.full_shape, r.row_shape, r.row_axes, {}, -1};
     const Refusal unfit = is_reduce(graph_.values[i]) ? fit_reduce(i, r) : fit_elementwise(i, r);
     if (unfit != Refusal::kNone) return {unfit, first};
     r.nodes.push_back(i);
@@ -117,7 +122,121 @@ class Former {
       return {Refusal::kInputLimit, first};
     }
     out_.region_of[i] = id;
-    return {};
+    if (apart.refusal != Refusal::kNone) r.stored.push_back(i);
+    return apart;
+  }
+
+  // The elementwise region of some consumers of node i that comes before all others, or -1. Of two kernels
+  // that could take a region, one would lose it.
+  int earliest_region(uint32_t i) const {
+    int id = -1;
+    const auto root = [this](int r) { return out_.regions[static_cast<size_t>(r)].nodes[0]; };
+    const auto runs_at = [&](uint32_t c) { return out_.region_of[c] < 0 ? c : root(out_.region_of[c]); };
+    for (uint32_t c : consumers_[i]) {
+      const int other = out_.region_of[c];
+      if (other >= 0 && (id < 0 || root(other) < root(id))) id = other;
+    }
+    if (id < 0) return -1;
+    for (uint32_t c : consumers_[i]) {
+      if (out_.region_of[c] != id && runs_at(c) < root(id)) return -1;
+    }
+    const Region& r = out_.regions[static_cast<size_t>(id)];
+    const bool fits =
+        r.row_axes == 0 && r.full_shape == graph_.values[i].shape && !is_reduce(graph_.values[i]);
+    const auto reads = [this](uint32_t v) { return reads_kernel(v); };
+    const bool taken = reads_kernel(i) && std::any_of(r.nodes.begin(), r.nodes.end(), reads);
+    return fits && !taken ? id : -1;
+  }
+  bool reads_kernel(uint32_t v) const {
+    const auto& in = graph_.values[v].inputs;
+    return std::any_of(in.begin(), in.end(), [this](uint32_t p) { return graph_.values[p].takes_epilogue; });
+  }
+
+  Region& region(int id) { return out_.regions[static_cast<size_t>(id)]; }
+
+  // Whether a region is elementwise and its roots are results of the graph that nothing in it reads: no path
+  // leads from such a region to another.
+  bool has_results_only(const Region& r) const {
+    if (r.nodes.empty() || r.row_axes > 0 || !r.stored.empty()) return false;
+    const uint32_t root = r.nodes[0];
+    return consumers_[root].empty() && graph_.values[root].wanted;
+  }
+  bool can_merge(const Region& a, const Region& b) const {
+    return has_results_only(a) && has_results_only(b) && a.full_shape == b.full_shape &&
+           a.nodes.size() + b.nodes.size() <= options_.max_nodes &&
+           external_inputs(a) + external_inputs(b) <= options_.max_inputs;
+  }
+  // Region `from` becomes part of `into`, whose nodes stay in descending order.
+  void merge(int into, int from) {
+    Region &a = region(into), &b = region(from);
+    for (uint32_t i : b.nodes) out_.region_of[i] = into;
+    a.nodes.insert(a.nodes.end(), b.nodes.begin(), b.nodes.end());
+    std::sort(a.nodes.begin(), a.nodes.end(), std::greater<>());
+    b.nodes.clear();
+  }
+
+  // Results that are computed of node i are computed together, where they can be.
+  bool merge_consumers(uint32_t i) {
+    const int id = out_.region_of[consumers_[i][0]];
+    if (graph_.values[i].shape != region(id).full_shape) return false;
+    for (uint32_t c : consumers_[i]) {
+      const int other = out_.region_of[c];
+      if (other == id) continue;
+      if (!can_merge(region(id), region(other))) return false;
+      merge(id, other);
+    }
+    return true;
+  }
+
+  // What a region reads of its full shape from outside.
+  std::vector<uint32_t> full_inputs(int id) {
+    std::vector<uint32_t> inputs;
+    for (uint32_t i : region(id).nodes) {
+      for (uint32_t in : graph_.values[i].inputs) {
+        const bool outside = in >= graph_.nodes || out_.region_of[in] != id;
+        if (outside && graph_.values[in].shape == region(id).full_shape) inputs.push_back(in);
+      }
+    }
+    return inputs;
+  }
+
+  // Results that read the same are computed in one pass, where neither waits for what the other does not
+  // read.
+  void merge_siblings() {
+    std::vector<int> reader(graph_.values.size(), -1);
+    for (int id = 0; id < static_cast<int>(out_.regions.size()); ++id) {
+      if (!has_results_only(region(id))) continue;
+      std::vector<uint32_t> inputs = full_inputs(id);
+      int at = id;
+      for (uint32_t in : inputs) {
+        const int other = reader[in];
+        if (other < 0 || other == at || !same_nodes(inputs, full_inputs(other))) continue;
+        if (!can_merge(region(other), region(at))) continue;
+        merge(other, at);
+        at = other;
+      }
+      for (uint32_t in : inputs) reader[in] = at;
+    }
+  }
+  // Whether both lists hold the same values that are computed first.
+  bool same_nodes(std::vector<uint32_t> a, std::vector<uint32_t> b) const {
+    for (std::vector<uint32_t>* list : {&a, &b}) {
+      std::erase_if(*list, [this](uint32_t v) { return v >= graph_.nodes; });
+      std::sort(list->begin(), list->end());
+      list->erase(std::unique(list->begin(), list->end()), list->end());
+    }
+    return a == b;
+  }
+
+  void drop_merged() {
+    std::vector<int> number(out_.regions.size(), -1);
+    int count = 0;
+    for (size_t i = 0; i < number.size(); ++i) {
+      if (!out_.regions[i].nodes.empty()) number[i] = count++;
+    }
+    if (count == static_cast<int>(number.size())) return;
+    std::erase_if(out_.regions, [](const Region& r) { return r.nodes.empty(); });
+    for (int& id : out_.region_of) id = id < 0 ? id : number[static_cast<size_t>(id)];
   }
 
   // Makes the region of kernel i's consumers its epilogue, or says what forbids it.
@@ -225,7 +344,11 @@ void verify(const Graph& graph, const Partition& p) {
         fail<Error>("fusion", "kernel {} with an epilogue is read by node {} outside", in, i);
       }
       if (p.region_of[in] < 0 || p.region_of[in] == p.region_of[i]) continue;
-      if (p.regions[static_cast<size_t>(p.region_of[in])].nodes.back() != in) {
+      const Region& r = p.regions[static_cast<size_t>(p.region_of[in])];
+      const bool stored = std::find(r.stored.begin(), r.stored.end(), in) != r.stored.end();
+      const int to = p.region_of[i];
+      const uint32_t read_at = to < 0 ? i : p.regions[static_cast<size_t>(to)].nodes.back();
+      if (r.nodes.back() != in && !(stored && read_at > r.nodes.back())) {
         fail<Error>("fusion", "node {} inside a region is read by node {} outside", in, i);
       }
     }

@@ -32,10 +32,12 @@ bool is_fusable(const Graph& graph, uint32_t node);
 // Nodes that run as one tape. Every node has the region's full shape, or its row shape: the full shape with
 // the trailing `row_axes` lengths at 1.
 struct Region {
-  std::vector<uint32_t> nodes;  // producers first; the last one is the root
+  std::vector<uint32_t> nodes;  // producers first; the last one is the root, others may be results too
   uint32_t full_shape = 0;
   uint32_t row_shape = 0;
   int row_axes = 0;  // 0: elementwise only
+  // Nodes but the root that nodes outside read, all behind the root: outputs of the tape.
+  std::vector<uint32_t> stored;
   // The kernel that runs the tape as its epilogue, tile by tile; its result has the full shape. -1: none.
   int64_t kernel = -1;
 };
@@ -70,12 +72,15 @@ struct Decision {
 
 // Partitions the fusable nodes into regions. A node joins
 // the region of its consumers where all of them are in that one region, so no path leaves a region and comes
-// back. region_of[i] is the region of node i, or -1 for nodes that run by themselves and for kernels. A
+// back. It also joins the elementwise region of some of them where all others come behind the root of that,
+// and is stored for them. Elementwise regions of results that nothing reads become one where they read the
+// same. region_of[i] is the region of node i, or -1 for nodes that run by themselves and for kernels. A
 // kernel takes a region as its epilogue where all its consumers are in it.
 struct Partition {
   std::vector<Region> regions;
   std::vector<int> region_of;
-  std::vector<Decision> decisions;  // by node; kNone for those that neither join nor take a region
+  // By node: why not all its consumers are in its region, or in the one that it takes.
+  std::vector<Decision> decisions;
 };
 Partition form_regions(const Graph& graph, const Options& options = {});
 

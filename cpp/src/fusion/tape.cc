@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/fail.h"
 
@@ -23,7 +24,7 @@ class Lowering {
   Tape run() {
     for (uint32_t i : region_.nodes) value_[i] = lower_node(i);
     for (uint32_t i : region_.nodes) {
-      if (i == region_.nodes.back() || graph_.values[i].wanted) store(i, value_[i], space_of_node(i));
+      if (is_output(i)) store(i, value_[i], space_of_node(i));
     }
     if (region_.kernel >= 0) {
       const auto k = static_cast<uint32_t>(region_.kernel);
@@ -41,6 +42,12 @@ class Lowering {
 
  private:
   const Value& node(uint32_t v) const { return graph_.values[v]; }
+
+  bool is_output(uint32_t i) const {
+    const auto& stored = region_.stored;
+    return i == region_.nodes.back() || node(i).wanted ||
+           std::find(stored.begin(), stored.end(), i) != stored.end();
+  }
 
   bool is_product(uint32_t v) const { return region_.kernel == static_cast<int64_t>(v); }
 
@@ -228,16 +235,16 @@ class Lowering {
   }
   void merge(Instr& outer, size_t p, bool left) {
     const Instr& inner = tape_.code[p];
-    const bool square = inner.op == OpId::Square;
+    const bool unary = inner.op == OpId::Square || inner.op == OpId::Sqrt;
     if (inner.kind != InstrKind::kOp || inner.space != Space::kFull || inner.store >= 0 ||
         inner.inner != OpId::Data || inner.phase != outer.phase || inner.dtype != outer.compute ||
-        inner.compute != outer.compute || (inner.in.size() != 2 && !square)) {
+        inner.compute != outer.compute || (inner.in.size() != 2 && !unary)) {
       return;
     }
     if (!has_pair_(inner.op, outer.op, left, outer.compute)) return;
     SmallVec<int32_t, 3> in;
     in.push_back(inner.in[0]);
-    in.push_back(inner.in[square ? 0 : 1]);
+    in.push_back(inner.in[unary ? 0 : 1]);
     if (outer.kind != InstrKind::kReduce) in.push_back(outer.in[left ? 1 : 0]);
     outer.in = std::move(in);
     outer.inner = inner.op;
@@ -245,17 +252,90 @@ class Lowering {
     merged_[p] = 1;
   }
 
+  bool reads(int32_t i, int32_t value) const {
+    const auto& in = code(i).in;
+    return std::find(in.begin(), in.end(), value) != in.end();
+  }
+  bool is_merged(int32_t i) const { return merged_[static_cast<size_t>(i)] != 0; }
+
+  // Instructions that have to come before others, beside their operands.
+  using Earlier = std::vector<std::vector<int32_t>>;
+
+  // Whether `last` needs `first`, over whatever comes in between.
+  bool needs(int32_t last, int32_t first, const Earlier& earlier) const {
+    std::vector<uint8_t> seen(tape_.code.size(), 0);
+    std::vector<int32_t> stack = {last};
+    while (!stack.empty()) {
+      const int32_t i = stack.back();
+      stack.pop_back();
+      if (i == first) return true;
+      if (std::exchange(seen[static_cast<size_t>(i)], 1)) continue;
+      stack.insert(stack.end(), code(i).in.begin(), code(i).in.end());
+      const auto& more = earlier[static_cast<size_t>(i)];
+      stack.insert(stack.end(), more.begin(), more.end());
+    }
+    return false;
+  }
+
+  // Where an output can take over the memory of an operand, whatever else reads that is to come first. Each
+  // output asks for one operand.
+  Earlier earlier_readers() const {
+    const auto n = static_cast<int32_t>(tape_.code.size());
+    Earlier earlier(tape_.code.size());
+    std::vector<uint8_t> taken(tape_.code.size(), 0);
+    for (int32_t i = 0; i < n; ++i) {
+      if (is_merged(i) || code(i).store < 0 || code(i).space != Space::kFull) continue;
+      for (int32_t load : code(i).in) {
+        const Instr& l = code(load);
+        if (l.kind != InstrKind::kLoad || l.space != Space::kFull || l.dtype != code(i).dtype) continue;
+        if (taken[static_cast<size_t>(load)]) continue;
+        std::vector<int32_t> readers;
+        bool free = true;
+        for (int32_t r = i + 1; r < n && free; ++r) {
+          if (is_merged(r) || !reads(r, load)) continue;
+          readers.push_back(r);
+          free = code(r).phase == code(i).phase && !needs(r, i, earlier);
+        }
+        if (!free) continue;
+        taken[static_cast<size_t>(load)] = 1;
+        earlier[static_cast<size_t>(i)] = std::move(readers);
+        break;
+      }
+    }
+    return earlier;
+  }
+
+  // The instructions in an order that follows from that, else as they are.
+  std::vector<int32_t> readers_first() const {
+    const Earlier earlier = earlier_readers();
+    const auto n = static_cast<int32_t>(tape_.code.size());
+    const bool held_up =
+        std::any_of(earlier.begin(), earlier.end(), [](const auto& e) { return !e.empty(); });
+    std::vector<int32_t> order;
+    std::vector<uint8_t> placed = merged_;
+    const auto all_placed = [&](const auto& list) {
+      return std::all_of(list.begin(), list.end(),
+                         [&](int32_t i) { return placed[static_cast<size_t>(i)] != 0; });
+    };
+    for (int32_t i = 0; i < n;) {
+      const auto at = static_cast<size_t>(i++);
+      if (placed[at] || !all_placed(tape_.code[at].in) || !all_placed(earlier[at])) continue;
+      placed[at] = 1;
+      order.push_back(static_cast<int32_t>(at));
+      if (held_up) i = 0;
+    }
+    return order;
+  }
+
   // Stable order by phase; within a phase rows before full values would be wrong only across reductions, and
   // those end the phase.
   void order_by_phase() {
-    std::vector<int32_t> order(tape_.code.size()), place(tape_.code.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+    std::vector<int32_t> order = readers_first(), place(tape_.code.size());
     auto rank = [this](int32_t i) {
       const Instr& c = tape_.code[static_cast<size_t>(i)];
       return std::pair(c.space == Space::kScalar ? -1 : c.phase,
                        c.space == Space::kFull || c.kind == InstrKind::kReduce);
     };
-    std::erase_if(order, [this](int32_t i) { return merged_[static_cast<size_t>(i)] != 0; });
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return rank(a) < rank(b); });
     std::vector<Instr> sorted;
     for (size_t i = 0; i < order.size(); ++i) {

@@ -27,7 +27,7 @@ struct Instr {
   Dtype dtype = Dtype::kFloat32;    // of the value; 16-bit floats only between memory and a cast
   Dtype compute = Dtype::kFloat32;  // of the operands
   // A pair where it is an op: inner(in[0], in[1]) is an operand of `op`, the left one or not; in[2] is the
-  // other. A square has its operand twice.
+  // other. A square or root has its operand twice.
   OpId inner = OpId::Data;
   bool left = true;
   SmallVec<int32_t, 3> in;
@@ -75,7 +75,7 @@ struct Tape {
 // Whether a backend runs the pair of ops in one pass; outer may be a reduction.
 using PairTest = bool (*)(OpId inner, OpId outer, bool left, Dtype compute);
 
-// Lowers a region. Outputs are the root, every wanted node and, last, a wanted product.
+// Lowers a region. Outputs are the root, every wanted or stored node and, last, a wanted product.
 Tape lower(const Graph& graph, const Region& region, PairTest has_pair = nullptr);
 std::string print(const Tape& tape);
 

@@ -150,7 +150,12 @@ void number_operands(Job& job) {
     job.leaf_owned[i] = job.leaves[i]->refs.load(std::memory_order_relaxed) == uses[n + i] + 1;
   }
   job.filled.assign(n, 0);
-  if (tracing.depth == 0) return;
+  if (tracing.depth == 0) {
+    for (uint32_t i = 0; i < job.leaves.size(); ++i) {
+      if (pending(job.leaves[i].get())) job.unsettled.push_back(i);
+    }
+    return;
+  }
   const std::vector<uint8_t> needed = read_by_gradients(job);
   for (uint32_t i = 0; i < n; ++i) job.wanted[i] |= needed[i];
   for (size_t i = 0; i < job.leaves.size(); ++i) job.leaf_owned[i] &= !needed[n + i];
@@ -197,6 +202,20 @@ void wait_for(Event& event, int stream) {
   event.wait();
 }
 
+// Looks again at leaves that other jobs held, once those are settled: steps that follow each other in the
+// background work in place too.
+void own_unsettled(Job& job) {
+  if (job.unsettled.empty()) return;
+  const size_t n = job.nodes.size();
+  std::vector<uint32_t> uses(job.leaves.size(), 0);
+  for (uint32_t id : job.operands) {
+    if (id >= n) ++uses[id - n];
+  }
+  for (uint32_t i : job.unsettled) {
+    job.leaf_owned[i] = job.leaves[i]->refs.load(std::memory_order_acquire) == uses[i] + 1;
+  }
+}
+
 void run_job(Job& job) {
   std::exception_ptr error;
   try {
@@ -207,6 +226,7 @@ void run_job(Job& job) {
     for (const Ref<Node>& leaf : job.leaves) {
       if (pending(leaf.get())) evaluate(std::array{Array(leaf.get())}, false, "eval inside an evaluation");
     }
+    own_unsettled(job);
     engine->run(job);
   } catch (...) { error = std::current_exception(); }
   settle(job, std::move(error));

@@ -28,6 +28,7 @@ struct Job {
   std::vector<uint32_t> operand_begin;  // nodes.size() + 1 positions in operands
   std::vector<uint8_t> wanted;          // by node: held by somebody outside the job
   std::vector<uint8_t> leaf_owned;      // by leaf: held by this job's nodes alone
+  std::vector<uint32_t> unsettled;      // leaves that other jobs still held when this one was planned
   std::vector<uint8_t> filled;          // by node: the engine has put its result into the node
   std::vector<uint32_t> key;            // structure without sizes: equal keys share a plan
   std::vector<Ref<Event>> waits;        // of leaves that other jobs compute

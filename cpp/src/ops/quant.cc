@@ -134,6 +134,9 @@ std::vector<Array> quantize(const Array& w, const QuantSpec& s, const OptArray& 
     fail<ValueError>(op, "mode '{}' is read from GGUF files and cannot be made here",
                      block_format(s.format).name);
   }
+  if (s.format == QuantFormat::kFp8) {
+    fail<ValueError>(op, "mode 'fp8' is read from checkpoints and cannot be made here");
+  }
   if (w.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", w.shape());
   if (!is_stored_float(w.dtype())) {
     fail<DtypeError>(op, "wants float32, float16 or bfloat16, got {}", w.dtype());

@@ -11,23 +11,40 @@
 namespace lamina {
 namespace {
 
+constexpr bool kBiased = true;
+
+template <QuantFormat kFormat>
+constexpr BlockFormat gguf_row(std::string_view name, int64_t block, int bits, int64_t bytes, int group,
+                               int offset, bool biased = false) {
+  return {name,
+          block,
+          bits,
+          bytes,
+          0,
+          Dtype::kUInt8,
+          gguf_decode<kFormat>,
+          {group, offset, biased, gguf_integers<kFormat>}};
+}
+
 // By QuantFormat, kAffine left out.
 constexpr BlockFormat kFormats[] = {
-    {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4},
+    {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4, {32, kE2m1Offset, false, mxfp4_integers}},
     {"mxfp8", 32, 8, 32, 1, Dtype::kUInt32, decode_mxfp8},
-    {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4},
-    {"q4_0", 32, 4, 18, 0, Dtype::kUInt8, decode_q4_0},
-    {"q4_1", 32, 4, 20, 0, Dtype::kUInt8, decode_q4_1},
-    {"q5_0", 32, 5, 22, 0, Dtype::kUInt8, decode_q5_0},
-    {"q5_1", 32, 5, 24, 0, Dtype::kUInt8, decode_q5_1},
-    {"q8_0", 32, 8, 34, 0, Dtype::kUInt8, decode_q8_0},
-    {"q2_k", 256, 2, 84, 0, Dtype::kUInt8, decode_q2_k},
-    {"q3_k", 256, 3, 110, 0, Dtype::kUInt8, decode_q3_k},
-    {"q4_k", 256, 4, 144, 0, Dtype::kUInt8, decode_q4_k},
-    {"q5_k", 256, 5, 176, 0, Dtype::kUInt8, decode_q5_k},
-    {"q6_k", 256, 6, 210, 0, Dtype::kUInt8, decode_q6_k},
-    {"iq4_nl", 32, 4, 18, 0, Dtype::kUInt8, decode_iq4_nl},
-    {"iq4_xs", 256, 4, 136, 0, Dtype::kUInt8, decode_iq4_xs},
+    {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4, {16, kE2m1Offset, false, nvfp4_integers}},
+    // Elements and bytes of a block, bits; elements of a group, offset.
+    gguf_row<QuantFormat::kQ4_0>("q4_0", 32, 4, 18, 32, 8),
+    gguf_row<QuantFormat::kQ4_1>("q4_1", 32, 4, 20, 32, 0, kBiased),
+    gguf_row<QuantFormat::kQ5_0>("q5_0", 32, 5, 22, 32, 16),
+    gguf_row<QuantFormat::kQ5_1>("q5_1", 32, 5, 24, 32, 0, kBiased),
+    gguf_row<QuantFormat::kQ8_0>("q8_0", 32, 8, 34, 32, 128),
+    gguf_row<QuantFormat::kQ2K>("q2_k", 256, 2, 84, 16, 0, kBiased),
+    gguf_row<QuantFormat::kQ3K>("q3_k", 256, 3, 110, 16, 4),
+    gguf_row<QuantFormat::kQ4K>("q4_k", 256, 4, 144, 32, 0, kBiased),
+    gguf_row<QuantFormat::kQ5K>("q5_k", 256, 5, 176, 32, 0, kBiased),
+    gguf_row<QuantFormat::kQ6K>("q6_k", 256, 6, 210, 16, 32),
+    gguf_row<QuantFormat::kIq4Nl>("iq4_nl", 32, 4, 18, 32, 128),
+    gguf_row<QuantFormat::kIq4Xs>("iq4_xs", 256, 4, 136, 32, 128),
+    {"fp8", 128, 8, 128, 4, Dtype::kUInt32, decode_fp8},
 };
 
 // Row `row` (leading axes flattened) of a View as consecutive bytes: in place where they are, else in `copy`.

@@ -11,6 +11,18 @@
 
 namespace lamina {
 
+// ints[0, blocks * block) = the codes of consecutive blocks, and the scales and biases of their groups.
+using ReadIntegers = void(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                          float* scales, float* biases);
+
+// Elements as integers: each is scale * (code - offset), + bias where biased, with codes of 0 to 255 and one
+// scale and bias for each `group` consecutive elements. The product is exact in float32.
+struct IntegerForm {
+  int group = 0, offset = 0;
+  bool biased = false;
+  ReadIntegers* read = nullptr;  // null for a format whose elements are no such integers
+};
+
 // A format whose rows are whole blocks of `block` elements, each block `code_bytes` bytes of the codes and
 // `scale_bytes` of the scales (0: the codes hold them). Blocks of a row follow one another in both arrays.
 // A new format is a value of QuantFormat, a row of the table in formats.cc, and where it is worth it a
@@ -23,6 +35,7 @@ struct BlockFormat {
   Dtype code_dtype;  // of the array of codes, whose rows are cols / block * code_bytes bytes long
   // dst[0, blocks * block) = the values of consecutive blocks.
   void (*decode)(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+  IntegerForm integers = {};
 
   int64_t row_bytes(int64_t cols) const { return cols / block * code_bytes; }
   int64_t row_scale_bytes(int64_t cols) const { return cols / block * scale_bytes; }

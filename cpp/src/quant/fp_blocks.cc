@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/fail.h"
 #include "core/thread_pool.h"
@@ -25,6 +26,19 @@ void decode_e2m1(const uint8_t* codes, const uint8_t* scales, const std::array<f
       const uint8_t pair = *codes++;
       *dst++ = kE2m1[pair & 15] * scale;
       *dst++ = kE2m1[pair >> 4] * scale;
+    }
+  }
+}
+
+void e2m1_integers(const uint8_t* codes, const uint8_t* block_scales, const std::array<float, 256>& scale_of,
+                   int group, int64_t blocks, uint8_t* ints, float* scales) {
+  const auto twice = [](uint8_t code) { return static_cast<uint8_t>(2 * kE2m1[code] + kE2m1Offset); };
+  for (int64_t b = 0; b < blocks; ++b) {
+    scales[b] = scale_of[block_scales[b]] * 0.5f;
+    for (int i = 0; i < group / 2; ++i) {
+      const uint8_t pair = *codes++;
+      *ints++ = twice(pair & 15);
+      *ints++ = twice(pair >> 4);
     }
   }
 }
@@ -151,10 +165,28 @@ void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, f
   decode_e2m1(codes, scales, kE4m3, 1.0f, 16, blocks, dst);
 }
 
+void mxfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float*) {
+  e2m1_integers(codes, block_scales, kE8m0, 32, blocks, ints, scales);
+}
+
+void nvfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float*) {
+  e2m1_integers(codes, block_scales, kE4m3, 16, blocks, ints, scales);
+}
+
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
   for (int64_t b = 0; b < blocks; ++b) {
     const float scale = kE8m0[scales[b]];
     for (int i = 0; i < 32; ++i) *dst++ = kE4m3[*codes++] * scale;
+  }
+}
+
+void decode_fp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    float scale;
+    std::memcpy(&scale, scales + 4 * b, 4);
+    for (int i = 0; i < 128; ++i) *dst++ = kE4m3[*codes++] * scale;
   }
 }
 

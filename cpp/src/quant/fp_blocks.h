@@ -14,6 +14,7 @@ namespace lamina {
 //   mxfp4: E2M1, groups of 32, scale E8M0      (OCP Microscaling Formats, version 1.0)
 //   mxfp8: E4M3, groups of 32, scale E8M0
 //   nvfp4: E2M1, groups of 16, scale E4M3
+//   fp8:   E4M3, groups of 128, scale float32 (as four bytes); it is read and never written
 // E2M1: sign, 2 bits of exponent (bias 1), 1 of mantissa: 0, 0.5, 1, 1.5, 2, 3, 4, 6. E4M3: bias 7, largest
 // 448, 0x7f and 0xff are NaN, no infinities. E8M0: 2^(code - 127); 255 is infinity, as in MLX.
 inline constexpr float kE2m1[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
@@ -61,8 +62,16 @@ void fp_quantize(QuantFormat format, const View& w, const View* global_scale, co
 // block_dequantize of nvfp4 with a global scale.
 void nvfp4_dequantize(const View& codes, const View& scales, const View& global_scale, const View& w);
 
+// IntegerForm::read: elements as halves, twice their values and kE2m1Offset more.
+inline constexpr int kE2m1Offset = 12;
+void mxfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float* biases);
+void nvfp4_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                    float* scales, float* biases);
+
 void decode_mxfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_mxfp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
+void decode_fp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
 
 }  // namespace lamina

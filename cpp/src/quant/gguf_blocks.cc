@@ -1,9 +1,11 @@
 #include "quant/gguf_blocks.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "lamina/dtype.h"
+#include "quant/formats.h"
 
 namespace lamina {
 namespace {
@@ -22,150 +24,148 @@ uint32_t word_at(const uint8_t* p) {
   return value;
 }
 
-void block_q4_0(const uint8_t* b, float* out) {
-  const float d = half_at(b);
-  const uint8_t* q = b + 2;
-  for (int i = 0; i < 16; ++i) {
-    out[i] = d * static_cast<float>((q[i] & 15) - 8);
-    out[i + 16] = d * static_cast<float>((q[i] >> 4) - 8);
-  }
-}
-
-void block_q4_1(const uint8_t* b, float* out) {
-  const float d = half_at(b), m = half_at(b + 2);
-  const uint8_t* q = b + 4;
-  for (int i = 0; i < 16; ++i) {
-    out[i] = d * static_cast<float>(q[i] & 15) + m;
-    out[i + 16] = d * static_cast<float>(q[i] >> 4) + m;
-  }
-}
-
-// The 5-bit code of elements i and i + 16.
-struct FiveBits {
-  int low, high;
+// A block as integers.
+struct Block {
+  uint8_t codes[256];
+  float scales[16], biases[16];
 };
-FiveBits five_bits(uint32_t fifth, const uint8_t* q, int i) {
-  return {static_cast<int>((q[i] & 15) | (fifth >> i & 1) << 4),
-          static_cast<int>((q[i] >> 4) | (fifth >> (i + 16) & 1) << 4)};
+
+// 16 bytes of nibbles: elements i and i + 16.
+void read_nibbles(const uint8_t* q, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) codes[i] = q[i] & 15, codes[i + 16] = q[i] >> 4;
 }
 
-void block_q5_0(const uint8_t* b, float* out) {
-  const float d = half_at(b);
-  const uint32_t fifth = word_at(b + 2);
-  for (int i = 0; i < 16; ++i) {
-    const FiveBits q = five_bits(fifth, b + 6, i);
-    out[i] = d * static_cast<float>(q.low - 16);
-    out[i + 16] = d * static_cast<float>(q.high - 16);
-  }
+void read_q4_0(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b);
+  read_nibbles(b + 2, out.codes);
 }
 
-void block_q5_1(const uint8_t* b, float* out) {
-  const float d = half_at(b), m = half_at(b + 2);
-  const uint32_t fifth = word_at(b + 4);
-  for (int i = 0; i < 16; ++i) {
-    const FiveBits q = five_bits(fifth, b + 8, i);
-    out[i] = d * static_cast<float>(q.low) + m;
-    out[i + 16] = d * static_cast<float>(q.high) + m;
-  }
+void read_q4_1(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b), out.biases[0] = half_at(b + 2);
+  read_nibbles(b + 4, out.codes);
 }
 
-void block_q8_0(const uint8_t* b, float* out) {
-  const float d = half_at(b);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(b[2 + i]));
+void add_fifth_bits(uint32_t fifth, uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(codes[i] | (fifth >> i & 1) << 4);
+}
+
+void read_q5_0(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b);
+  read_nibbles(b + 6, out.codes);
+  add_fifth_bits(word_at(b + 2), out.codes);
+}
+
+void read_q5_1(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b), out.biases[0] = half_at(b + 2);
+  read_nibbles(b + 8, out.codes);
+  add_fifth_bits(word_at(b + 4), out.codes);
+}
+
+// Signed codes, 128 more.
+void read_q8_0(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b);
+  for (int i = 0; i < 32; ++i) out.codes[i] = b[2 + i] ^ 128;
 }
 
 // Two halves of 128 elements; in a half, four times 32 elements share 32 bytes, 2 bits each, low ones first.
-void block_q2_k(const uint8_t* b, float* out) {
-  const uint8_t *scales = b, *q = b + 16;
+void read_two_bits(const uint8_t* q, uint8_t* codes) {
+  for (int i = 0; i < 256; ++i) codes[i] = q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+}
+
+void read_q2_k(const uint8_t* b, Block& out) {
   const float d = half_at(b + 80), dmin = half_at(b + 82);
   for (int part = 0; part < 16; ++part) {
-    const float scale = d * static_cast<float>(scales[part] & 15);
-    const float minimum = dmin * static_cast<float>(scales[part] >> 4);
-    const uint8_t* bytes = q + part / 8 * 32 + part % 2 * 16;
-    const int shift = part % 8 / 2 * 2;
-    for (int i = 0; i < 16; ++i)
-      out[part * 16 + i] = scale * static_cast<float>(bytes[i] >> shift & 3) - minimum;
+    out.scales[part] = d * static_cast<float>(b[part] & 15);
+    out.biases[part] = -(dmin * static_cast<float>(b[part] >> 4));
   }
+  read_two_bits(b + 16, out.codes);
 }
 
-void block_q3_k(const uint8_t* b, float* out) {
-  const uint8_t *third = b, *q = b + 32, *scales = b + 96;
+void read_q3_k(const uint8_t* b, Block& out) {
   const float d = half_at(b + 108);
   for (int part = 0; part < 16; ++part) {
-    const float scale = d * static_cast<float>(q3_k_scale(scales, part) - 32);
-    const uint8_t* bytes = q + part / 8 * 32 + part % 2 * 16;
-    const uint8_t* bits = third + part % 2 * 16;
-    const int shift = part % 8 / 2 * 2, bit = part / 2;
-    for (int i = 0; i < 16; ++i) {
-      const int code = (bytes[i] >> shift & 3) | (bits[i] >> bit & 1) << 2;
-      out[part * 16 + i] = scale * static_cast<float>(code - 4);
-    }
+    out.scales[part] = d * static_cast<float>(q3_k_scale(b + 96, part) - 32);
   }
+  read_two_bits(b + 32, out.codes);
+  for (int i = 0; i < 256; ++i)
+    out.codes[i] = static_cast<uint8_t>(out.codes[i] | (b[i % 32] >> i / 32 & 1) << 2);
 }
 
-void block_q4_k(const uint8_t* b, float* out) {
+// 32 bytes hold 64 elements: their low nibbles, then their high ones.
+void read_q4_k_edges(const uint8_t* b, Block& out) {
   const float d = half_at(b), dmin = half_at(b + 2);
   for (int part = 0; part < 8; ++part) {
     const ScaleAndMinimum s = q4_k_scale(b + 4, part);
-    const float scale = d * static_cast<float>(s.scale), minimum = dmin * static_cast<float>(s.minimum);
-    const uint8_t* bytes = b + 16 + part / 2 * 32;
-    const int shift = part % 2 * 4;
-    for (int i = 0; i < 32; ++i)
-      out[part * 32 + i] = scale * static_cast<float>(bytes[i] >> shift & 15) - minimum;
+    out.scales[part] = d * static_cast<float>(s.scale);
+    out.biases[part] = -(dmin * static_cast<float>(s.minimum));
   }
 }
 
-void block_q5_k(const uint8_t* b, float* out) {
-  const float d = half_at(b), dmin = half_at(b + 2);
-  const uint8_t* fifth = b + 16;
-  for (int part = 0; part < 8; ++part) {
-    const ScaleAndMinimum s = q4_k_scale(b + 4, part);
-    const float scale = d * static_cast<float>(s.scale), minimum = dmin * static_cast<float>(s.minimum);
-    const uint8_t* bytes = b + 48 + part / 2 * 32;
-    const int shift = part % 2 * 4;
-    for (int i = 0; i < 32; ++i) {
-      const int code = (bytes[i] >> shift & 15) | (fifth[i] >> part & 1) << 4;
-      out[part * 32 + i] = scale * static_cast<float>(code) - minimum;
-    }
+void read_q4_k(const uint8_t* b, Block& out) {
+  read_q4_k_edges(b, out);
+  for (int i = 0; i < 256; ++i) out.codes[i] = b[16 + i / 64 * 32 + i % 32] >> i % 64 / 32 * 4 & 15;
+}
+
+void read_q5_k(const uint8_t* b, Block& out) {
+  read_q4_k_edges(b, out);
+  for (int i = 0; i < 256; ++i) {
+    const int low = b[48 + i / 64 * 32 + i % 32] >> i % 64 / 32 * 4 & 15,
+              fifth = b[16 + i % 32] >> i / 32 & 1;
+    out.codes[i] = static_cast<uint8_t>(low | fifth << 4);
   }
 }
 
 // Two halves of 128 elements, each four times 32: elements 0 to 31 and 64 to 95 share the first 32 bytes of
 // nibbles, 32 to 63 and 96 to 127 the second; their upper bits are pairs of the half's 32 bytes.
-void block_q6_k(const uint8_t* b, float* out) {
+void read_q6_k(const uint8_t* b, Block& out) {
   const float d = half_at(b + 208);
-  for (int quarter = 0; quarter < 8; ++quarter) {
-    const int half = quarter / 4, in_half = quarter % 4;
-    const uint8_t* low = b + half * 64 + in_half % 2 * 32;
-    const uint8_t* high = b + 128 + half * 32;
-    const uint8_t* scales = b + 192 + quarter * 2;
-    for (int i = 0; i < 32; ++i) {
-      const int code = (low[i] >> in_half / 2 * 4 & 15) | (high[i] >> in_half * 2 & 3) << 4;
-      const float scale = d * static_cast<float>(static_cast<int8_t>(scales[i / 16]));
-      out[quarter * 32 + i] = scale * static_cast<float>(code - 32);
-    }
+  for (int part = 0; part < 16; ++part) {
+    out.scales[part] = d * static_cast<float>(static_cast<int8_t>(b[192 + part]));
+  }
+  for (int i = 0; i < 256; ++i) {
+    const int half = i / 128, quarter = i % 128 / 32, at = i % 32;
+    const int low = b[half * 64 + quarter % 2 * 32 + at] >> quarter / 2 * 4 & 15;
+    const int high = b[128 + half * 32 + at] >> quarter * 2 & 3;
+    out.codes[i] = static_cast<uint8_t>(low | high << 4);
   }
 }
 
-void decode_iq4(float scale, const uint8_t* q, float* out) {
-  for (int i = 0; i < 16; ++i) {
-    out[i] = scale * static_cast<float>(kIq4Values[q[i] & 15]);
-    out[i + 16] = scale * static_cast<float>(kIq4Values[q[i] >> 4]);
-  }
+// 128 more than the values.
+void read_iq4(const uint8_t* q, uint8_t* codes) {
+  read_nibbles(q, codes);
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(kIq4Values[codes[i]] + 128);
 }
 
-void block_iq4_nl(const uint8_t* b, float* out) { decode_iq4(half_at(b), b + 2, out); }
+void read_iq4_nl(const uint8_t* b, Block& out) {
+  out.scales[0] = half_at(b);
+  read_iq4(b + 2, out.codes);
+}
 
-void block_iq4_xs(const uint8_t* b, float* out) {
+void read_iq4_xs(const uint8_t* b, Block& out) {
   const float d = half_at(b);
   for (int part = 0; part < 8; ++part) {
-    decode_iq4(d * static_cast<float>(iq4_xs_scale(b, part) - 32), b + 8 + part * 16, out + part * 32);
+    out.scales[part] = d * static_cast<float>(iq4_xs_scale(b, part) - 32);
+    read_iq4(b + 8 + part * 16, out.codes + part * 32);
   }
 }
 
-template <int64_t kBytes, int64_t kElems>
-void decode_blocks(void (*decode)(const uint8_t*, float*), const uint8_t* codes, int64_t blocks, float* dst) {
-  for (int64_t i = 0; i < blocks; ++i) decode(codes + i * kBytes, dst + i * kElems);
+using ReadBlock = void(const uint8_t* b, Block& out);
+
+constexpr ReadBlock* reader_of(QuantFormat format) {
+  switch (format) {
+    case QuantFormat::kQ4_0: return read_q4_0;
+    case QuantFormat::kQ4_1: return read_q4_1;
+    case QuantFormat::kQ5_0: return read_q5_0;
+    case QuantFormat::kQ5_1: return read_q5_1;
+    case QuantFormat::kQ8_0: return read_q8_0;
+    case QuantFormat::kQ2K: return read_q2_k;
+    case QuantFormat::kQ3K: return read_q3_k;
+    case QuantFormat::kQ4K: return read_q4_k;
+    case QuantFormat::kQ5K: return read_q5_k;
+    case QuantFormat::kQ6K: return read_q6_k;
+    case QuantFormat::kIq4Nl: return read_iq4_nl;
+    default: return read_iq4_xs;
+  }
 }
 
 }  // namespace
@@ -184,41 +184,57 @@ std::optional<uint32_t> gguf_number(QuantFormat format) {
   return std::nullopt;
 }
 
-void decode_q4_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<18, 32>(block_q4_0, codes, blocks, dst);
+template <QuantFormat kFormat>
+void gguf_decode(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
+  const BlockFormat& f = block_format(kFormat);
+  Block block{};
+  for (int64_t i = 0; i < blocks; ++i, codes += f.code_bytes) {
+    reader_of(kFormat)(codes, block);
+    for (int64_t e = 0; e < f.block; ++e) {
+      const int64_t group = e / f.integers.group;
+      const float value = block.scales[group] * static_cast<float>(block.codes[e] - f.integers.offset);
+      *dst++ = f.integers.biased ? value + block.biases[group] : value;
+    }
+  }
 }
-void decode_q4_1(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<20, 32>(block_q4_1, codes, blocks, dst);
+
+template <QuantFormat kFormat>
+void gguf_integers(const uint8_t* codes, const uint8_t*, int64_t blocks, uint8_t* ints, float* scales,
+                   float* biases) {
+  const BlockFormat& f = block_format(kFormat);
+  const int64_t groups = f.block / f.integers.group;
+  Block block{};
+  for (int64_t i = 0; i < blocks; ++i, codes += f.code_bytes) {
+    reader_of(kFormat)(codes, block);
+    ints = std::copy_n(block.codes, f.block, ints);
+    scales = std::copy_n(block.scales, groups, scales);
+    if (f.integers.biased) biases = std::copy_n(block.biases, groups, biases);
+  }
 }
-void decode_q5_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<22, 32>(block_q5_0, codes, blocks, dst);
-}
-void decode_q5_1(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<24, 32>(block_q5_1, codes, blocks, dst);
-}
-void decode_q8_0(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<34, 32>(block_q8_0, codes, blocks, dst);
-}
-void decode_q2_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<84, 256>(block_q2_k, codes, blocks, dst);
-}
-void decode_q3_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<110, 256>(block_q3_k, codes, blocks, dst);
-}
-void decode_q4_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<144, 256>(block_q4_k, codes, blocks, dst);
-}
-void decode_q5_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<176, 256>(block_q5_k, codes, blocks, dst);
-}
-void decode_q6_k(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<210, 256>(block_q6_k, codes, blocks, dst);
-}
-void decode_iq4_nl(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<18, 32>(block_iq4_nl, codes, blocks, dst);
-}
-void decode_iq4_xs(const uint8_t* codes, const uint8_t*, int64_t blocks, float* dst) {
-  decode_blocks<136, 256>(block_iq4_xs, codes, blocks, dst);
-}
+
+template GgufDecode gguf_decode<QuantFormat::kQ4_0>;
+template GgufDecode gguf_decode<QuantFormat::kQ4_1>;
+template GgufDecode gguf_decode<QuantFormat::kQ5_0>;
+template GgufDecode gguf_decode<QuantFormat::kQ5_1>;
+template GgufDecode gguf_decode<QuantFormat::kQ8_0>;
+template GgufDecode gguf_decode<QuantFormat::kQ2K>;
+template GgufDecode gguf_decode<QuantFormat::kQ3K>;
+template GgufDecode gguf_decode<QuantFormat::kQ4K>;
+template GgufDecode gguf_decode<QuantFormat::kQ5K>;
+template GgufDecode gguf_decode<QuantFormat::kQ6K>;
+template GgufDecode gguf_decode<QuantFormat::kIq4Nl>;
+template GgufDecode gguf_decode<QuantFormat::kIq4Xs>;
+template ReadIntegers gguf_integers<QuantFormat::kQ4_0>;
+template ReadIntegers gguf_integers<QuantFormat::kQ4_1>;
+template ReadIntegers gguf_integers<QuantFormat::kQ5_0>;
+template ReadIntegers gguf_integers<QuantFormat::kQ5_1>;
+template ReadIntegers gguf_integers<QuantFormat::kQ8_0>;
+template ReadIntegers gguf_integers<QuantFormat::kQ2K>;
+template ReadIntegers gguf_integers<QuantFormat::kQ3K>;
+template ReadIntegers gguf_integers<QuantFormat::kQ4K>;
+template ReadIntegers gguf_integers<QuantFormat::kQ5K>;
+template ReadIntegers gguf_integers<QuantFormat::kQ6K>;
+template ReadIntegers gguf_integers<QuantFormat::kIq4Nl>;
+template ReadIntegers gguf_integers<QuantFormat::kIq4Xs>;
 
 }  // namespace lamina

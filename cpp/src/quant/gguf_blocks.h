@@ -82,9 +82,12 @@ constexpr int iq4_xs_scale(const uint8_t* b, int i) {
   return (b[4 + i / 2] >> i % 2 * 4 & 15) | ((b[2] | b[3] << 8) >> i * 2 & 3) << 4;
 }
 
-// BlockFormat::decode of each; `codes` needs no alignment, `scales` is not read.
-using GgufDecode = void(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst);
-GgufDecode decode_q4_0, decode_q4_1, decode_q5_0, decode_q5_1, decode_q8_0, decode_q2_k, decode_q3_k,
-    decode_q4_k, decode_q5_k, decode_q6_k, decode_iq4_nl, decode_iq4_xs;
+// BlockFormat::decode and IntegerForm::read of each; `codes` needs no alignment, `block_scales` is not read.
+using GgufDecode = void(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, float* dst);
+template <QuantFormat kFormat>
+void gguf_decode(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, float* dst);
+template <QuantFormat kFormat>
+void gguf_integers(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
+                   float* scales, float* biases);
 
 }  // namespace lamina

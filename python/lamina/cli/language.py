@@ -24,6 +24,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="how to multiply by quantized weights: activations in 8 bits, or as they are (%(default)s)",
     )
     group.add_argument(
+        "--context", type=int, metavar="N", help="run it with N positions at most (default: all that it has)"
+    )
+    group.add_argument(
         "--ignore-field",
         action="append",
         default=[],
@@ -124,6 +127,6 @@ def load_model(args: argparse.Namespace) -> tuple[Any, Any]:
         raise CheckpointError(
             f"no demo model at {path}: give a model with --model, or build one with lamina.lm.demo.build"
         )
-    model, tokenizer = load(path, tuple(args.ignore_field))
+    model, tokenizer = load(path, tuple(args.ignore_field), context=args.context)
     set_arithmetic(model, args.arithmetic)
     return model, tokenizer

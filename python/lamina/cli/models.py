@@ -47,10 +47,15 @@ def supported() -> list[dict[str, str]]:
     """Return type, kind and description of every supported architecture."""
     from lamina.lm.config import model_types
     from lamina.lm.config.families import encoder_types, reader
+    from lamina.lm.config.wrapper import wrapper_types
 
     rows = [
         {"model_type": t, "kind": "decoder", "description": _first_line(reader(t).__doc__)}
         for t in model_types()
+    ]
+    rows += [
+        {"model_type": t, "kind": "decoder", "description": "The text part of a model that also sees."}
+        for t in wrapper_types()
     ]
     encoder = "Attention in both directions: texts to vectors."
     rows += [{"model_type": t, "kind": "encoder", "description": encoder} for t in encoder_types()]

@@ -133,8 +133,6 @@ class Checkpoint:
                 )
         restore(self.path, arrays, "model.", self._model.parameters(), self._model.update)
         restore(self.path, arrays, "optimizer.", self._optimizer.state, self._optimizer.state.update)
-        # Layers without parameters have empty entries in the state, which no array in the file stands for.
-        self._optimizer.init(self._model.trainable_parameters())
         mx.random.state[0] = random
         return progress
 

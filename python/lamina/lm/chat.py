@@ -257,6 +257,10 @@ def _check_messages(messages: Sequence[Message]) -> None:
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise PromptError(f"message {i} wants a role and a content, got {message!r}")
+        parts = message.get("content")
+        for part in parts if isinstance(parts, (list, tuple)) else ():
+            if isinstance(part, Mapping) and part.get("type", "text") != "text":
+                raise PromptError(f"message {i} has a part of type {part['type']!r}: models take text only")
 
 
 @functools.cache

@@ -136,6 +136,59 @@ class BlockSwitchLinear(nn.Module):
         return mx.dequantize(self["weight"], mode=self.mode, dtype=dtype)
 
 
+class Fp8Linear(nn.Module):
+    """A linear layer over 8-bit floats (E4M3) with a float32 scale for each 128 of a row.
+
+    Parameters
+    ----------
+    weight : array
+        Four codes in a word, uint32 of shape (output_dims, input_dims / 4).
+    block_scales : array
+        The bytes of the scales, uint8 of shape (output_dims, input_dims / 32).
+    bias : array, optional
+        Added to the output, (output_dims,).
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> layer = Fp8Linear(mx.zeros((3, 64), mx.uint32), mx.ones((3, 2)).view(mx.uint8))
+    >>> layer(mx.ones((2, 256))).shape
+    (2, 3)
+    """
+
+    mode = "fp8"
+
+    def __init__(self, weight: mx.array, block_scales: mx.array, bias: mx.array | None = None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.block_scales = block_scales
+        if bias is not None:
+            self.bias = bias
+        self.freeze()
+
+    def _extra_repr(self) -> str:
+        rows, words = self.weight.shape[-2:]
+        return f"{rows} rows of {4 * words} 8-bit floats, bias={'bias' in self}"
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Map (..., input_dims) to (..., output_dims)."""
+        y = mx.quantized_matmul(x, self["weight"], self["block_scales"], mode="fp8")
+        return y + self["bias"] if "bias" in self else y
+
+    def dequantized(self, dtype: mx.Dtype) -> mx.array:
+        """Return the weight (output_dims, input_dims)."""
+        return mx.dequantize(self["weight"], self["block_scales"], mode="fp8", dtype=dtype)
+
+
+class Fp8SwitchLinear(Fp8Linear):
+    """The same for each expert: ``weight``, ``block_scales`` and ``bias`` begin with an axis of experts."""
+
+    def __call__(self, x: mx.array, experts: mx.array) -> mx.array:
+        """Map (..., M, input_dims) to (..., M, output_dims), by the expert of ``experts`` (...)."""
+        y = mx.gather_qmm(x, self["weight"], self["block_scales"], rhs_indices=experts, mode="fp8")
+        return y + self["bias"][experts][..., None, :] if "bias" in self else y
+
+
 BlockLayer = (BlockLinear, BlockEmbedding, BlockSwitchLinear)
 """The layers over blocks, for ``isinstance``."""
 

@@ -71,7 +71,6 @@ from lamina.nn.layers.distributed import (
     QuantizedAllToShardedLinear,
     QuantizedShardedToAllLinear,
     ShardedToAllLinear,
-    average_gradients,
     fully_shard,
 )
 from lamina.nn.layers.dropout import Dropout, Dropout2d, Dropout3d
@@ -91,7 +90,7 @@ from lamina.nn.layers.transformer import (
     TransformerEncoderLayer,
 )
 from lamina.nn.layers.upsample import Upsample
-from lamina.nn.utils import value_and_grad
+from lamina.nn.utils import average_gradients, value_and_grad
 
 __all__ = [
     "CELU",

@@ -1,4 +1,4 @@
-"""Gradients and recomputation for functions of a module."""
+"""Gradients, their averages and recomputation for functions of a module."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
+from lamina.nn.layers._check import group_of_one
 from lamina.nn.layers._entries import with_parameters
 from lamina.nn.layers.base import Module
 
-__all__ = ["checkpoint", "value_and_grad"]
+__all__ = ["average_gradients", "checkpoint", "value_and_grad"]
 
 
 def _of_parameters(
@@ -92,3 +93,42 @@ def checkpoint(module: Module, fn: Callable[..., Any] | None = None) -> Callable
     True
     """
     return _of_parameters(mx.checkpoint, module, module if fn is None else fn)
+
+
+def average_gradients(
+    gradients: Any,
+    group: mx.distributed.Group | None = None,
+    all_reduce_size: int = 32 * 1024**2,
+    communication_stream: mx.Stream | None = None,
+) -> Any:
+    """Average gradients over the group; in a group of one the gradients themselves.
+
+    Parameters
+    ----------
+    gradients : tree of arrays
+        The gradients.
+    group : mx.distributed.Group, optional
+        The group; the global one if not given.
+    all_reduce_size : int
+        Bytes that larger groups would exchange at a time.
+    communication_stream : Stream, optional
+        Where larger groups would exchange them.
+
+    Returns
+    -------
+    tree of arrays
+        The averages.
+
+    Raises
+    ------
+    NotImplementedError
+        The group has more than one process.
+
+    Examples
+    --------
+    >>> from lamina import core as mx, nn
+    >>> nn.average_gradients({"w": mx.array([1.0, 2.0])})
+    {'w': array([1, 2], dtype=float32)}
+    """
+    group_of_one("average_gradients", group)
+    return gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lamina.core as mx
@@ -15,6 +16,23 @@ def _widened(x: mx.array) -> mx.array:
 
 class Rule(Optimizer):
     """An optimizer given by ``next_value``, which sees gradient, parameter and state in at least float32."""
+
+    _of_step: dict[tuple[str, mx.Dtype], Any] | None = None
+
+    def apply_gradients(self, gradients: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+        self._of_step = {}
+        try:
+            return super().apply_gradients(gradients, parameters)
+        finally:
+            self._of_step = None
+
+    def _once_a_step(self, name: str, dtype: mx.Dtype, make: Callable[[mx.Dtype], Any]) -> Any:
+        """Return ``make(dtype)``, within ``apply_gradients`` made once for all parameters."""
+        if self._of_step is None:
+            return make(dtype)
+        if (name, dtype) not in self._of_step:
+            self._of_step[name, dtype] = make(dtype)
+        return self._of_step[name, dtype]
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, Any]) -> mx.array:
         """Return the parameter's next value and update its state.

@@ -191,16 +191,29 @@ class Adam(Rule):
         state["v"] = mx.zeros_like(parameter)
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
-        b1, b2 = self.betas
-        rate = self._rate(gradient.dtype)
-        state["m"] = b1 * state["m"] + (1 - b1) * gradient
-        state["v"] = b2 * state["v"] + (1 - b2) * mx.square(gradient)
-        root = mx.sqrt(state["v"])
+        dtype = gradient.dtype
+        b1, rest1, b2, rest2, eps = self._once_a_step("constants", dtype, self._constants)
+        state["m"] = b1 * state["m"] + rest1 * gradient
+        state["v"] = b2 * state["v"] + rest2 * mx.square(gradient)
+        rate = self._rate(dtype)
         if self.bias_correction:
-            step = self.step.astype(gradient.dtype)
-            rate = rate / (1 - b1**step)
-            root = root * mx.rsqrt(1 - b2**step)
-        return parameter - rate * state["m"] / (root + self.eps)
+            rate, eps = self._once_a_step("corrected", dtype, self._corrected)
+        return parameter - rate * state["m"] / (mx.sqrt(state["v"]) + eps)
+
+    def _constants(self, dtype: mx.Dtype) -> list[mx.array]:
+        b1, b2 = self.betas
+        return [mx.array(x, dtype) for x in (b1, 1 - b1, b2, 1 - b2, self.eps)]
+
+    def _corrected(self, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+        """The rate and eps that correct for the start of the means at 0.
+
+        With ``f = sqrt(1 - b2**step)``, ``m / (1 - b1**step) / (root / f + eps)`` is the same as
+        ``m * f / (1 - b1**step) / (root + f * eps)``, which takes one pass less over the numbers.
+        """
+        b1, b2 = self.betas
+        step = self.step.astype(dtype)
+        factor = mx.sqrt(1 - b2**step)
+        return self._rate(dtype) * factor / (1 - b1**step), factor * self.eps
 
 
 class AdamW(Adam):
@@ -238,8 +251,13 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
-        decayed = parameter * (1 - self._rate(gradient.dtype) * self.weight_decay)
-        return super().next_value(gradient, decayed, state)
+        return super().next_value(
+            gradient, parameter * self._once_a_step("kept", gradient.dtype, self._kept), state
+        )
+
+    def _kept(self, dtype: mx.Dtype) -> mx.array:
+        """The share of a parameter that weight decay leaves."""
+        return 1 - self._rate(dtype) * self.weight_decay
 
 
 class Adamax(Adam):

@@ -136,6 +136,7 @@ class Optimizer:
         """
         if not self._initialized:
             self.init(gradients)
+        _put_back_empty(gradients, self.state)
         for name, scheduler in self._schedulers.items():
             self.state[name] = scheduler(self.step)
         self.state["step"] = self.step + 1
@@ -179,6 +180,28 @@ class Optimizer:
 
     def _rate(self, dtype: mx.Dtype) -> mx.array:
         return self.learning_rate.astype(dtype)
+
+
+def _put_back_empty(tree: Any, state: Any) -> None:
+    """Give ``state`` the entries of layers without parameters, which flattening it has lost."""
+    if isinstance(tree, dict) and isinstance(state, dict):
+        entries: Any = tree.items()
+    elif isinstance(tree, (list, tuple)) and isinstance(state, list):
+        entries = enumerate(tree)
+    else:
+        return
+    for key, below in entries:
+        if not isinstance(below, (dict, list, tuple)):
+            continue
+        there = state.get(key) if isinstance(state, dict) else state[key] if key < len(state) else None
+        if there:
+            _put_back_empty(below, there)
+        elif not tree_flatten(below):
+            empty = tree_map(lambda x: x, below)
+            if isinstance(state, dict) or key < len(state):
+                state[key] = empty
+            elif key == len(state):
+                state.append(empty)
 
 
 def _as_rate(value: float | mx.array) -> mx.array:

@@ -120,13 +120,16 @@ class Lion(Rule):
         state["m"] = mx.zeros_like(parameter)
 
     def next_value(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
-        rate = self._rate(gradient.dtype)
         b1, b2 = self.betas
         direction = mx.sign(b1 * state["m"] + (1 - b1) * gradient)
         state["m"] = b2 * state["m"] + (1 - b2) * gradient
         if self.weight_decay > 0:
-            parameter = (1 - rate * self.weight_decay) * parameter
-        return parameter - rate * direction
+            parameter = self._once_a_step("kept", gradient.dtype, self._kept) * parameter
+        return parameter - self._rate(gradient.dtype) * direction
+
+    def _kept(self, dtype: mx.Dtype) -> mx.array:
+        """The share of a parameter that weight decay leaves."""
+        return 1 - self._rate(dtype) * self.weight_decay
 
 
 class Muon(Rule):

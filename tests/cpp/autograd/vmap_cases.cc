@@ -376,6 +376,23 @@ void add_attention(std::vector<Case>& cases) {
                    128});
 }
 
+void add_caches(std::vector<Case>& cases) {
+  const Operand keys{{3, 2, 4, 8}}, values{{3, 2, 4, 6}};
+  const auto number = [](int64_t n) { return arange(n, n + 1, int64_t{1}, Dtype::kInt32); };
+  cases.push_back({"paged attention",
+                   [number](F x) {
+                     fast::PagedAttention options;
+                     options.scale = 0.3, options.window = 4;
+                     return Arrays{
+                         fast::paged_attention(x[0], x[1], x[2], x[3], number(2), number(7), options)};
+                   },
+                   {{{2, 4, 8}}, keys, values, {{1, 2}, ints(0, 3)}}});
+  cases.push_back({"cache write",
+                   [](F x) { return Arrays{fast::cache_write(x[0], x[1], x[2])}; },
+                   {keys, {{3, 2, 8}}, {{3}, ints(-1, 12)}}});
+  cases.push_back({"quantized rows", [](F x) { return fast::quantize_kv(x[0], 4); }, {{{3, 2, 34}}}});
+}
+
 void add_random(std::vector<Case>& cases) {
   const Operand key{{2}, words()};
   cases.push_back(
@@ -489,6 +506,7 @@ std::vector<Case> matrix_cases() {
   add_quantized(cases);
   add_rope(cases);
   add_attention(cases);
+  add_caches(cases);
   add_convolutions(cases);
   add_random(cases);
   return cases;

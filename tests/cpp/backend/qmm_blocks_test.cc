@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -14,7 +15,8 @@ namespace {
 using cpu::QmmArgs;
 using cpu::quantized_matmul;
 
-constexpr QuantFormat kFormats[] = {QuantFormat::kMxfp4, QuantFormat::kMxfp8, QuantFormat::kNvfp4};
+constexpr QuantFormat kFormats[] = {QuantFormat::kMxfp4, QuantFormat::kMxfp8, QuantFormat::kNvfp4,
+                                    QuantFormat::kFp8};
 
 // Random codes and scales of ordinary size in guarded buffers of exactly their size, and their values.
 struct BlockWeights {
@@ -32,12 +34,18 @@ struct BlockWeights {
         values(static_cast<size_t>(matrices * rows_ * cols_)) {
     for (int64_t i = 0; i < codes.elems(); ++i) {
       uint8_t code = static_cast<uint8_t>(rng());
-      if (f == QuantFormat::kMxfp8 && (code & 0x7f) == 0x7f) code ^= 1;  // NaN
+      if (format.bits == 8 && (code & 0x7f) == 0x7f) code ^= 1;  // NaN
       codes.as<uint8_t>()[i] = code;
     }
     for (int64_t i = 0; i < scales.elems(); ++i) {
       scales.as<uint8_t>()[i] =
           static_cast<uint8_t>(f == QuantFormat::kNvfp4 ? 8 + rng() % 112 : 113 + rng() % 8);
+    }
+    if (f == QuantFormat::kFp8) {
+      for (int64_t i = 0; i < scales.elems(); i += 4) {
+        const float scale = 0.25f + static_cast<float>(rng() % 1024) / 512;
+        std::memcpy(scales.as<uint8_t>() + i, &scale, 4);
+      }
     }
     const int64_t blocks = matrices * rows * cols / format.block;
     format.decode(codes.as<uint8_t>(), scales.as<uint8_t>(), blocks, values.data());

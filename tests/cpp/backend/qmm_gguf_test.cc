@@ -3,8 +3,7 @@
 #include <cstring>
 #include <string>
 
-#include "backend/cpu/qmm.h"
-#include "gemm_testing.h"
+#include "qmm_testing.h"
 #include "quant/formats.h"
 #include "quant/gguf_blocks.h"
 
@@ -13,20 +12,6 @@ namespace {
 
 using cpu::QmmArgs;
 using cpu::quantized_matmul;
-
-// Places of the float16 fields in a block.
-std::vector<int64_t> scale_places(QuantFormat f) {
-  switch (f) {
-    case QuantFormat::kQ4_1:
-    case QuantFormat::kQ5_1:
-    case QuantFormat::kQ4K:
-    case QuantFormat::kQ5K: return {0, 2};
-    case QuantFormat::kQ2K: return {80, 82};
-    case QuantFormat::kQ3K: return {108};
-    case QuantFormat::kQ6K: return {208};
-    default: return {0};
-  }
-}
 
 // Random blocks with scales of either sign in a guarded buffer of exactly their size, and their values.
 struct GgufWeights {
@@ -45,7 +30,7 @@ struct GgufWeights {
     for (int64_t i = 0; i < codes.elems(); ++i) bytes[i] = static_cast<uint8_t>(rng());
     const int64_t blocks = rows * cols / format.block;
     for (int64_t i = 0; i < blocks; ++i) {
-      for (int64_t place : scale_places(f)) {
+      for (int64_t place : gguf_scale_places(f)) {
         const float16_t d((static_cast<float>(rng() % 2000) - 1000.0f) / 5000.0f);
         std::memcpy(bytes + i * format.code_bytes + place, &d.bits, 2);
       }

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <set>
 
+#include "backend/cpu/amx.h"
 #include "tile_testing.h"
 
 namespace lamina {
@@ -21,13 +22,24 @@ TEST(SimdTarget, ForcingOneChangesTheKernels) {
     EXPECT_EQ(simd_target_name(), name);
     kernels.insert(simd_tile(OpId::Exp, Dtype::kFloat32));
   }
-  // AVX3_DL shares AVX3's elementwise kernels; every other target has its own.
-  bool shared = false;
-  for (const std::string& name : supported_simd_targets()) shared |= name == "avx3_dl";
+  // AVX3_DL and AMX share AVX3's elementwise kernels; every other target has its own.
+  size_t shared = 0;
+  for (const std::string& name : supported_simd_targets()) shared += name == "avx3_dl" || name == "amx";
   EXPECT_EQ(kernels.size() + shared, supported_simd_targets().size());
   set_simd_target("sse2");
   EXPECT_EQ(simd_tile(OpId::Exp, Dtype::kFloat32), reference_tile(OpId::Exp, Dtype::kFloat32));
   set_simd_target(before);
+}
+
+TEST(SimdTarget, TilesAreInUseWhereTheTargetSaysSo) {
+  if (!cpu::amx_supported()) GTEST_SKIP() << "this CPU or system has no AMX tiles";
+  const std::string before = simd_target_name();
+  for (const std::string& name : supported_simd_targets()) {
+    set_simd_target(name);
+    EXPECT_EQ(cpu::amx_active(), name == "amx") << name;
+  }
+  set_simd_target(before);
+  EXPECT_EQ(supported_simd_targets().front(), "amx");
 }
 
 TEST(SimdTarget, UnknownNamesAreValueErrors) {

@@ -235,6 +235,99 @@ TEST(Regions, WantedInsideIsAnOutput) {
   EXPECT_EQ(t.outputs[1].node, 1u);
 }
 
+// The regions of a graph, in print.
+std::string printed(const Builder& b) {
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  return print(g, p);
+}
+
+TEST(Regions, AValueIsStoredForReadersBehindTheRoot) {
+  // relu(x + y), of which the sum is read again later: by a tape behind a product.
+  Builder b;
+  const Shape square{6, 6};
+  const int x = b.leaf(square), sum = b.node(OpId::Add, square, {x, b.leaf(square)});
+  const int relu = b.node(OpId::Abs, square, {sum});
+  const int m = b.node(OpId::Matmul, square, {relu, x});
+  b.want(b.node(OpId::Multiply, square, {m, sum}));
+  const Graph g = b.graph();
+  Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(print(g, p), "region full=(6, 6) row_axes=0: multiply\nregion full=(6, 6) row_axes=0: add abs\n");
+  EXPECT_EQ(p.regions[1].stored, std::vector<uint32_t>{0});
+  EXPECT_EQ(p.decisions[0].refusal, Refusal::kTwoRegions);
+  const Tape t = lower(g, p.regions[1]);
+  ASSERT_EQ(t.outputs.size(), 2u);
+  EXPECT_EQ(t.outputs[0].node, 0u);
+  p.regions[1].stored.clear();
+  EXPECT_THROW(verify(g, p), Error);
+}
+
+TEST(Regions, AValueOfTwoKernelsTapesIsNotStoredByOneOfThem) {
+  // Both products have a tape as their epilogue; were the sum part of the gate's, one would have none.
+  Builder b;
+  const int x = b.leaf({5, 3});
+  const int up = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  const int gate = b.node(OpId::Matmul, kFull, {x, b.leaf({3, 7})});
+  b.can_take_epilogue(up);
+  b.can_take_epilogue(gate);
+  const int sum = b.node(OpId::Add, kFull, {up, b.leaf(kFull)});
+  const int out = b.node(OpId::Multiply, kFull, {gate, sum});
+  b.want(b.node(OpId::Sort, kFull, {out}));
+  b.want(b.node(OpId::Sort, kFull, {sum}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  verify(g, p);
+  EXPECT_EQ(p.regions.size(), 2u);
+  for (const Region& r : p.regions) EXPECT_GE(r.kernel, 0);
+}
+
+TEST(Regions, ResultsOfOneValueAreOneRegion) {
+  Builder b;
+  const int e = b.node(OpId::Exp, kFull, {b.leaf(kFull)});
+  b.want(b.node(OpId::Sin, kFull, {e}));
+  b.want(b.node(OpId::Cos, kFull, {e}));
+  b.want(b.node(OpId::Negative, kFull, {e}));
+  EXPECT_EQ(printed(b), "region full=(5, 7) row_axes=0: exp sin cos negative\n");
+}
+
+TEST(Regions, ResultsThatReadTheSameAreOneRegion) {
+  Builder b;
+  const int x = b.leaf(kFull), y = b.leaf(kFull), z = b.leaf(kFull);
+  b.want(b.node(OpId::Add, kFull, {x, y}));
+  b.want(b.node(OpId::Multiply, kFull, {y, z}));
+  b.want(b.node(OpId::Sin, kFull, {b.leaf(kFull)}));
+  EXPECT_EQ(printed(b), "region full=(5, 7) row_axes=0: sin\nregion full=(5, 7) row_axes=0: add multiply\n");
+}
+
+TEST(Regions, ResultsStayApart) {
+  const std::string two = "region full=(5, 7) row_axes=0: cos\nregion full=(5, 7) row_axes=0: sin\n";
+  {
+    Builder b;  // what else reads one of them may lead to the other
+    const int x = b.leaf(kFull), sine = b.node(OpId::Sin, kFull, {x});
+    b.want(sine);
+    b.want(b.node(OpId::Cos, kFull, {x}));
+    b.want(b.node(OpId::Sort, kFull, {sine}));
+    EXPECT_EQ(printed(b), two);
+  }
+  {
+    Builder b;  // works on rows
+    const int x = b.leaf(kFull);
+    b.want(b.node(OpId::Sin, kFull, {x}));
+    b.want(b.node(OpId::Sum, kRow, {x}, Dtype::kFloat32, {1}));
+    EXPECT_EQ(printed(b), "region full=(5, 7) row_axes=1: sum\nregion full=(5, 7) row_axes=0: sin\n");
+  }
+  {
+    Builder b;  // one would wait for the product
+    const Shape square{6, 6};
+    const int x = b.leaf(square), m = b.node(OpId::Matmul, square, {b.leaf(square), b.leaf(square)});
+    b.want(b.node(OpId::Sin, square, {x}));
+    b.want(b.node(OpId::Add, square, {x, m}));
+    EXPECT_EQ(printed(b), "region full=(6, 6) row_axes=0: add\nregion full=(6, 6) row_axes=0: sin\n");
+  }
+}
+
 TEST(Regions, SaysWhyANodeStaysOut) {
   const Shape square{6, 6};
   auto refusals = [](const Graph& g, const Options& o = {}) {
@@ -368,6 +461,26 @@ TEST(Tapes, DonorIsNotReadAfterTheOutputIsWritten) {
   }
 }
 
+TEST(Tapes, AnOutputWaitsForOtherReadersOfWhatItMayOverwrite) {
+  // x + y may overwrite x once sin(x) is done, and y * sin(x) may overwrite y once x + y is.
+  Builder b;
+  const int x = b.leaf(kFull), y = b.leaf(kFull);
+  b.want(b.node(OpId::Add, kFull, {x, y}));
+  b.want(b.node(OpId::Multiply, kFull, {y, b.node(OpId::Sin, kFull, {x})}));
+  const Graph g = b.graph();
+  const Partition p = form_regions(g);
+  ASSERT_EQ(p.regions.size(), 1u);
+  const Tape t = lower(g, p.regions[0]);
+  ASSERT_EQ(t.outputs.size(), 2u);
+  const auto may_overwrite = [&](size_t o, int leaf) {
+    const uint32_t value = static_cast<uint32_t>(g.nodes) + static_cast<uint32_t>(-leaf - 1);
+    return std::any_of(t.donors[o].begin(), t.donors[o].end(),
+                       [&](int32_t d) { return t.inputs[static_cast<size_t>(d)] == value; });
+  };
+  EXPECT_TRUE(may_overwrite(0, x));
+  EXPECT_TRUE(may_overwrite(1, y));
+}
+
 TEST(Verify, RejectsARegionThatLeaks) {
   Builder b;
   const Shape square{6, 6};
@@ -496,7 +609,8 @@ TEST(Epilogues, AreRefused) {
   }
   {
     Biased m;
-    m.b.want(m.b.node(OpId::Sin, kFull, {m.product}));
+    const int sine = m.b.node(OpId::Sin, kFull, {m.product});
+    m.b.want(m.b.node(OpId::Sum, kRow, {sine}, Dtype::kFloat32, {1}));
     EXPECT_EQ(m.refusal(), Refusal::kTwoRegions);
   }
   {

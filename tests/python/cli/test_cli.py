@@ -86,6 +86,7 @@ def test_pretrain_leaves_a_model(trained):
         "config.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
     curve = json.loads((trained / "out" / "curve.json").read_text())
     losses = curve["loss_nats_per_token"]

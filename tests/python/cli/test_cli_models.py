@@ -7,18 +7,19 @@ import json
 import pytest
 from lamina.cli.main import main
 from lamina.lm.config import model_types
+from lamina.lm.config.wrapper import wrapper_types
 from lm.lm_golden import golden
 
 
 def test_list(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sorted([*model_types(), "bert"])
+    assert [line.split()[0] for line in lines] == sorted([*model_types(), *wrapper_types(), "bert"])
     assert all(line.endswith(".") and len(line) <= 120 for line in lines)
     assert main(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {r["model_type"]: r["kind"] for r in rows} == {
-        **dict.fromkeys(model_types(), "decoder"),
+        **dict.fromkeys((*model_types(), *wrapper_types()), "decoder"),
         "bert": "encoder",
     }
     assert [f"{r['model_type']} {r['description']}" for r in rows] == [" ".join(x.split()) for x in lines]

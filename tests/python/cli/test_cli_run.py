@@ -82,6 +82,25 @@ except ModuleNotFoundError as e:
     ), done.stderr
 
 
+def test_scripts_find_no_gpu(tmp_path):
+    text = """
+import mlx.core as mx
+from mlx.core import metal
+assert metal is mx.metal and not metal.is_available() and not mx.cuda.is_available()
+mx.eval(mx.ones(1000))
+assert metal.get_peak_memory() == mx.get_peak_memory() > 0
+metal.clear_cache()
+assert metal.get_cache_memory() == 0 and metal.device_info() == mx.device_info()
+try:
+    mx.metal.start_capture("trace.gputrace")
+except NotImplementedError as e:
+    print(e)
+"""
+    done = run(script(tmp_path, text))
+    wanted = "[metal.start_capture] captures are not supported by the cpu backend: wanted Metal; "
+    assert done.stdout == wanted + "mlx.core.profile() records kernels here\n", done.stderr
+
+
 def test_another_mlx_is_not_replaced(tmp_path):
     text = "import sys, types\nsys.modules['mlx'] = types.ModuleType('mlx')\nimport lamina.as_mlx\n"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)

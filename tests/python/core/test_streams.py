@@ -113,6 +113,27 @@ def test_async_evaluations_are_bounded() -> None:
     assert len({t.item() for t in totals}) > 1
 
 
+def test_steps_that_follow_each_other_in_the_background_work_in_place() -> None:
+    size, steps, n = 1 << 22, 12, 512
+    pool = mx.arange(size, dtype=mx.float32) * 0
+    x = mx.eye(n)
+    mx.eval(pool, x)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    # Whatever comes next is planned while this keeps the stream busy.
+    for _ in range(40):
+        x = x @ x
+    pool = pool + x[0, 0]
+    mx.async_eval(pool)
+    for _ in range(steps):
+        pool = pool + 1.0
+        mx.async_eval(pool)
+    mx.eval(pool)
+    assert pool[0].item() == pool[-1].item() == steps + 1
+    # The products take four matrices at most; a copy of the pool would be 16 of them.
+    assert mx.get_peak_memory() - before < 4 * n * n * 4
+
+
 def test_depends_orders_across_streams() -> None:
     side = mx.new_stream(mx.cpu)
     first = mx.sort(mx.random.normal((50_000,), key=mx.random.key(1)), stream=side)

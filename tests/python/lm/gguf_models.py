@@ -133,6 +133,17 @@ def _layer(
     return out
 
 
+def _experts(layer: dict[str, Tensor], count: int, hidden: int) -> dict[str, Tensor]:
+    """A layer with a router and experts in place of its MLP, of width 64."""
+    kept = {k: t for k, t in layer.items() if not k.startswith(("ffn_gate", "ffn_up", "ffn_down"))}
+    return kept | {
+        "ffn_gate_inp.weight": Tensor("f32", (count, 64), 0.3),
+        "ffn_gate_exps.weight": Tensor("q8_0", (count, hidden, 64)),
+        "ffn_up_exps.weight": Tensor("q8_0", (count, hidden, 64)),
+        "ffn_down_exps.weight": Tensor("q8_0", (count, 64, hidden)),
+    }
+
+
 def _model(
     name: str,
     architecture: str,
@@ -224,6 +235,27 @@ def models() -> list[Model]:
             "qwen3", "qwen3", {"rope_theta": 1000000.0}, {"rope.freq_base": 1000000.0}, plain | head_norms,
             tied=True,
         ),
+        _model(
+            "qwen3moe", "qwen3moe",
+            {
+                "rope_theta": 1000000.0, "num_experts": 6, "num_local_experts": 6, "num_experts_per_tok": 2,
+                "moe_intermediate_size": 32, "norm_topk_prob": True,
+            },
+            {
+                "rope.freq_base": 1000000.0, "expert_count": 6, "expert_used_count": 2,
+                "expert_feed_forward_length": 32,
+            },
+            _experts(plain, 6, 32) | head_norms,
+        ),
+        _model(
+            "mixtral", "llama",
+            {
+                "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None,
+                "rope_theta": 1000000.0,
+            },
+            {"rope.freq_base": 1000000.0, "expert_count": 4, "expert_used_count": 2}, _experts(plain, 4, 96),
+            permuted=True,
+        ),
         _model("gemma", "gemma", gelu, {}, plain, tied=True, norm_offset=1.0),
         _model(
             "gemma2", "gemma2", {**gelu, **caps, "sliding_window": 4, "query_pre_attn_scalar": 32},
@@ -252,5 +284,6 @@ def content(model: Model, name: str) -> np.ndarray:
         return llama3_factors(2 * t.shape[0], 500000.0, 8.0)
     key = f"{model.name}/{name}"
     if t.kind in BLOCKS:
-        return blocks(key, t.kind, t.shape, t.size)  # type: ignore[arg-type]
+        rows = math.prod(t.shape[:-1])
+        return blocks(key, t.kind, (rows, t.shape[-1]), t.size).reshape(*t.shape[:-1], -1)
     return floats(key, t.shape, t.size, t.middle)

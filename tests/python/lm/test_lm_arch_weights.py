@@ -73,9 +73,7 @@ def test_quantized_models_compute_with_their_dequantized_weights(name, change, h
     config = {**golden(name).config, **change}
     model = filled(config)
     size, bits, mode = how
-    # Tables of float formats give bfloat16.
-    tables = {} if mode == "affine" else {"model.embed_tokens": False}
-    quantize(model, Quantization(size, bits, tables, mode))
+    quantize(model, Quantization(size, bits, mode=mode))
     plain = build_model(parse_config(config))
     fit_weights(plain, dequantized(model))
     wanted = np.array(plain(TOKENS))
@@ -86,6 +84,18 @@ def test_quantized_models_compute_with_their_dequantized_weights(name, change, h
     again = build_model(parse_config(model.config.to_dict()))
     fit_weights(again, dict(tree_flatten(model.parameters())))
     assert np.array_equal(np.array(again(TOKENS)), np.array(model(TOKENS)))
+
+
+def test_routers_are_not_packed():
+    config = {**golden("qwen2_moe").config, "moe_intermediate_size": 32, "intermediate_size": 64}
+    model = filled({**config, "shared_expert_intermediate_size": 32})
+    routers = {p for p, m in model.named_modules() if p.endswith(("mlp.gate", "shared_expert_gate"))}
+    assert len(routers) == 2
+    one = min(routers)
+    quantize(model, Quantization(32, 4, {one: {"group_size": 32, "bits": 8}}))
+    packed = {p for p, m in model.named_modules() if "scales" in m}
+    assert packed & routers == {one}
+    assert {p for p, m in model.named_modules() if isinstance(m, nn.Linear)} == routers - {one}
 
 
 def test_gpt_oss_with_words_and_scales_by_name():
@@ -160,6 +170,18 @@ def test_layers_that_predict_further_tokens_are_left_out():
     assert model.sanitize({**case.weights(), **further}).keys() == model.sanitize(case.weights()).keys()
     beyond = model.sanitize({**case.weights(), "model.layers.3.mlp.gate.weight": mx.zeros((1,))})
     assert "model.layers.3.mlp.gate.weight" in beyond
+
+
+def test_experts_that_are_not_whole_are_refused_by_name():
+    model = golden("mixtral").model()
+    weights = golden("mixtral").weights()
+    name = "model.layers.0.block_sparse_moe.experts.1.w3.weight"
+    published = r"'model\.layers\.0\.block_sparse_moe\.experts\.\*\.w3\.weight'"
+    lacking = {k: v for k, v in weights.items() if k != name}
+    with pytest.raises(CheckpointError, match=published + r".* got numbers \[0, 2, 3\]"):
+        model.sanitize(lacking)
+    with pytest.raises(CheckpointError, match=published + r".*shapes \[\(47, 32\), \(48, 32\)\]"):
+        model.sanitize({**weights, name: weights[name][:47]})
 
 
 def test_gpt2_without_prefix_or_already_turned_round():

@@ -12,6 +12,7 @@ import pytest
 from lamina.cli import main
 from lamina.lm import CheckpointError, ConfigError, DataError, Quantization, convert, load, quantize, save
 from lamina.lm.config import parse_config
+from lamina.lm.errors import MemoryNeededError
 from lamina.lm.io import check_safetensors, read_checkpoint
 from lamina.lm.io.files import INDEX
 from lamina.lm.io.gguf import load_gguf, pairs_from_halves
@@ -74,15 +75,16 @@ def test_gguf_to_mlx_and_back(name: str, gguf: dict[str, Path], tmp_path: Path) 
     convert(tmp_path / "mlx", tmp_path / "b.gguf")
     for made in ("mlx", "b.gguf"):
         got = logits(tmp_path / made)
-        if name == "llama":
-            # Blocks that the layout lacks are float32 there, and their products summed in another order.
+        if name in ("llama", "qwen3moe", "mixtral"):
+            # Blocks that the layout lacks are float32 there, and experts run by other kernels: sums are in
+            # another order.
             bound = 8 * 2.0**-24 * np.sqrt(24 * 256) * np.abs(want).max()
             assert np.abs(got - want).max() <= bound
         else:
             np.testing.assert_array_equal(got, want)
     if name != "llama":
         kinds = {str(stored_format(m)) for m in packable(load(tmp_path / "b.gguf")[0]).values()}
-        assert kinds == {"q8_0"}
+        assert kinds - {"bfloat16"} == {"q8_0"}
 
 
 def test_what_is_packed_is_declared(gguf: dict[str, Path], tmp_path: Path) -> None:
@@ -107,6 +109,10 @@ def test_a_hugging_face_directory_to_gguf(model_dir: Path, tmp_path: Path) -> No
     rows = pairs_from_halves(source.model.layers[1].self_attn.k_proj.weight, TINY.num_key_value_heads)
     np.testing.assert_array_equal(np.asarray(tensors["blk.1.attn_k.weight"]), np.asarray(rows))
     metadata = load_gguf(tmp_path / "a.gguf")[1]
+    # llama.cpp refuses a cut that it does not know: the nearest is named for it, the own one for lamina.
+    assert metadata["tokenizer.ggml.pre"] == "seed-coder"
+    tokenizers = [load(p)[1] for p in (model_dir, tmp_path / "a.gguf")]
+    assert len({tuple(t.encode("'select' it's 12\n\n x")) for t in tokenizers}) == 1
     assert metadata["general.file_type"].item() == 0
     assert metadata["llama.attention.head_count_kv"].item() == TINY.num_key_value_heads
 
@@ -151,7 +157,7 @@ def test_uniform_recipes(text: str, target: str, model_dir: Path, tmp_path: Path
     assert report.target.weights == size_of(model).weights == report.source.weights
     assert report.comparison is not None
     assert 0 < report.comparison.kl < 1
-    assert len(lines) == len(packable(model)) + 1
+    assert len(lines) == len(packable(model)) + 2
     tokens = mx.array([[5, 9, 200, 31]])
     quantized = load(tmp_path / target)[0](tokens)
     if target == "mlx":
@@ -164,7 +170,8 @@ def test_other_formats_of_the_head_and_of_rows_that_do_not_divide(model_dir: Pat
     convert(model_dir, tmp_path / "a.gguf", recipe=recipe)
     kinds = {p: stored_format(m).mode for p, m in packable(load(tmp_path / "a.gguf")[0]).items()}
     # Rows of 64 and of 128 are no whole blocks of 256.
-    assert set(kinds.values()) == {"q8_0"}
+    assert kinds.pop("model.embed_tokens") == "q8_0"
+    assert set(kinds.values()) == {"q5_0"}
 
 
 def test_a_mixed_recipe_heeds_its_budget(model_dir: Path, tmp_path: Path) -> None:
@@ -336,3 +343,12 @@ def test_commands(model_dir: Path, tmp_path: Path, capsys) -> None:
         assert main(["convert", *arguments, "--out", str(tmp_path / "w"), *wrong]) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+def test_a_conversion_says_what_memory_it_needs(model_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lamina.lm.io.memory.available_memory", lambda root: iter([(20_000, "the machine")]))
+    convert(model_dir, tmp_path / "half", dtype="float16")  # written as it goes
+    for target, recipe in (("q", Recipe(parse_format("4"))), ("a.gguf", None)):
+        with pytest.raises(MemoryNeededError, match=r"the conversion to .* of converted weights\), but the"):
+            convert(model_dir, tmp_path / target, recipe=recipe)
+        assert not (tmp_path / target).exists()

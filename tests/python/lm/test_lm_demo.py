@@ -149,7 +149,7 @@ def test_a_build_in_small(tmp_path, monkeypatch):
     metrics = demo_build.build(TINY, tmp_path, quiet=True, corpus=CORPUS)
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "LICENSE", "README.md", "config.json", "curve.json", "curve.png", "metrics.json",
-        "model.safetensors", "tokenizer.json",
+        "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     model, tokenizer = load(tmp_path / "model")
     documents = list(load_held_out(tmp_path / "run" / "heldout.json.xz").values())

@@ -42,5 +42,5 @@ def test_the_page_names_every_format() -> None:
 
     text = PAGE.read_text(encoding="utf-8").lower()
     spoken = {f"q{n}_k" for n in (3, 4, 5)}  # within "q2_k to q6_k"
-    for name in {*ARCHITECTURES, *_METHODS, *WRITTEN, "mxfp8", "nvfp4"} - spoken:
+    for name in {*(a.name for a in ARCHITECTURES.values()), *_METHODS, *WRITTEN, "mxfp8", "nvfp4"} - spoken:
         assert name in text, name

@@ -64,9 +64,10 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {name: folder / f"{name}.gguf" for name in MODELS}
 
 
-def test_tables_are_complete() -> None:
+def test_tables_are_complete(files: dict[str, Path]) -> None:
     assert {k: v[:2] for k, v in gguf_models.BLOCKS.items()} == BLOCK_SIZES
-    assert {m.architecture for m in MODELS.values()} == set(ARCHITECTURES)
+    assert {m.architecture for m in MODELS.values()} == {a.name for a in ARCHITECTURES.values()}
+    assert {read_gguf(f).config["model_type"] for f in files.values()} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -105,14 +106,17 @@ def test_every_block_type_is_run_as_it_is_stored(files: dict[str, Path]) -> None
     assert tokenizer.decode(tokenizer.encode("the quick fox")) == "the quick fox"
 
 
-def test_nothing_is_copied_but_norms(files: dict[str, Path]) -> None:
-    checkpoint = read_gguf(files["llama"])
-    copied = [
-        n
-        for n, t in checkpoint.tensors.items()
-        if id(t.data if isinstance(t, Blocks) else t) not in checkpoint.mapped
-    ]
-    assert copied == [n for n in checkpoint.tensors if "norm" in n]
+def test_nothing_is_copied_but_vectors(files: dict[str, Path]) -> None:
+    for name, file in files.items():
+        checkpoint = read_gguf(file)
+        copied = {
+            n
+            for n, t in checkpoint.tensors.items()
+            if id(t.data if isinstance(t, Blocks) else t) not in checkpoint.mapped
+        }
+        small = {n for n, t in checkpoint.tensors.items() if "norm" in n or ".gate." in n or "bias" in n}
+        rows = {n for n in checkpoint.tensors if name == "mixtral" and ("q_proj" in n or "k_proj" in n)}
+        assert copied == small | rows, name
 
 
 def test_rotary_tables_become_llama3s_scaling(files: dict[str, Path], tmp_path: Path) -> None:
@@ -159,12 +163,16 @@ def test_split_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"general.architecture": "t5"}, "architecture 't5' is not supported; supported: llama, qwen2"),
+        (
+            {"general.architecture": "t5"},
+            "'t5' is not supported; supported: llama, qwen3moe, qwen2",
+        ),
         ({"llama.block_count": None}, r"lacks the field 'llama\.block_count'"),
         ({"llama.block_count": "two"}, r"'llama\.block_count' must be a whole number, got 'two'"),
         ({"llama.block_count": 3}, r"lacks weights: model\.layers\.2\."),
         ({"llama.embedding_length": 128}, r"has shape .*, the config wants"),
-        ({"llama.expert_count": 8}, r"mixtures of experts are not supported \('llama\.expert_count'\)"),
+        ({"llama.expert_count": 8}, r"lacks the field 'llama\.expert_used_count'"),
+        ({"general.architecture": "qwen3moe"}, r"'qwen3moe' without experts \('qwen3moe\.expert_count'\) is"),
         (
             {"llama.rope.scaling.type": "odd", "-": "rope_freqs.weight"},
             "scaling.type' 'odd' is not supported",

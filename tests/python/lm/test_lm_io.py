@@ -12,15 +12,19 @@ import pytest
 from lamina.lm import (
     CheckpointError,
     ConfigError,
+    ContextError,
     Quantization,
     convert,
     load,
     quantize,
     save,
+    stream_generate,
 )
+from lamina.lm.cache.files import fingerprint
 from lamina.lm.io import check_safetensors, load_tensors, replacing
 from lamina.utils import tree_flatten
 from lm.llama_reference import random_weights, write_safetensors
+from lm.lm_golden import golden
 from lm.lm_helpers import TINY, write_model_dir
 
 
@@ -54,7 +58,10 @@ def test_save_and_load(model_dir, tmp_path):
         "config.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
+    named = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert named["eos_token"] == tokenizer2.special_tokens["eos_token"] == "<|endoftext|>"
 
 
 @pytest.mark.parametrize(("bits", "group"), [(4, 64), (4, 32), (8, 32)])
@@ -262,3 +269,44 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         tmp.write_text("new")
     assert target.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def write_golden(path, words, name):
+    """Write a golden model as a directory; return it and its case."""
+    case = golden(name)
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(case.config))
+    mx.save_safetensors(str(path / "model.safetensors"), case.weights())
+    words.save(path / "tokenizer.json")
+    return path, case
+
+
+@pytest.mark.parametrize(("name", "context"), [("phi3_short", 16), ("phi3_longrope", None)])
+def test_the_context_chooses_factors_of_longrope(words, tmp_path, name, context):
+    path, case = write_golden(tmp_path / "model", words, name)
+    model, _ = load(path, context=context)
+    got = np.concatenate([np.array(model(mx.array([s]))[0]) for s in case.sequences])
+    assert np.abs(got - case.logits).max() <= case.tolerance()
+    assert model.config.max_position_embeddings == (context or case.config["max_position_embeddings"])
+    with pytest.raises(ContextError, match="context holds 16"):
+        list(stream_generate(*load(path, context=16), [5] * 16, 1))
+    with pytest.raises(ConfigError, match="context must be from 1 to"):
+        load(path, context=1 << 20)
+
+
+def test_a_prompt_cache_knows_the_factors_it_was_made_with(words, tmp_path):
+    path, _ = write_golden(tmp_path / "longrope", words, "phi3_short")
+    assert fingerprint(load(path)[0]) != fingerprint(load(path, context=16)[0])
+    path, _ = write_golden(tmp_path / "plain", words, "llama")
+    assert fingerprint(load(path)[0]) == fingerprint(load(path)[0])
+
+
+@pytest.mark.parametrize("mode", ["mxfp8", "mxfp4", "nvfp4"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_packed_tables_keep_the_dtype_of_the_model(model_dir, tmp_path, mode, dtype):
+    model, tokenizer = load(model_dir)
+    packing = Quantization(16 if mode == "nvfp4" else 32, 8 if mode == "mxfp8" else 4, mode=mode)
+    save(tmp_path / "packed", quantize(model, packing), tokenizer)
+    packed, _ = load(tmp_path / "packed", dtype=dtype)
+    hidden = packed.hidden(mx.array([[5, 9, 2]]))
+    assert hidden.dtype == packed.head(hidden).dtype == getattr(mx, dtype)

@@ -10,13 +10,19 @@ from pathlib import Path
 import lamina.core as mx
 import numpy as np
 import pytest
-from lamina.lm import CheckpointError
+from lamina.lm import CheckpointError, LlamaConfig
 from lamina.lm.config import parse_config
 from lamina.lm.io import fit_weights, read_checkpoint
 from lamina.lm.io.load import model_of
+from lamina.lm.io.memory import memory_needed
 from lamina.lm.io.published import scaled_fp8, unpack_published
-from lamina.lm.layers import PackedLinear
+from lamina.lm.io.report import size_of
+from lamina.lm.layers import Fp8Linear, Fp8SwitchLinear
 from lamina.lm.models import build_model
+from lamina.lm.models.switch import SwitchLinear
+from lamina.lm.quantization import Format
+from lamina.lm.quantization.layers import layer_in, stored_format
+from lamina.utils import tree_flatten
 from lm.lm_golden import golden
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "published"
@@ -28,7 +34,7 @@ EPS = 2.0**-24
 
 def dense(module) -> mx.array:
     """The float32 weight of a linear layer of any kind."""
-    if isinstance(module, PackedLinear):
+    if hasattr(module, "dequantized"):
         return module.dequantized(mx.float32)
     if "scales" not in module:
         return module.weight.astype(mx.float32)
@@ -158,6 +164,66 @@ def test_block_scales_of_128(shape: tuple[int, int]) -> None:
     want = mx.array(values * scales.repeat(128, 0)[: shape[0]].repeat(128, 1)[:, : shape[1]])
     want = want.astype(mx.bfloat16)
     np.testing.assert_array_equal(np.asarray(got.view(mx.uint16)), np.asarray(want.view(mx.uint16)))
+
+
+def fp8_model(folder: Path) -> dict[str, np.ndarray]:
+    """Write a llama of 8-bit floats in blocks of 128; return its weights."""
+    config = LlamaConfig(128, 1, 4, 256, 48, max_position_embeddings=64)
+    rng = np.random.default_rng(7)
+    stored, dense = {}, {}
+    for name, value in tree_flatten(build_model(config).parameters()):
+        if "_proj" not in name:
+            dense[name] = rng.standard_normal(value.shape).astype(np.float32)
+            stored[name] = mx.array(dense[name])
+            continue
+        codes = rng.integers(0, 255, value.shape, dtype=np.uint8)
+        codes[(codes & 0x7F) == 0x7F] = 0
+        scales = rng.uniform(1e-4, 1e-3, [-(-n // 128) for n in value.shape]).astype(np.float32)
+        stored[name] = mx.array(codes)
+        stored[name.replace("weight", "weight_scale_inv")] = mx.array(scales)
+        full = scales.repeat(128, 0)[: value.shape[0]].repeat(128, 1)[:, : value.shape[1]]
+        dense[name] = np.asarray(mx.from_fp8(stored[name], mx.float32)) * full
+    mx.save_safetensors(folder / "model.safetensors", stored)
+    settings = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
+    raw = config.to_dict() | {"quantization_config": settings}
+    (folder / "config.json").write_text(json.dumps(raw))
+    return dense
+
+
+def test_fp8_stays_in_8_bits(tmp_path) -> None:
+    dense_weights = fp8_model(tmp_path)
+    checkpoint = read_checkpoint(tmp_path)
+    model = model_of(checkpoint)
+    layer = model.model.layers[0].mlp.down_proj
+    assert type(layer) is Fp8Linear
+    assert id(layer.weight) in checkpoint.mapped
+    need = memory_needed(model, checkpoint.mapped, 8)
+    assert need.copied == sum(m.block_scales.nbytes for m in model.modules() if isinstance(m, Fp8Linear))
+    for name, value in dense_weights.items():
+        module = dict(model.named_modules())[name.removesuffix(".weight")]
+        np.testing.assert_array_equal(np.asarray(dense(module)), value)
+    reference = build_model(model.config)
+    fit_weights(reference, {k: mx.array(v) for k, v in dense_weights.items()})
+    tokens = mx.array([TOKENS])
+    got, want = (np.asarray(m(tokens)).astype(np.float64) for m in (model, reference))
+    assert np.abs(got - want).max() <= 8 * EPS * np.sqrt(12 * 256) * np.abs(want).max()
+    assert str(stored_format(layer)) == "fp8"
+    assert size_of(model).weights == sum(v.size for v in dense_weights.values())
+
+
+def test_fp8_experts() -> None:
+    rng = np.random.default_rng(8)
+    codes = mx.array(rng.integers(0, 0x7F, (3, 4, 256), dtype=np.uint8))
+    scales = mx.array(rng.uniform(0.1, 1, (3, 4, 2)).astype(np.float32))
+    layer = Fp8SwitchLinear(codes.view(mx.uint32), scales.view(mx.uint8))
+    x = rng.standard_normal((2, 1, 256)).astype(np.float32)
+    y = np.asarray(layer(mx.array(x), mx.array([2, 0])))
+    weight = np.asarray(layer.dequantized(mx.float32)).astype(np.float64)[[2, 0]]
+    want = x @ weight.swapaxes(-1, -2)
+    size = np.abs(x) @ np.abs(weight).swapaxes(-1, -2)
+    assert (np.abs(y - want) <= 8 * EPS * np.sqrt(256) * size).all()
+    plain = layer_in(layer, Format("float32"))
+    assert type(plain) is SwitchLinear
 
 
 def test_groups_of_whole_rows() -> None:

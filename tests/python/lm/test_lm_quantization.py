@@ -206,7 +206,8 @@ def test_moves_that_would_change_numbers_are_none() -> None:
 
 def test_rows_that_do_not_divide() -> None:
     assert fitting(Format("q4_k"), 512) == Format("q4_k")
-    assert fitting(Format("q4_k"), 96) == Format("q8_0")
+    assert fitting(Format("q4_k"), 96) == Format("q5_0")
+    assert fitting(Format("q2_k"), 96) == Format("q4_0")
     assert fitting(Format("q4_k"), 80) == Format("bfloat16")
     assert fitting(Format("affine", 4, 64), 96) == Format("bfloat16")
 

@@ -181,7 +181,8 @@ def test_vocabularies_that_do_not_fit() -> None:
         ({"pre": "unheard-of"}, "pre-tokenizer 'unheard-of' .* is not supported; supported: .*llama-bpe"),
         ({"token_type": mx.array([1, 1], mx.int32)}, "has 330|331 tokens, but types for 2"),
         ({"eos_token_id": mx.array(9999, mx.uint32)}, "eos_id is 9999, wanted 0 to"),
-        ({"merges": ["a b", "nothing like"]}, "merge .* is not of two tokens into a third"),
+        ({"merges": ["a b", "nothing like"]}, "the merges do not fit the tokens: .*out of vocabulary"),
+        ({"merges": ["a"]}, "the merges do not fit the tokens"),
         ({"tokens": ["a"] * 331}, "holds 'a' twice"),
     ]:
         changed = metadata | {f"tokenizer.ggml.{k}": v for k, v in change.items()}

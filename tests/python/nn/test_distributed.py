@@ -3,7 +3,8 @@
 import lamina.core as mx
 import pytest
 from lamina import nn
-from lamina.nn.layers.distributed import shard_inplace, shard_linear
+from lamina.nn.layers.distributed import shard_inplace, shard_linear, sum_gradients
+from lamina.nn.utils import average_gradients
 from lamina.utils import tree_flatten
 
 
@@ -90,6 +91,7 @@ CALLS = {
     "module": lambda g: nn.FullyShardedModule(nn.Linear(4, 2), g),
     "fully": lambda g: nn.fully_shard(nn.Linear(4, 2), group=g),
     "gradients": lambda g: nn.average_gradients({}, g),
+    "sums": sum_gradients,
     "inplace": lambda g: shard_inplace(nn.Linear(4, 2), "all-to-sharded", group=g),
 }
 
@@ -138,3 +140,10 @@ def test_fully_sharded_module():
 def test_average_gradients():
     gradients = {"a": mx.ones(3), "b": [mx.zeros(2)]}
     assert nn.average_gradients(gradients, all_reduce_size=0) is gradients
+    assert average_gradients is nn.average_gradients
+
+
+def test_sum_gradients():
+    through = sum_gradients(mx.distributed.init())
+    x = mx.array([1.0, -2.0])
+    assert mx.grad(lambda v: through(v).square().sum())(x).tolist() == [2.0, -4.0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from lamina import nn
 from lamina.lm import LlamaConfig
-from lamina.lm.models.blocks import DecoderLayer
+from lamina.lm.models.decoder import DecoderLayer
 from lamina.utils import tree_flatten, tree_unflatten
 
 GOLDEN: dict[str, Any] = json.loads(
@@ -54,7 +54,8 @@ def llama() -> tuple[nn.Module, Callable[[nn.Module, mx.array], mx.array]]:
         rope_theta=GOLDEN["theta"],
         vocab_size=8,
     )
-    return DecoderLayer(config), lambda m, x: m(x)
+    decoder = config.spec
+    return DecoderLayer(decoder.layers[0], decoder), lambda m, x: m(x)
 
 
 def gelu() -> tuple[nn.Module, Callable[[nn.Module, mx.array], mx.array]]:

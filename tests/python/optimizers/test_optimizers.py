@@ -335,6 +335,34 @@ def test_saved_state_continues_exactly(kind, options, rule, tmp_path):
         assert mx.array_equal(a, b).item(), name
 
 
+@pytest.mark.parametrize("put", ["set", "update"])
+def test_a_state_from_a_file_lacks_the_entries_of_layers_without_parameters(put):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.MaxPool1d(2)
+            self.blocks = [{"act": nn.ReLU()}, nn.Linear(2, 2), nn.ReLU(), {"inner": [nn.GELU()]}]
+
+    gradients = tree_map(mx.ones_like, Model().trainable_parameters())
+    models, steps = [Model(), Model()], [optimizers.Adam(0.1), optimizers.Adam(0.1)]
+    models[1].update(models[0].parameters())
+    for optimizer, model in zip(steps, models, strict=True):
+        optimizer.update(model, gradients)
+    loaded = tree_unflatten(tree_flatten(steps[0].state))
+    assert "pool" not in loaded
+    assert len(loaded["blocks"]) == 2
+    if put == "set":
+        steps[0].state = loaded
+    else:
+        steps[0].state.update(loaded)
+        steps[0].state.pop("pool", None)
+    for optimizer, model in zip(steps, models, strict=True):
+        optimizer.update(model, gradients)
+    assert steps[0].step.item() == 2
+    for (name, a), (_, b) in zip(*(tree_flatten(m.parameters()) for m in models), strict=True):
+        assert mx.array_equal(a, b).item(), name
+
+
 def test_init_keeps_what_is_there_and_adds_the_rest():
     optimizer = optimizers.Adam(learning_rate=0.5)
     one, two = (

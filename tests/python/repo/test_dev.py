@@ -43,7 +43,7 @@ def test_unknown_task_fails() -> None:
     [
         (
             ["everything"],
-            "bench: wanted micro, compare, scaling, contention, memory, invariance or report, "
+            "bench: wanted micro, compare, e2e, scaling, contention, memory, invariance or report, "
             "got 'everything'",
         ),
         (["all", "--tiny"], "bench: arguments belong to one of the programs: name it"),

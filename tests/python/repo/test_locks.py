@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REQUIREMENTS = Path(__file__).resolve().parents[3] / "requirements"
-NAMES = ["build", "run", "test", "check", "bench", "e2e", "weights"]
+NAMES = ["build", "run", "test", "check", "bench", "e2e", "mlx_lm", "weights"]
 
 
 def canonical(name: str) -> str:

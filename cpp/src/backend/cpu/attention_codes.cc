@@ -33,8 +33,6 @@ constexpr int kDirectRows = 8;
 [[maybe_unused]] constexpr int kTileRows = 3;
 constexpr int kDirectRows = 4;
 #endif
-// Longest rows of direct_scores: their scales are unpacked on the stack.
-constexpr int64_t kMostDim = 1024, kMostGroups = kMostDim / kGroup;
 
 using DI = hn::RebindToSigned<D>;
 using I = hn::Vec<DI>;
@@ -253,6 +251,9 @@ void scores_of(const Queries& q, int64_t groups, const float* keys, float* HWY_R
   }
 }
 
+// Longest rows of direct_scores: their scales are unpacked on the stack.
+constexpr int64_t kMostDim = 1024, kMostGroups = kMostDim / kGroup;
+
 template <int kRows, bool kBytes>
 void direct_scores_of(const RowPanel& panel, int64_t dim, const float* queries, float* HWY_RESTRICT out) {
   const D d;
@@ -388,7 +389,7 @@ bool takes(int64_t) { return false; }
 
 }  // namespace
 
-const AttentionCodes* code_kernels() {
+const AttentionCodes* attention_code_kernels() {
   static constexpr AttentionCodes kTable = {kDirectRows, pack_queries,  pack_keys,
                                             scores,      direct_scores, takes};
   return &kTable;
@@ -400,11 +401,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(code_kernels);
+HWY_EXPORT(attention_code_kernels);
 
 const AttentionCodes& attention_codes() {
   init_simd_target();
-  return *HWY_DYNAMIC_DISPATCH(code_kernels)();
+  return *HWY_DYNAMIC_DISPATCH(attention_code_kernels)();
 }
 
 }  // namespace lamina::cpu

@@ -238,7 +238,7 @@ void values_of(const RowPanel& panel, int64_t first, int64_t count, int64_t ld, 
                float* sums, bool more) {
   float scales[Format::kScaled ? kAttentionPanel * kMostGroups + 3 : 1];
   if (Format::kScaled) widen_scales(panel, first, count, kv_groups(ld), scales);
-  constexpr int kVectors = vectors_for(kRows);
+  constexpr int kVectors = vectors_for(kRows), kLeast = std::is_same_v<Format, Codes4> ? 2 : 1;
   Ahead ahead(panel, std::max<int64_t>(1, ld / (kVectors * kLanes)) * count);
   int64_t at = 0;
   const auto part = [&]<int kWidth>(std::integral_constant<int, kWidth>) {
@@ -248,8 +248,7 @@ void values_of(const RowPanel& panel, int64_t first, int64_t count, int64_t ld, 
   };
   part(std::integral_constant<int, kVectors>());
   if constexpr (kVectors == 8) part(std::integral_constant<int, 4>());
-  part(std::integral_constant<int, 2>());
-  if constexpr (!std::is_same_v<Format, Codes4>) part(std::integral_constant<int, 1>());
+  part(std::integral_constant<int, kLeast>());
 }
 
 // ---- tables ----

@@ -372,7 +372,7 @@ void divide(int64_t n, int64_t ld, const float* total, float* sums) {
 
 }  // namespace
 
-const AttentionTiles* tile_kernels() {
+const AttentionTiles* attention_tile_kernels() {
   static constexpr AttentionTiles kTable = {kBlockRows, load_rows, pack_keys, pack_queries, scores,
                                             softmax,    values,    combine,   divide};
   return &kTable;
@@ -384,11 +384,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lamina::cpu {
 
-HWY_EXPORT(tile_kernels);
+HWY_EXPORT(attention_tile_kernels);
 
 const AttentionTiles& attention_tiles() {
   init_simd_target();
-  return *HWY_DYNAMIC_DISPATCH(tile_kernels)();
+  return *HWY_DYNAMIC_DISPATCH(attention_tile_kernels)();
 }
 
 }  // namespace lamina::cpu

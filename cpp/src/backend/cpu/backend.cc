@@ -267,6 +267,15 @@ void run_extremum(const KernelCall& c) {
                             c.in[0], c.out[0], c.as<AxesParams>().axes, join);
 }
 
+// Sums over leading axes, rows at a time. Those of other dtypes widen their elements.
+void run_sum(const KernelCall& c) {
+  const Dtype dtype = c.in[0].dtype;
+  const bool same = dtype == Dtype::kFloat32 || dtype == Dtype::kFloat64;
+  reference::reduce_general(reference::ReduceKind::kSum, c.in[0], c.out[0], c.as<AxesParams>().axes,
+                            same ? reduce_cols_tile(c.op, dtype) : nullptr,
+                            same ? reduce_rows_tile(c.op, dtype) : nullptr);
+}
+
 void run_arg_reduce(const KernelCall& c) {
   const auto& p = c.as<ArgReduceParams>();
   const Dtype dtype = c.in[0].dtype;
@@ -296,6 +305,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Matmul, run_matmul);
   set(OpId::SegmentedMatmul, run_segmented_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
+  set(OpId::Sum, run_sum);
   set(OpId::Max, run_extremum);
   set(OpId::Min, run_extremum);
   set(OpId::Sort, [](const KernelCall& c) { sort(c.in[0], c.out[0], c.as<AxisParams>().axis); });

@@ -4,13 +4,12 @@
 #include <cstring>
 
 #include "backend/cpu/gemm_kernel.h"
+#include "backend/cpu/gemm_problem.h"
 #include "backend/cpu/gemm_scratch.h"
 
 namespace lamina::cpu {
 namespace {
 
-// Below this many multiply-adds a problem runs on the calling thread: waking others costs more.
-constexpr int64_t kParallelWork = int64_t{1} << 19;
 // Packed A is kept for at most this many bytes of rows at a time.
 constexpr int64_t kPackedBytes = int64_t{8} << 20;
 // A job's block of packed B is made for at most this many columns.
@@ -20,66 +19,29 @@ constexpr int64_t kOnePassCols = 512;
 // Sums that are finished together: enough rows that a panel of B serves several, few enough to be hot still.
 constexpr int64_t kFinishedElems = 16384;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-const void* offset_by(const void* p, int64_t elems, Dtype t) {
-  return p ? static_cast<const char*>(p) + elems * static_cast<int64_t>(itemsize(t)) : nullptr;
-}
-
-// One problem of the batch, offsets applied.
-struct Problem {
-  GemmMatrix a, b, c0;
-  void* c;
-  int64_t row_base;  // number of its first row for the epilogue
-};
-
-Problem problem_at(const GemmArgs& g, int64_t i) {
-  Problem p{g.a, g.b, g.c0, g.c, i * g.m};
-  if (g.a_offsets) p.a.data = offset_by(g.a.data, g.a_offsets[i], g.a.dtype);
-  if (g.b_offsets) p.b.data = offset_by(g.b.data, g.b_offsets[i], g.b.dtype);
-  if (g.c0_offsets) p.c0.data = offset_by(g.c0.data, g.c0_offsets[i], g.c0.dtype);
+GemmProblem problem_at(const GemmArgs& g, int64_t i) {
+  GemmProblem p{g.a, g.b, g.c0, g.c, i * g.m};
+  if (g.a_offsets) p.a.data = gemm_offset_by(g.a.data, g.a_offsets[i], g.a.dtype);
+  if (g.b_offsets) p.b.data = gemm_offset_by(g.b.data, g.b_offsets[i], g.b.dtype);
+  if (g.c0_offsets) p.c0.data = gemm_offset_by(g.c0.data, g.c0_offsets[i], g.c0.dtype);
   if (g.c_offsets) p.c = static_cast<char*>(g.c) + g.c_offsets[i] * static_cast<int64_t>(itemsize(g.c_dtype));
   if (g.beta == 0) p.c0.data = nullptr;
   return p;
 }
 
-char* output_at(const GemmArgs& g, const Problem& p, int64_t row, int64_t col) {
-  const int64_t first = g.c_rows ? g.c_rows[row] : row * g.ldc;
-  return static_cast<char*>(p.c) + (first + col) * static_cast<int64_t>(itemsize(g.c_dtype));
-}
-
 // Whether the accumulators can live in C itself.
 template <class T>
-bool writes_directly(const GemmArgs& g, const Problem& p) {
+bool writes_directly(const GemmArgs& g, const GemmProblem& p) {
   return itemsize(g.c_dtype) == sizeof(T) && g.alpha == 1 && !p.c0.data && !g.epilogue && !g.c_rows;
-}
-
-// alpha, C0, epilogue and rounding for a finished tile of sums.
-template <class T>
-void finish_tile(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels, T* tile, int64_t row0,
-                 int64_t rows, int64_t col0, int64_t cols, int64_t ld) {
-  if (g.alpha != 1 || p.c0.data) {
-    for (int64_t i = 0; i < rows; ++i) {
-      const void* c0 =
-          offset_by(p.c0.data, (row0 + i) * p.c0.row_stride + col0 * p.c0.col_stride, p.c0.dtype);
-      kernels.scale(tile + i * ld, cols, g.alpha, g.beta, c0, p.c0.dtype, p.c0.col_stride);
-    }
-  }
-  if constexpr (sizeof(T) == 4) {
-    if (g.epilogue) (*g.epilogue)(tile, p.row_base + row0, rows, col0, cols, ld);
-    if (!g.c) return;
-  }
-  for (int64_t i = 0; i < rows; ++i)
-    kernels.store(tile + i * ld, cols, output_at(g, p, row0 + i, col0), g.c_dtype);
 }
 
 // k = 0, and nothing else to do than beta * C0.
 template <class T>
-void fill_rows(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernels) {
+void fill_rows(const GemmArgs& g, const GemmProblem& p) {
   Scratch row(g.n * static_cast<int64_t>(sizeof(T)));
   for (int64_t i = 0; i < g.m; ++i) {
     std::fill_n(row.as<T>(), g.n, T(0));
-    finish_tile(g, p, kernels, row.as<T>(), i, 1, 0, g.n, g.n);
+    gemm_finish_tile(g, p, row.as<T>(), i, 1, 0, g.n, g.n);
   }
 }
 
@@ -88,7 +50,8 @@ void fill_rows(const GemmArgs& g, const Problem& p, const GemmKernels<T>& kernel
 template <class T, class PackA, class PackB>
 class PackedProduct {
  public:
-  PackedProduct(const GemmArgs& g, const Problem& p, const PackA& pack_a, const PackB& pack_b, bool parallel)
+  PackedProduct(const GemmArgs& g, const GemmProblem& p, const PackA& pack_a, const PackB& pack_b,
+                bool parallel)
       : g_(g),
         p_(p),
         pack_a_(pack_a),
@@ -124,7 +87,7 @@ class PackedProduct {
   }
   static int64_t slab_of(const GemmArgs& g, int64_t mr, int64_t span) {
     const int64_t fit = std::max(mr, kPackedBytes / kItem / span);
-    return ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), mr) * mr;
+    return gemm_ceil_div(gemm_ceil_div(g.m, gemm_ceil_div(g.m, fit)), mr) * mr;
   }
 
   template <class Job>
@@ -138,32 +101,32 @@ class PackedProduct {
     const int64_t unit = std::max<int64_t>(kernels_.nr, 32);
     const int64_t most =
         one_pass() ? std::min(kOnePassCols, kStripCols * kGemmDepth / g_.k / unit * unit) : kStripCols;
-    strip_cols_ = std::min(ceil_div(g_.n, unit) * unit, most);
+    strip_cols_ = std::min(gemm_ceil_div(g_.n, unit) * unit, most);
     block_rows_ = rows_;
     if (!parallel_) return;
     const int64_t wanted = 4 * num_threads();
-    while (strip_cols_ > 2 * unit && ceil_div(g_.n, strip_cols_) < wanted) {
-      strip_cols_ = ceil_div(strip_cols_ / 2, unit) * unit;
+    while (strip_cols_ > 2 * unit && gemm_ceil_div(g_.n, strip_cols_) < wanted) {
+      strip_cols_ = gemm_ceil_div(strip_cols_ / 2, unit) * unit;
     }
     // Every block packs its strip of B again, so blocks stay tall.
-    const int64_t blocks =
-        std::min(ceil_div(wanted, ceil_div(g_.n, strip_cols_)), ceil_div(rows_, 4 * kernels_.mr));
-    block_rows_ = ceil_div(ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
+    const int64_t blocks = std::min(gemm_ceil_div(wanted, gemm_ceil_div(g_.n, strip_cols_)),
+                                    gemm_ceil_div(rows_, 4 * kernels_.mr));
+    block_rows_ = gemm_ceil_div(gemm_ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
   }
   // All steps at once: each panel's sums are finished as soon as they are there, in one place for all panels.
   bool one_pass() const { return !direct_ && g_.k <= kGemmDepth; }
 
   void run_span() {
     T* packed_a = packed_.template as<T>();
-    const int64_t cuts = ceil_div(rows_, pack_rows_);
-    for_each(cuts * ceil_div(end_ - begin_, kGemmDepth), [&](int64_t i) {
+    const int64_t cuts = gemm_ceil_div(rows_, pack_rows_);
+    for_each(cuts * gemm_ceil_div(end_ - begin_, kGemmDepth), [&](int64_t i) {
       const int64_t row0 = i % cuts * pack_rows_, k0 = begin_ + i / cuts * kGemmDepth;
       const int64_t depth = std::min(kGemmDepth, end_ - k0);
       pack_a_(base_ + row0, std::min(pack_rows_, rows_ - row0), k0, depth,
               packed_a + (k0 - begin_) * rows_ + row0 * depth);
     });
     choose_cut();
-    const int64_t strips = ceil_div(g_.n, strip_cols_), blocks = ceil_div(rows_, block_rows_);
+    const int64_t strips = gemm_ceil_div(g_.n, strip_cols_), blocks = gemm_ceil_div(rows_, block_rows_);
     for_each(strips * blocks,
              [&](int64_t i) { multiply(i % blocks * block_rows_, i / blocks * strip_cols_); });
   }
@@ -175,7 +138,7 @@ class PackedProduct {
     Scratch packed_b(kernels_.packed_b_elems(cols, std::min(g_.k, kGemmDepth)) * kItem);
     const int64_t step = std::max<int64_t>(1, kFinishedElems / cols / kernels_.mr) * kernels_.mr;
     Scratch own(direct_ || kept ? 0 : (one_pass() ? std::min(step, rows) : rows) * cols * kItem);
-    T* tile = direct_ ? reinterpret_cast<T*>(output_at(g_, p_, base_ + row0, col0))
+    T* tile = direct_ ? reinterpret_cast<T*>(gemm_output_at(g_, p_, base_ + row0, col0))
               : kept  ? sums_.template as<T>() + row0 * g_.n + col0
                       : own.template as<T>();
     const int64_t ld = direct_ ? g_.ldc : kept ? g_.n : cols;
@@ -192,13 +155,13 @@ class PackedProduct {
         const int64_t height = std::min(step, rows - i);
         T* panel = tile + (one_pass() ? 0 : i * ld);
         kernels_.multiply(height, cols, depth, a + i * depth, b, panel, ld, k0 > 0);
-        finish_tile(g_, p_, kernels_, panel, base_ + row0 + i, height, col0, cols, ld);
+        gemm_finish_tile(g_, p_, panel, base_ + row0 + i, height, col0, cols, ld);
       }
     }
   }
 
   const GemmArgs& g_;
-  const Problem& p_;
+  const GemmProblem& p_;
   const GemmKernels<T>& kernels_ = gemm_kernels<T>();
   const PackA& pack_a_;
   const PackB& pack_b_;
@@ -213,22 +176,22 @@ class PackedProduct {
 
 // Packers of operands that lie in memory.
 template <class T>
-auto packer_of_a(const Problem& p) {
+auto packer_of_a(const GemmProblem& p) {
   return [&p](int64_t row0, int64_t rows, int64_t k0, int64_t depth, T* dst) {
     gemm_kernels<T>().pack_a(p.a, row0, rows, k0, depth, dst);
   };
 }
 template <class T>
-auto packer_of_b(const Problem& p) {
+auto packer_of_b(const GemmProblem& p) {
   return [&p](int64_t k0, int64_t depth, int64_t col0, int64_t cols, T* dst) {
     gemm_kernels<T>().pack_b(p.b, k0, depth, col0, cols, dst);
   };
 }
 
 template <class T, class PackA, class PackB>
-void multiply_packed(const GemmArgs& g, const Problem& p, const PackA& pack_a, const PackB& pack_b,
+void multiply_packed(const GemmArgs& g, const GemmProblem& p, const PackA& pack_a, const PackB& pack_b,
                      bool parallel) {
-  if (g.k == 0) return fill_rows(g, p, gemm_kernels<T>());
+  if (g.k == 0) return fill_rows<T>(g, p);
   PackedProduct<T, PackA, PackB>(g, p, pack_a, pack_b, parallel).run();
 }
 
@@ -238,7 +201,7 @@ const float* dense_rows(const GemmMatrix& x, int64_t m, int64_t k, float* copy) 
     return static_cast<const float*>(x.data);
   }
   for (int64_t i = 0; i < m; ++i) {
-    const GemmMatrix row{offset_by(x.data, i * x.row_stride, x.dtype), x.dtype, 0, x.col_stride};
+    const GemmMatrix row{gemm_offset_by(x.data, i * x.row_stride, x.dtype), x.dtype, 0, x.col_stride};
     load_row_f32(row, k, copy + i * k);
   }
   return copy;
@@ -255,16 +218,15 @@ bool reads_rows(const GemmMatrix& b, bool packed_order) {
 // Columns of a skinny job: 64 KB of B or more, in whole cache lines. Rows of B are read in long runs, as far
 // as the sums of the job's columns stay in the first-level cache.
 int64_t skinny_width(bool row_major, int64_t m, int64_t n, int64_t k) {
-  const int64_t least = std::max<int64_t>(64, ceil_div(16384 / k, 64) * 64);
-  const int64_t even = ceil_div(ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
+  const int64_t least = std::max<int64_t>(64, gemm_ceil_div(16384 / k, 64) * 64);
+  const int64_t even = gemm_ceil_div(gemm_ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
   return std::clamp(even, least, std::max<int64_t>(least, (row_major ? 4096 / m : 1024) / 64 * 64));
 }
 
 // x is m x k with m <= kSkinnyRows, b is k x n with one unit stride. With `swapped`, the result is the
 // transpose of the problem's output: its rows are C's columns.
-void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, const GemmMatrix& b, int64_t m,
-                     int64_t n, bool swapped, bool parallel) {
-  const GemmKernels<float>& kernels = gemm_kernels<float>();
+void multiply_skinny(const GemmArgs& g, const GemmProblem& p, const GemmMatrix& x, const GemmMatrix& b,
+                     int64_t m, int64_t n, bool swapped, bool parallel) {
   const GemmSkinny& skinny = gemm_skinny();
   Scratch copy(m * g.k * static_cast<int64_t>(sizeof(float)));
   const float* rows = dense_rows(x, m, g.k, copy.as<float>());
@@ -275,7 +237,7 @@ void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, c
     const int64_t col0 = i * width, cols = std::min(width, n - col0);
     const auto bytes = m * cols * static_cast<int64_t>(sizeof(float));
     Scratch tile(direct ? 0 : bytes), sums(row_major ? bytes : 0), turned(swapped ? bytes : 0);
-    float* out = direct ? reinterpret_cast<float*>(output_at(g, p, 0, col0)) : tile.as<float>();
+    float* out = direct ? reinterpret_cast<float*>(gemm_output_at(g, p, 0, col0)) : tile.as<float>();
     const int64_t ld = direct ? g.ldc : cols;
     if (row_major) {
       skinny.row_major(m, g.k, rows, b, col0, cols, out, ld, sums.as<float>());
@@ -283,13 +245,13 @@ void multiply_skinny(const GemmArgs& g, const Problem& p, const GemmMatrix& x, c
       skinny.col_major(m, g.k, rows, b, col0, cols, out, ld);
     }
     if (direct) return;
-    if (!swapped) return finish_tile(g, p, kernels, out, 0, m, col0, cols, ld);
+    if (!swapped) return gemm_finish_tile(g, p, out, 0, m, col0, cols, ld);
     for (int64_t r = 0; r < m; ++r) {
       for (int64_t c = 0; c < cols; ++c) turned.as<float>()[c * m + r] = out[r * cols + c];
     }
-    finish_tile(g, p, kernels, turned.as<float>(), col0, cols, 0, m, m);
+    gemm_finish_tile(g, p, turned.as<float>(), col0, cols, 0, m, m);
   };
-  const int64_t jobs = ceil_div(n, width);
+  const int64_t jobs = gemm_ceil_div(n, width);
   if (parallel) {
     parallel_for(jobs, job);
   } else {
@@ -304,9 +266,10 @@ bool is_skinny(int64_t m, const GemmMatrix& b, bool packed_order) {
 }
 
 template <class T>
-void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
-  if (g.k == 0) return fill_rows(g, p, gemm_kernels<T>());
+void multiply_one(const GemmArgs& g, const GemmProblem& p, bool parallel) {
+  if (g.k == 0) return fill_rows<T>(g, p);
   if constexpr (sizeof(T) == 4) {
+    if (gemm_uses_tiles(g, p)) return gemm_multiply_tiles(g, p, parallel);
     if (is_skinny(g.m, p.b, g.batch_invariant))
       return multiply_skinny(g, p, p.a, p.b, g.m, g.n, false, parallel);
     const GemmMatrix turned = transposed(p.a);
@@ -320,12 +283,12 @@ void multiply_one(const GemmArgs& g, const Problem& p, bool parallel) {
 template <class T>
 void multiply_batch(const GemmArgs& g) {
   const int64_t work = g.m * g.n * (std::max<int64_t>(g.k, 1) + g.epilogue_work);
-  if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kParallelWork);
-  if (g.batch < 4 * num_threads() && work >= 4 * kParallelWork) {
+  if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kGemmParallelWork);
+  if (g.batch < 4 * num_threads() && work >= 4 * kGemmParallelWork) {
     for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), true);
     return;
   }
-  parallel_ranges(g.batch, std::max<int64_t>(1, kParallelWork / work), [&](int64_t begin, int64_t end) {
+  parallel_ranges(g.batch, std::max<int64_t>(1, kGemmParallelWork / work), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) multiply_one<T>(g, problem_at(g, i), false);
   });
 }
@@ -337,7 +300,7 @@ GemmMatrix plane(const GemmMatrix& m, int which) {
 }
 
 // Four float32 products over the planes of the operands.
-void multiply_complex(const GemmArgs& g, const Problem& p) {
+void multiply_complex(const GemmArgs& g, const GemmProblem& p) {
   const int64_t plane_elems = g.m * g.n;
   Scratch planes(2 * plane_elems * static_cast<int64_t>(sizeof(float)));
   GemmArgs part;
@@ -354,7 +317,7 @@ void multiply_complex(const GemmArgs& g, const Problem& p) {
   add(0, 1, 1, true, imag), add(1, 0, 1, false, imag);
   const auto alpha = static_cast<float>(g.alpha), beta = static_cast<float>(g.beta);
   for (int64_t i = 0; i < g.m; ++i) {
-    auto* out = reinterpret_cast<float*>(output_at(g, p, i, 0));
+    auto* out = reinterpret_cast<float*>(gemm_output_at(g, p, i, 0));
     const auto* c0 = static_cast<const float*>(p.c0.data);
     for (int64_t j = 0; j < g.n; ++j) {
       float re = alpha * real[i * g.n + j], im = alpha * imag[i * g.n + j];
@@ -370,7 +333,9 @@ void multiply_complex(const GemmArgs& g, const Problem& p) {
 }  // namespace
 
 void load_row_f32(const GemmMatrix& row, int64_t n, float* dst) {
-  gemm_kernels<float>().pack_a(row, 0, 1, 0, n, dst);  // a panel of one row is that row
+  const GemmKernels<float>& kernels = gemm_kernels<float>();
+  if (row.col_stride == 1) return kernels.load(row.data, row.dtype, n, dst);
+  kernels.pack_a(row, 0, 1, 0, n, dst);  // a panel of one row is that row
 }
 
 void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {
@@ -382,13 +347,13 @@ void store_row_f32(const float* src, int64_t n, const GemmMatrix& row) {
 }
 
 void gemm_with_packer(const GemmArgs& g, int64_t problem, const GemmPacker& pack_b, bool parallel) {
-  const Problem p = problem_at(g, problem);
+  const GemmProblem p = problem_at(g, problem);
   multiply_packed<float>(g, p, packer_of_a<float>(p), pack_b, parallel);
 }
 
 template <class T>
 void gemm_with_packed_rows(const GemmArgs& g, const GemmRowPacker<T>& pack_a, bool parallel) {
-  const Problem p = problem_at(g, 0);
+  const GemmProblem p = problem_at(g, 0);
   multiply_packed<T>(g, p, pack_a, packer_of_b<T>(p), parallel);
 }
 template void gemm_with_packed_rows(const GemmArgs&, const GemmRowPacker<float>&, bool);
@@ -396,7 +361,7 @@ template void gemm_with_packed_rows(const GemmArgs&, const GemmRowPacker<double>
 
 template <class T>
 void gemm_with_packed_columns(const GemmArgs& g, const GemmColumnPacker<T>& pack_b, bool parallel) {
-  const Problem p = problem_at(g, 0);
+  const GemmProblem p = problem_at(g, 0);
   multiply_packed<T>(g, p, packer_of_a<T>(p), pack_b, parallel);
 }
 template void gemm_with_packed_columns(const GemmArgs&, const GemmColumnPacker<float>&, bool);

@@ -155,6 +155,45 @@ HWY_INLINE void transpose_four(const S* src, int64_t stride, int64_t depth, T* d
   transpose_rows(src, src + stride, src + 2 * stride, src + 3 * stride, depth, dst, step);
 }
 
+// dst[k * step + r] = the 32 bits at row(r)[k] for r < width, a multiple of 16 on AVX-512 and else of 4, and
+// k < depth. `row` gives float pointers.
+template <class Row>
+void transpose_words_of(const Row& row, int64_t width, int64_t depth, float* dst, int64_t step) {
+  int64_t k = 0;
+#if HWY_TARGET <= HWY_AVX3
+  // Lane by lane of 128 bits, rows r, r + 4, r + 8 and r + 12 share a vector: half of the work is done by
+  // loads.
+  for (; k + 4 <= depth; k += 4) {
+    for (int64_t first = 0; first < width; first += 16) {
+      __m512 v[4];
+      unroll<4>([&](auto r) HWY_ATTR {
+        v[r] = _mm512_castps128_ps512(_mm_loadu_ps(row(first + r) + k));
+        v[r] = _mm512_insertf32x4(v[r], _mm_loadu_ps(row(first + r + 4) + k), 1);
+        v[r] = _mm512_insertf32x4(v[r], _mm_loadu_ps(row(first + r + 8) + k), 2);
+        v[r] = _mm512_insertf32x4(v[r], _mm_loadu_ps(row(first + r + 12) + k), 3);
+      });
+      const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[0], v[1]));
+      const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(v[0], v[1]));
+      const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(v[2], v[3]));
+      const __m512d e = _mm512_castps_pd(_mm512_unpackhi_ps(v[2], v[3]));
+      float* out = dst + k * step + first;
+      _mm512_storeu_pd(out, _mm512_unpacklo_pd(a, c));
+      _mm512_storeu_pd(out + step, _mm512_unpackhi_pd(a, c));
+      _mm512_storeu_pd(out + 2 * step, _mm512_unpacklo_pd(b, e));
+      _mm512_storeu_pd(out + 3 * step, _mm512_unpackhi_pd(b, e));
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t r = 0; r < width; ++r) std::memcpy(dst + k * step + r, row(r) + k, sizeof(float));
+  }
+#else
+  for (int64_t r = 0; r < width; r += 4) {
+    transpose_rows(row(r), row(r + 1), row(r + 2), row(r + 3), depth, dst + r, step);
+  }
+  (void)k;
+#endif
+}
+
 }  // namespace
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -256,15 +256,47 @@ void store_row(const float* row, int64_t n, S* dst) {
   if (j < n)
     store_part(load_part(d, row + j, static_cast<size_t>(n - j)), d, dst + j, static_cast<size_t>(n - j));
 }
-void store_f32(const float* row, int64_t n, void* dst, Dtype dtype) {
+template <class S>
+void store_rows(const float* tile, int64_t ld, int64_t rows, int64_t cols, S* dst, int64_t dst_ld) {
+  for (int64_t i = 0; i < rows; ++i) store_row(tile + i * ld, cols, dst + i * dst_ld);
+}
+void store_tile_f32(const float* tile, int64_t ld, int64_t rows, int64_t cols, void* dst, int64_t dst_ld,
+                    Dtype dtype) {
   switch (dtype) {
-    case Dtype::kFloat16: return store_row(row, n, static_cast<float16_t*>(dst));
-    case Dtype::kBFloat16: return store_row(row, n, static_cast<bfloat16_t*>(dst));
-    default: return store_row(row, n, static_cast<float*>(dst));
+    case Dtype::kFloat16: return store_rows(tile, ld, rows, cols, static_cast<float16_t*>(dst), dst_ld);
+    case Dtype::kBFloat16: return store_rows(tile, ld, rows, cols, static_cast<bfloat16_t*>(dst), dst_ld);
+    default: return store_rows(tile, ld, rows, cols, static_cast<float*>(dst), dst_ld);
   }
+}
+void store_f32(const float* row, int64_t n, void* dst, Dtype dtype) {
+  store_tile_f32(row, n, 1, n, dst, n, dtype);
 }
 void store_f64(const double* row, int64_t n, void* dst, Dtype) {
   std::memcpy(dst, row, static_cast<size_t>(n) * sizeof(double));
+}
+void store_tile_f64(const double* tile, int64_t ld, int64_t rows, int64_t cols, void* dst, int64_t dst_ld,
+                    Dtype dtype) {
+  for (int64_t i = 0; i < rows; ++i)
+    store_f64(tile + i * ld, cols, static_cast<double*>(dst) + i * dst_ld, dtype);
+}
+
+template <class S>
+void load_row(const S* src, int64_t n, float* row) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= n; j += lanes) hn::StoreU(load_as(d, src + j), d, row + j);
+  for (; j < n; ++j) row[j] = static_cast<float>(src[j]);
+}
+void load_f32(const void* src, Dtype dtype, int64_t n, float* row) {
+  switch (dtype) {
+    case Dtype::kFloat16: return load_row(static_cast<const float16_t*>(src), n, row);
+    case Dtype::kBFloat16: return load_row(static_cast<const bfloat16_t*>(src), n, row);
+    default: std::memcpy(row, src, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+void load_f64(const void* src, Dtype, int64_t n, double* row) {
+  std::memcpy(row, src, static_cast<size_t>(n) * sizeof(double));
 }
 
 template <class T>
@@ -273,15 +305,15 @@ constexpr int64_t kPanelCols = 2 * static_cast<int64_t>(hn::MaxLanes(hn::Scalabl
 }  // namespace
 
 const GemmKernels<float>* kernels_f32() {
-  static constexpr GemmKernels<float> kTable = {kPanelRows,         kPanelCols<float>, pack_a_f32,
-                                                pack_b_f32,         multiply<float>,   scale_f32,
-                                                pack_scattered_f32, store_f32};
+  static constexpr GemmKernels<float> kTable = {
+      kPanelRows, kPanelCols<float>,  pack_a_f32, pack_b_f32,     multiply<float>,
+      scale_f32,  pack_scattered_f32, store_f32,  store_tile_f32, load_f32};
   return &kTable;
 }
 const GemmKernels<double>* kernels_f64() {
-  static constexpr GemmKernels<double> kTable = {kPanelRows,         kPanelCols<double>, pack_a_f64,
-                                                 pack_b_f64,         multiply<double>,   scale_f64,
-                                                 pack_scattered_f64, store_f64};
+  static constexpr GemmKernels<double> kTable = {
+      kPanelRows, kPanelCols<double>, pack_a_f64, pack_b_f64,     multiply<double>,
+      scale_f64,  pack_scattered_f64, store_f64,  store_tile_f64, load_f64};
   return &kTable;
 }
 

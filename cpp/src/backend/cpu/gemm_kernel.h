@@ -30,8 +30,12 @@ struct GemmKernels {
   // columns lie anywhere.
   void (*pack_scattered)(const void* const* rows, Dtype dtype, int64_t width, int64_t depth, T* dst,
                          int64_t step);
-  // Rounds row[0, n) to dtype at dst.
+  // Rounds row[0, n) to dtype at dst; and tile[rows][cols], rows dst_ld elements apart.
   void (*store)(const T* row, int64_t n, void* dst, Dtype dtype);
+  void (*store_tile)(const T* tile, int64_t ld, int64_t rows, int64_t cols, void* dst, int64_t dst_ld,
+                     Dtype dtype);
+  // row[0, n) = what lies at src.
+  void (*load)(const void* src, Dtype dtype, int64_t n, T* row);
 
   int64_t packed_a_elems(int64_t rows, int64_t depth) const { return rows * depth; }
   int64_t packed_b_elems(int64_t cols, int64_t depth) const { return (cols + nr - 1) / nr * nr * depth; }
@@ -84,5 +88,32 @@ struct GemmSkinny {
                     float* tile, int64_t ld);
 };
 const GemmSkinny& gemm_skinny();
+
+// Tiles of AMX for bfloat16: 16 rows and 32 steps of the left operand, [16][32], and 32 steps and 16 columns
+// of the right one, [16][16][2]: steps 2 i and 2 i + 1 of column c at [i][c]. Two tiles of rows or columns
+// side by side are a strip: [steps of 32][2 tiles], or [steps of 32][1] of the last tile of an odd number.
+inline constexpr int64_t kGemmTile = 16, kGemmTileSteps = 32, kGemmTileElems = kGemmTile * kGemmTileSteps;
+// Steps of whole tiles.
+inline int64_t gemm_padded_steps(int64_t depth) {
+  return (depth + kGemmTileSteps - 1) / kGemmTileSteps * kGemmTileSteps;
+}
+struct GemmTiles {
+  // One strip: rows [row0, row0 + rows) or columns [col0, col0 + cols), up to 32, and steps [k0, k0 + depth);
+  // steps past them in the tiles are zero.
+  void (*pack_rows)(const GemmMatrix& a, int64_t row0, int64_t rows, int64_t k0, int64_t depth,
+                    bfloat16_t* dst);
+  void (*pack_cols)(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth,
+                    bfloat16_t* dst);
+  // sums[row_tiles * 16][ld >= col_tiles * 16] = the product of two strips. Needs AmxTiles of whole tiles, as
+  // does:
+  void (*multiply)(const bfloat16_t* left, int64_t row_tiles, const bfloat16_t* right, int64_t col_tiles,
+                   int64_t step_tiles, float* sums, int64_t ld);
+  // sums[row_tiles * 16][ld >= cols, in whole tiles] = up to 32 rows times columns of B, which lie in memory
+  // with unit row stride. The rows are the strip that pack_cols makes of them as columns: here they are the
+  // right operand.
+  void (*multiply_columns)(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth,
+                           const bfloat16_t* rows, int64_t row_tiles, float* sums, int64_t ld);
+};
+const GemmTiles& gemm_tiles();
 
 }  // namespace lamina::cpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/qmm_kernel.h"
@@ -60,6 +61,18 @@ void decode_nvfp4(const uint8_t* codes, const uint8_t* scales, int64_t blocks, f
   decode_small_floats<E2m1Reader, 16, 4>(kE4m3, codes, scales, blocks, dst);
 }
 
+// Blocks of 128 with a float32 scale each, at any address.
+void decode_fp8(const uint8_t* codes, const uint8_t* scales, int64_t blocks, float* dst) {
+  const E4m3Reader reader;
+  const int64_t lanes = lane_count();
+  for (int64_t b = 0; b < blocks; ++b, codes += 128, dst += 128) {
+    float value;
+    std::memcpy(&value, scales + 4 * b, 4);
+    const V scale = hn::Set(D(), value);
+    for (int64_t i = 0; i < 128; i += lanes) hn::StoreU(hn::Mul(reader.load(codes, i), scale), D(), dst + i);
+  }
+}
+
 // The decoder of a format: with vectors, or where it has none the plain one.
 DecodeFn decoder_of(QuantFormat format) {
 #if LAMINA_SIMD_TARGET
@@ -69,6 +82,7 @@ DecodeFn decoder_of(QuantFormat format) {
     case QuantFormat::kMxfp4: return decode_mxfp4;
     case QuantFormat::kMxfp8: return decode_mxfp8;
     case QuantFormat::kNvfp4: return decode_nvfp4;
+    case QuantFormat::kFp8: return decode_fp8;
     default: return block_format(format).decode;
   }
 }

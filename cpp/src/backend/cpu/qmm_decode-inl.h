@@ -230,15 +230,19 @@ inline void widen_byte_scales(QuantFormat format, const uint8_t* src, int64_t n,
   std::fill_n(dst + n, kQmmPad, 0.0f);
 }
 
-// dst[0, n) = src[0, n) as float32, then kQmmPad zeros.
+// dst[0, n) = src[0, n) as float32.
+template <class T>
+void widen_values(const T* src, int64_t n, float* dst) {
+  int64_t i = 0;
+  for (; i + lane_count() <= n; i += lane_count()) hn::StoreU(load_as(D(), src + i), D(), dst + i);
+  for (; i < n; ++i) dst[i] = static_cast<float>(src[i]);
+}
+
+// The same, then kQmmPad zeros.
 template <class T>
 void widen_padded(const T* src, int64_t n, float* dst) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) hn::StoreU(load_as(d, src + i), d, dst + i);
-  for (; i < n; ++i) dst[i] = static_cast<float>(src[i]);
-  for (; i < n + kQmmPad; ++i) dst[i] = 0.0f;
+  widen_values(src, n, dst);
+  for (int64_t i = 0; i < kQmmPad; i += lane_count()) hn::StoreU(hn::Zero(D()), D(), dst + n + i);
 }
 
 inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, float* dst) {
@@ -249,19 +253,33 @@ inline void widen_padded(const void* src, Dtype t, int64_t first, int64_t n, flo
   }
 }
 
-// Widens a tile of scales or biases: dst[g * width + r] = entry first + g of weight row row0 + r. Rows
-// past the last repeat it: their columns of the product are thrown away.
+// Rows that are turned at a time.
+constexpr int64_t kTurnedRows = HWY_TARGET <= HWY_AVX3 ? 16 : 4;
+
+// Widens a tile of scales or biases: dst[g * width + r] = entry first + g of weight row row0 + r, for n <=
+// kMost entries. Rows past the last repeat it: their columns of the product are thrown away.
+template <int64_t kMost, class T>
+void widen_edges_part(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first,
+                      int64_t n, float* dst) {
+  HWY_ALIGN float rows[kTurnedRows][kMost];
+  const auto entries = [&](int64_t r) { return src + std::min(row0 + r, w.rows - 1) * w.groups() + first; };
+  int64_t r0 = 0;
+  for (; r0 + kTurnedRows <= width; r0 += kTurnedRows) {
+    for (int64_t r = 0; r < kTurnedRows; ++r) widen_values(entries(r0 + r), n, rows[r]);
+    const auto row = [&](int64_t r) { return rows[r]; };
+    transpose_words_of(row, kTurnedRows, n, dst + r0, width);
+  }
+  for (; r0 < width; ++r0) {  // the baseline's panels of two columns
+    for (int64_t g = 0; g < n; ++g) dst[g * width + r0] = static_cast<float>(entries(r0)[g]);
+  }
+}
+
 template <class T>
 void widen_edges(const T* src, const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
                  float* dst) {
-  const int64_t stride = w.groups();
-  int64_t r = 0;
-  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
-    transpose_four(src + (row0 + r) * stride + first, stride, n, dst + r, width);
-  }
-  for (; r < width; ++r) {
-    const T* row = src + std::min(row0 + r, w.rows - 1) * stride + first;
-    for (int64_t g = 0; g < n; ++g) dst[g * width + r] = static_cast<float>(row[g]);
+  constexpr int64_t kMost = 128;
+  for (int64_t g = 0; g < n; g += kMost) {
+    widen_edges_part<kMost>(src, w, row0, width, first + g, std::min(kMost, n - g), dst + g * width);
   }
 }
 
@@ -276,18 +294,16 @@ inline void widen_edges(const void* src, const QmmWeights& w, int64_t row0, int6
   }
 }
 
-// dst[i * width + r] = word first + i of weight row row0 + r, bits unchanged.
+// dst[i * width + r] = word first + i of weight row row0 + r, bits unchanged; rows past the last repeat it.
 inline void transpose_words(const QmmWeights& w, int64_t row0, int64_t width, int64_t first, int64_t n,
                             float* dst) {
-  const int64_t stride = w.row_bytes() / 4;
   const auto* words = reinterpret_cast<const float*>(w.codes);
-  int64_t r = 0;
-  for (; r + 4 <= width && row0 + r + 4 <= w.rows; r += 4) {
-    transpose_four(words + (row0 + r) * stride + first, stride, n, dst + r, width);
-  }
-  for (; r < width; ++r) {
-    const float* row = words + std::min(row0 + r, w.rows - 1) * stride + first;
-    for (int64_t i = 0; i < n; ++i) std::memcpy(dst + i * width + r, row + i, sizeof(float));
+  const auto row = [&](int64_t r) {
+    return words + std::min(row0 + r, w.rows - 1) * (w.row_bytes() / 4) + first;
+  };
+  if (width % kTurnedRows == 0) return transpose_words_of(row, width, n, dst, width);
+  for (int64_t r = 0; r < width; ++r) {
+    for (int64_t i = 0; i < n; ++i) std::memcpy(dst + i * width + r, row(r) + i, sizeof(float));
   }
 }
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/gemm_scratch.h"
 #include "backend/cpu/qmm_kernel.h"
 #include "backend/cpu/simd_target.h"
 
@@ -30,13 +32,21 @@ constexpr int kTileRows = 12;
 constexpr int kTileRows = 4;
 #endif
 
-constexpr bool divides_byte(int bits) { return 8 % bits == 0; }
-// Width of a code in a panel: others are widened to bytes.
-constexpr int panel_bits(int bits) { return divides_byte(bits) ? bits : 8; }
+// Packed affine codes that kernels read as they are: a byte holds whole ones.
+bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
 
-// sum + the dot products of 4 unsigned bytes of w with 4 signed bytes of x, per 32-bit lane. kBits is the
-// width of the codes in w; no step saturates.
-template <int kBits>
+// a * b + c with one rounding.
+HWY_INLINE V fused(V a, V b, V c) {
+#if LAMINA_SIMD_TARGET
+  return hn::MulAdd(a, b, c);
+#else
+  return hn::Set(D(), std::fma(hn::GetLane(a), hn::GetLane(b), hn::GetLane(c)));
+#endif
+}
+
+// sum + the dot products of 4 unsigned bytes of w, up to 127 where they are narrow, with 4 signed bytes of x,
+// per 32-bit lane; no step saturates.
+template <bool kNarrow>
 HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
 #if HWY_TARGET == HWY_AVX3_DL
   // The target's attribute list lacks avx512vnni, which every CPU of this target has.
@@ -44,7 +54,7 @@ HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
   return sum;
 #elif HWY_TARGET == HWY_AVX3
   const __m512i ones = _mm512_set1_epi16(1);
-  if constexpr (kBits < 8) {
+  if constexpr (kNarrow) {
     return VI{_mm512_add_epi32(sum.raw, _mm512_madd_epi16(_mm512_maddubs_epi16(w.raw, x.raw), ones))};
   } else {
     const __m512i low = _mm512_maddubs_epi16(_mm512_and_si512(w.raw, _mm512_set1_epi8(127)), x.raw);
@@ -54,7 +64,7 @@ HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
   }
 #elif HWY_TARGET == HWY_AVX2
   const __m256i ones = _mm256_set1_epi16(1);
-  if constexpr (kBits < 8) {
+  if constexpr (kNarrow) {
     return VI{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(_mm256_maddubs_epi16(w.raw, x.raw), ones))};
   } else {
     const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(w.raw, _mm256_set1_epi8(127)), x.raw);
@@ -111,58 +121,64 @@ void regroup(int64_t planes, int64_t n, const int8_t* codes, int8_t* bytes) {
 int32_t quantize_group(int64_t n, const float* x, float inverse, int8_t* codes) {
   const D d;
   const hn::Rebind<int8_t, D> d8;
-  const int64_t lanes = lane_count();
   VI sum = hn::Zero(DI());
-  // A subnormal scale has a coarse inverse: the clamp keeps the code in its byte.
-  const V most = hn::Set(d, 127.0f), least = hn::Set(d, -127.0f), factor = hn::Set(d, inverse);
-  for (int64_t i = 0; i < n; i += lanes) {
-    const V code = hn::Min(hn::Max(hn::Mul(hn::LoadU(d, x + i), factor), least), most);
-    const VI whole = hn::NearestInt(code);
+  for (int64_t i = 0; i < n; i += lane_count()) {
+    const VI whole = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), hn::Set(d, inverse)));
     sum = hn::Add(sum, whole);
     hn::StoreU(hn::DemoteTo(d8, whole), d8, codes + i);
   }
   return hn::GetLane(hn::SumOfLanes(DI(), sum));
 }
 
-void quantize_row(int bits, int group, int64_t k, const float* x, const QmmInt8Row& row) {
-  const D d;
-  const int64_t lanes = lane_count(), groups = k / group;
-  HWY_ALIGN int8_t codes[128];
+// The largest size among n numbers; infinity or NaN where one is not finite.
+float largest_size(int64_t n, const float* x) {
+  // Sizes as integers are in the order of sizes, and NaN is above all.
+  VI most = hn::Zero(DI());
+  for (int64_t i = 0; i < n; i += lane_count()) {
+    most = hn::Max(most, hn::BitCast(DI(), hn::Abs(hn::LoadU(D(), x + i))));
+  }
+  return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
+}
+
+void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const float* x, const QmmInt8Row& row) {
+  const int64_t group = form.group, groups = k / group;
+  HWY_ALIGN int8_t regrouped[128];
   for (int64_t g = 0; g < groups; ++g) {
-    const float* xs = x + g * group;
-    V most = hn::Zero(d);
-    auto finite = hn::FirstN(d, static_cast<size_t>(lanes));
-    for (int64_t i = 0; i < group; i += lanes) {
-      const V size = hn::Abs(hn::LoadU(d, xs + i));
-      most = hn::Max(most, size);
-      // NaN fails every comparison.
-      finite = hn::And(finite, hn::Lt(size, hn::Set(d, INFINITY)));
-    }
-    const bool sound = hn::AllTrue(d, finite);
-    const float scale = sound ? hn::GetLane(hn::MaxOfLanes(d, most)) / 127.0f : NAN;
+    const float most = largest_size(group, x + g * group);
+    auto* bytes = reinterpret_cast<int8_t*>(row.units) + g * group;
+    int8_t* codes = planes == 1 ? bytes : regrouped;
     int32_t sum = 0;
-    if (scale > 0.0f) {
-      sum = quantize_group(group, xs, std::min(1.0f / scale, 3.4e38f), codes);
+    if (most > 0 && most < INFINITY) {
+      // At most 127 after rounding, even where the scale is so small that it is coarse.
+      sum = quantize_group(group, x + g * group, std::min(127.0f / most, 3.4e38f), codes);
     } else {
       std::fill_n(codes, group, int8_t{0});
     }
-    regroup(8 / panel_bits(bits), group, codes, reinterpret_cast<int8_t*>(row.units) + g * group);
-    row.scales[g] = scale;
-    row.sums[g] = scale * static_cast<float>(sum);
+    if (planes > 1) regroup(planes, group, codes, bytes);
+    row.scales[g] = most < INFINITY ? most / 127.0f : NAN;
+    row.sums[g] = row.scales[g] * static_cast<float>(sum);
+    row.starts[g] = -form.offset * sum;
   }
   std::fill_n(row.scales + groups, kQmmPad, 0.0f);
   std::fill_n(row.sums + groups, kQmmPad, 0.0f);
+  std::fill_n(row.starts + groups, kQmmPad, 0);
 }
 
-int64_t words_of(int bits, int64_t k) { return k * bits / 32; }
-int64_t chunks_of(int bits, int64_t k) { return (words_of(bits, k) + lane_count() - 1) / lane_count(); }
-
-int64_t stream_units(int bits, int64_t k) { return chunks_of(bits, k) * lane_count() * (8 / bits); }
+int64_t stream_planes(const QmmWeights& w) { return reads_packed(w) ? 8 / w.bits : 1; }
+// 32-bit words of a row as the streaming kernel reads it.
+int64_t stream_words(const QmmWeights& w) { return w.cols / 4 / stream_planes(w); }
+int64_t stream_chunks(const QmmWeights& w) { return (stream_words(w) + lane_count() - 1) / lane_count(); }
+int64_t stream_units(const QmmWeights& w) { return stream_chunks(w) * lane_count() * stream_planes(w); }
 
 // Chunk by chunk (a vector of words), plane by plane.
-void arrange(int bits, int64_t k, const int32_t* units, int32_t* arranged) {
-  const int64_t lanes = lane_count(), planes = 8 / bits, words = words_of(bits, k);
-  for (int64_t chunk = 0; chunk < chunks_of(bits, k); ++chunk) {
+void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
+  const int64_t lanes = lane_count(), planes = stream_planes(w), words = stream_words(w);
+  if (planes == 1) {
+    std::copy_n(units, words, arranged);
+    std::fill(arranged + words, arranged + stream_units(w), 0);
+    return;
+  }
+  for (int64_t chunk = 0; chunk < stream_chunks(w); ++chunk) {
     for (int64_t j = 0; j < planes; ++j) {
       for (int64_t lane = 0; lane < lanes; ++lane) {
         const int64_t word = chunk * lanes + lane;
@@ -188,51 +204,52 @@ HWY_INLINE VI sum_adjacent(const int32_t* p) {
   }
 }
 
-// parts[g] = what group g of one weight row adds to the result.
+// scaled[g] = the dot of group g, from the raw lanes of one weight row, times the activations' scale.
 template <int kLanesPerGroup>
-void gather_parts(int64_t groups, const int32_t* raw, const float* w_scales, const float* w_biases,
-                  const float* scales, const float* sums, float* parts) {
+void scale_dots(int64_t groups, const int32_t* raw, const QmmInt8Row& x, float* scaled) {
   for (int64_t g = 0; g < groups; g += lane_count()) {
-    const V dots = hn::ConvertTo(D(), sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup));
-    const V factor = hn::Mul(hn::LoadU(D(), w_scales + g), hn::LoadU(D(), scales + g));
-    const V rest = hn::Mul(hn::LoadU(D(), w_biases + g), hn::LoadU(D(), sums + g));
-    hn::StoreU(hn::MulAdd(dots, factor, rest), D(), parts + g);
+    const VI dots =
+        hn::Add(sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup), hn::LoadU(DI(), x.starts + g));
+    hn::Store(hn::Mul(hn::ConvertTo(D(), dots), hn::LoadU(D(), x.scales + g)), D(), scaled + g);
   }
 }
 
-void gather_parts(int64_t lanes_per_group, int64_t groups, const int32_t* raw, const float* w_scales,
-                  const float* w_biases, const float* scales, const float* sums, float* parts) {
+void scale_dots(int64_t lanes_per_group, int64_t groups, const int32_t* raw, const QmmInt8Row& x,
+                float* scaled) {
   switch (lanes_per_group) {
-    case 1: return gather_parts<1>(groups, raw, w_scales, w_biases, scales, sums, parts);
-    case 2: return gather_parts<2>(groups, raw, w_scales, w_biases, scales, sums, parts);
-    case 4: return gather_parts<4>(groups, raw, w_scales, w_biases, scales, sums, parts);
-    case 8: return gather_parts<8>(groups, raw, w_scales, w_biases, scales, sums, parts);
-    case 16: return gather_parts<16>(groups, raw, w_scales, w_biases, scales, sums, parts);
-    default: return gather_parts<32>(groups, raw, w_scales, w_biases, scales, sums, parts);
+    case 1: return scale_dots<1>(groups, raw, x, scaled);
+    case 2: return scale_dots<2>(groups, raw, x, scaled);
+    case 4: return scale_dots<4>(groups, raw, x, scaled);
+    case 8: return scale_dots<8>(groups, raw, x, scaled);
+    case 16: return scale_dots<16>(groups, raw, x, scaled);
+    default: return scale_dots<32>(groups, raw, x, scaled);
   }
 }
 
-constexpr int kStreamRows = 4;
+constexpr int64_t kStreamRows = 4;
 // Weight rows whose groups are added up together, down the lanes.
-constexpr int kSumRows = 16;
+constexpr int64_t kSumRows = 16;
 
-// Working memory of `stream`: a row's decoded scales and biases, the raw lanes of four rows, the parts of
-// kSumRows rows and the same transposed.
+// Working memory of `stream`.
 struct StreamWork {
-  int64_t padded, raw_elems;
-  float *scales, *biases, *parts, *turned;
-  int32_t* raw;
+  int64_t padded, raw_elems, wide_bytes;
+  float *scaled, *turned;      // [kSumRows][padded], and the other way round
+  float *w_scales, *w_biases;  // [padded][kSumRows]
+  int32_t* raw;                // [kStreamRows][raw_elems]
+  uint8_t* wide;               // [kStreamRows][wide_bytes], codes where they are not read packed
 
   StreamWork(const QmmWeights& w, void* work)
-      : padded((w.groups() + 2 * kQmmPad + 15) / 16 * 16),
+      : padded((w.integer_groups() + kQmmPad + 15) / 16 * 16),
         // Whole vectors of groups are read, so that the raw lanes have room for as many.
-        raw_elems((w.groups() + 15) / 16 * 16 * (w.group * w.bits / 32) + 16),
-        scales(static_cast<float*>(work)),
-        biases(scales + padded),
-        parts(biases + padded),
-        turned(parts + kSumRows * padded),
-        raw(reinterpret_cast<int32_t*>(turned + kSumRows * padded)) {}
-  int64_t bytes() const { return (2 * (1 + kSumRows) * padded + kStreamRows * raw_elems) * 4; }
+        raw_elems((w.integer_groups() + 15) / 16 * 16 * (w.integers.group / 4 / stream_planes(w)) + 16),
+        wide_bytes(reads_packed(w) ? 0 : (w.cols + 63) / 64 * 64),
+        scaled(static_cast<float*>(work)),
+        turned(scaled + kSumRows * padded),
+        w_scales(turned + kSumRows * padded),
+        w_biases(w_scales + kSumRows * padded),
+        raw(reinterpret_cast<int32_t*>(w_biases + kSumRows * padded)),
+        wide(reinterpret_cast<uint8_t*>(raw + kStreamRows * raw_elems)) {}
+  int64_t bytes() const { return 4 * kSumRows * padded * 4 + kStreamRows * (raw_elems * 4 + wide_bytes); }
 };
 
 int64_t stream_bytes(const QmmWeights& w) { return StreamWork(w, nullptr).bytes(); }
@@ -252,7 +269,7 @@ void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const in
     unroll<kPlanes>([&](auto j) HWY_ATTR {
       const VI x = hn::LoadU(DI(), units + at * kPlanes + j * lanes);
       unroll<kRows>([&](auto r) HWY_ATTR {
-        acc[r] = add_dots<kBits>(acc[r], plane_of<kBits, static_cast<int>(j)>(w[r]), x);
+        acc[r] = add_dots<(kBits < 8)>(acc[r], plane_of<kBits, static_cast<int>(j)>(w[r]), x);
       });
     });
     unroll<kRows>([&](auto r) HWY_ATTR { hn::Store(acc[r], DI(), raw + r * raw_ld + at); });
@@ -268,74 +285,73 @@ void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const in
   }
 }
 
-// parts of weight row `row` for one row of activations.
-HWY_INLINE void stream_parts(const QmmWeights& w, const StreamWork& s, int64_t row, const int32_t* raw,
-                             const float* scales, const float* sums, float* parts) {
-  const int64_t groups = w.groups();
-  widen_padded(w.scales, w.scale_dtype, row * groups, groups, s.scales);
-  widen_padded(w.biases, w.scale_dtype, row * groups, groups, s.biases);
-  gather_parts(w.group * w.bits / 32, groups, raw, s.scales, s.biases, scales, sums, parts);
-}
-
-// out[r] = the parts of kSumRows rows, each added up in the order of its groups.
-void add_parts(const QmmWeights& w, const StreamWork& s, float* out) {
-  const int64_t lanes = lane_count(), groups = w.groups();
-  for (int64_t r = 0; r < kSumRows; r += 4)
-    transpose_four(s.parts + r * s.padded, s.padded, groups, s.turned + r, kSumRows);
-  for (int64_t r = 0; r < kSumRows; r += lanes) {
+// out[r] = the scaled dots of kSumRows weight rows with their scales and biases, in the order of the groups.
+void add_groups(const QmmWeights& w, const StreamWork& s, const float* sums, float* out) {
+  const int64_t groups = w.integer_groups();
+  const auto row = [&](int64_t r) { return s.scaled + r * s.padded; };
+  transpose_words_of(row, kSumRows, groups, s.turned, kSumRows);
+  for (int64_t r = 0; r < kSumRows; r += lane_count()) {
     V total = hn::Zero(D());
-    for (int64_t g = 0; g < groups; ++g) total = hn::Add(total, hn::Load(D(), s.turned + g * kSumRows + r));
+    const auto add = [&](const float* edges, auto factor) HWY_ATTR {
+      for (int64_t g = 0; g < groups; ++g) {
+        total = fused(factor(g), hn::Load(D(), edges + g * kSumRows + r), total);
+      }
+    };
+    if (w.integers.biased) add(s.w_biases, [&](int64_t g) HWY_ATTR { return hn::Set(D(), sums[g]); });
+    add(s.w_scales, [&](int64_t g) HWY_ATTR { return hn::Load(D(), s.turned + g * kSumRows + r); });
     hn::StoreU(total, D(), out + r);
   }
 }
 
-template <int kBits>
-void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
-                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld,
+// Raw lane sums of `count` <= kStreamRows weight rows from `row` on.
+template <int kBits, bool kPacked>
+void stream_rows(const QmmWeights& w, const StreamWork& s, int64_t row, int64_t count, const int32_t* units) {
+  const uint8_t* codes = kPacked ? w.codes + row * w.row_bytes() : s.wide;
+  const int64_t ld = kPacked ? w.row_bytes() : s.wide_bytes, words = stream_words(w);
+  if constexpr (!kPacked) { qmm_codes().widen(w, row, count, 0, w.cols, s.wide, s.wide_bytes); }
+  if (count == kStreamRows) {
+    return stream_raw<kBits, kStreamRows>(codes, ld, words, units, s.raw, s.raw_elems);
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    stream_raw<kBits, 1>(codes + r * ld, ld, words, units, s.raw + r * s.raw_elems, s.raw_elems);
+  }
+}
+
+template <int kBits, bool kPacked = true>
+void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile,
                  void* work) {
   const StreamWork s(w, work);
-  const int64_t words = words_of(kBits, w.cols), units_ld = stream_units(kBits, w.cols);
+  const int64_t groups = w.integer_groups(), lanes_per_group = w.integers.group / 4 / stream_planes(w);
   // What lies past the words stays zero; what lies past the rows is added up and dropped.
   std::memset(s.raw, 0, static_cast<size_t>(kStreamRows * s.raw_elems) * sizeof(int32_t));
-  std::fill_n(s.parts, kSumRows * s.padded, 0.0f);
+  std::fill_n(s.scaled, kSumRows * s.padded, 0.0f);
   for (int64_t first = 0; first < rows; first += kSumRows) {
-    const int64_t count = std::min<int64_t>(kSumRows, rows - first);
-    for (int64_t i = 0; i < m; ++i) {
-      const int32_t* x = units + i * units_ld;
-      for (int64_t r = 0; r < count; r += kStreamRows) {
-        const uint8_t* codes = w.codes + (row0 + first + r) * w.row_bytes();
-        const int64_t some = std::min<int64_t>(kStreamRows, count - r);
-        if (some == kStreamRows) {
-          stream_raw<kBits, kStreamRows>(codes, w.row_bytes(), words, x, s.raw, s.raw_elems);
-        } else {
-          for (int64_t q = 0; q < some; ++q) {
-            stream_raw<kBits, 1>(codes + q * w.row_bytes(), w.row_bytes(), words, x, s.raw + q * s.raw_elems,
-                                 s.raw_elems);
-          }
-        }
-        for (int64_t q = 0; q < some; ++q) {
-          stream_parts(w, s, row0 + first + r + q, s.raw + q * s.raw_elems, scales + i * edges_ld,
-                       sums + i * edges_ld, s.parts + (r + q) * s.padded);
-        }
+    const int64_t count = std::min(kSumRows, rows - first);
+    qmm_codes().edges(w, row0 + first, kSumRows, s.w_scales, s.w_biases);
+    for (int64_t r = 0; r < count; r += kStreamRows) {
+      const int64_t some = std::min(kStreamRows, count - r);
+      stream_rows<kBits, kPacked>(w, s, row0 + first + r, some, x.units);
+      for (int64_t q = 0; q < some; ++q) {
+        scale_dots(lanes_per_group, groups, s.raw + q * s.raw_elems, x, s.scaled + (r + q) * s.padded);
       }
-      float totals[kSumRows];
-      add_parts(w, s, totals);
-      std::copy_n(totals, count, tile + i * ld + first);
     }
+    float totals[kSumRows];
+    add_groups(w, s, x.sums, totals);
+    std::copy_n(totals, count, tile + first);
   }
 }
 
-void stream(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
-            const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld, void* work) {
+void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile, void* work) {
+  if (!reads_packed(w)) return stream_bits<8, false>(w, row0, rows, x, tile, work);
   switch (w.bits) {
-    case 1: return stream_bits<1>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
-    case 2: return stream_bits<2>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
-    case 4: return stream_bits<4>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
-    default: return stream_bits<8>(w, row0, rows, m, units, scales, sums, edges_ld, tile, ld, work);
+    case 1: return stream_bits<1>(w, row0, rows, x, tile, work);
+    case 2: return stream_bits<2>(w, row0, rows, x, tile, work);
+    case 4: return stream_bits<4>(w, row0, rows, x, tile, work);
+    default: return stream_bits<8>(w, row0, rows, x, tile, work);
   }
 }
 
-int64_t panel_words(const QmmWeights& w) { return w.cols * panel_bits(w.bits) / 32; }
+int64_t panel_words(const QmmWeights& w, int64_t planes) { return w.cols / 4 / planes; }
 
 // 32 codes of every lane's row, from kBits words a lane, to 8 words of 4 bytes.
 template <int kBits>
@@ -368,91 +384,127 @@ void widen_panel(const QmmWeights& w, int64_t row0, int32_t* words) {
   }
 }
 
-void pack(const QmmWeights& w, int64_t row0, int32_t* words, float* edges) {
+// Codes of a block format, by rows and then by words.
+void widen_block_panel(const QmmWeights& w, int64_t row0, int32_t* words) {
   const int64_t width = 2 * lane_count();
-  switch (w.bits) {
-    case 3: widen_panel<3>(w, row0, words); break;
-    case 5: widen_panel<5>(w, row0, words); break;
-    case 6: widen_panel<6>(w, row0, words); break;
-    default: transpose_words(w, row0, width, 0, panel_words(w), reinterpret_cast<float*>(words));
-  }
-  widen_edges(w.scales, w, row0, width, 0, w.groups(), edges);
-  widen_edges(w.biases, w, row0, width, 0, w.groups(), edges + w.groups() * width);
+  Scratch rows(width * w.cols);
+  QmmWeights bytes = w;
+  bytes.codes = rows.as<uint8_t>(), bytes.code_row_bytes = w.cols, bytes.rows = width;
+  qmm_codes().widen(w, row0, width, 0, w.cols, rows.as<uint8_t>(), w.cols);
+  transpose_words(bytes, 0, width, 0, w.cols / 4, reinterpret_cast<float*>(words));
 }
 
-template <int kBits, int kRows>
-void multiply_tile(const QmmWeights& w, const int32_t* HWY_RESTRICT units, const float* HWY_RESTRICT x_edges,
-                   const int32_t* HWY_RESTRICT words, const float* HWY_RESTRICT w_edges,
-                   float* HWY_RESTRICT tile, int64_t ld, const uint8_t* next, int64_t next_bytes) {
+void pack(const QmmWeights& w, int64_t planes, int64_t row0, int32_t* words, float* edges) {
+  const int64_t width = 2 * lane_count();
+  qmm_codes().edges(w, row0, width, edges, edges + w.integer_groups() * width);
+  if (w.format != QuantFormat::kAffine) return widen_block_panel(w, row0, words);
+  if (planes * w.bits == 8) {
+    return transpose_words(w, row0, width, 0, panel_words(w, planes), reinterpret_cast<float*>(words));
+  }
+  switch (w.bits) {
+    case 1: return widen_panel<1>(w, row0, words);
+    case 2: return widen_panel<2>(w, row0, words);
+    case 3: return widen_panel<3>(w, row0, words);
+    case 4: return widen_panel<4>(w, row0, words);
+    case 5: return widen_panel<5>(w, row0, words);
+    default: return widen_panel<6>(w, row0, words);
+  }
+}
+
+// tile = the sums of weight bias * activation sum.
+template <int kRows>
+void begin_tile(const QmmPanelArgs& a) {
+  const int64_t lanes = lane_count(), width = 2 * lanes;
+  V totals[kRows][2];
+  unroll<kRows>([&](auto r) HWY_ATTR { totals[r][0] = totals[r][1] = hn::Zero(D()); });
+  const float *bias = a.w_edges + a.groups * width, *sums = a.x_edges + kRows;
+  for (int64_t g = 0; a.biased && g < a.groups; ++g, bias += width, sums += 3 * kRows) {
+    const V low = hn::Load(D(), bias), high = hn::Load(D(), bias + lanes);
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      const V sum = hn::Set(D(), sums[r]);
+      totals[r][0] = fused(sum, low, totals[r][0]);
+      totals[r][1] = fused(sum, high, totals[r][1]);
+    });
+  }
+  unroll<kRows>([&](auto r) HWY_ATTR {
+    hn::StoreU(totals[r][0], D(), a.tile + r * a.ld);
+    hn::StoreU(totals[r][1], D(), a.tile + r * a.ld + lanes);
+  });
+}
+
+template <int kBits, bool kNarrow, int kRows>
+void multiply_tile(const QmmPanelArgs& a) {
   constexpr int kPlanes = 8 / kBits;
-  const int64_t lanes = lane_count(), width = 2 * lanes, groups = w.groups(),
-                group_words = w.group * kBits / 32;
-  const int64_t fetch_bytes = (next_bytes / groups + 63) / 64 * 64;
-  for (int64_t g = 0; g < groups; ++g) {
-    for (int64_t at = g * fetch_bytes; at < std::min(next_bytes, (g + 1) * fetch_bytes); at += 64) {
-      hwy::Prefetch(next + at);
+  const int64_t lanes = lane_count(), width = 2 * lanes, group_words = a.group * kBits / 32;
+  const int64_t fetch_bytes = (a.next_bytes / a.groups + 63) / 64 * 64;
+  const int32_t *HWY_RESTRICT words = a.words, *HWY_RESTRICT units = a.units;
+  begin_tile<kRows>(a);
+  for (int64_t g = 0; g < a.groups; ++g) {
+    for (int64_t at = g * fetch_bytes; at < std::min(a.next_bytes, (g + 1) * fetch_bytes); at += 64) {
+      hwy::Prefetch(a.next + at);
     }
+    const float* x_scales = a.x_edges + g * 3 * kRows;
+    const auto* starts = reinterpret_cast<const int32_t*>(x_scales + 2 * kRows);
     VI acc[kRows][2];
-    unroll<kRows>([&](auto r) HWY_ATTR { acc[r][0] = acc[r][1] = hn::Zero(DI()); });
+    unroll<kRows>([&](auto r) HWY_ATTR { acc[r][0] = acc[r][1] = hn::Set(DI(), starts[r]); });
     for (int64_t i = 0; i < group_words; ++i) {
       const VI w0 = hn::Load(DI(), words), w1 = hn::Load(DI(), words + lanes);
       unroll<kPlanes>([&](auto j) HWY_ATTR {
         const VI p0 = plane_of<kBits, static_cast<int>(j)>(w0), p1 = plane_of<kBits, static_cast<int>(j)>(w1);
         unroll<kRows>([&](auto r) HWY_ATTR {
           const VI x = hn::Set(DI(), units[j * kRows + r]);
-          acc[r][0] = add_dots<kBits>(acc[r][0], p0, x);
-          acc[r][1] = add_dots<kBits>(acc[r][1], p1, x);
+          acc[r][0] = add_dots<kNarrow>(acc[r][0], p0, x);
+          acc[r][1] = add_dots<kNarrow>(acc[r][1], p1, x);
         });
       });
       words += width;
       units += kPlanes * kRows;
     }
-    unroll<2>([&](auto c) HWY_ATTR {
-      const V scale = hn::Load(D(), w_edges + g * width + c * lanes);
-      const V bias = hn::Load(D(), w_edges + (groups + g) * width + c * lanes);
-      unroll<kRows>([&](auto r) HWY_ATTR {
-        float* out = tile + r * ld + c * lanes;
-        V total = g == 0 ? hn::Zero(D()) : hn::LoadU(D(), out);
-        const V factor = hn::Mul(scale, hn::Set(D(), x_edges[2 * g * kRows + r]));
-        const V rest = hn::Mul(bias, hn::Set(D(), x_edges[(2 * g + 1) * kRows + r]));
-        total = hn::Add(total, hn::MulAdd(hn::ConvertTo(D(), acc[r][c]), factor, rest));
-        hn::StoreU(total, D(), out);
-      });
+    const V low = hn::Load(D(), a.w_edges + g * width), high = hn::Load(D(), a.w_edges + g * width + lanes);
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      float* out = a.tile + r * a.ld;
+      const V scale = hn::Set(D(), x_scales[r]);
+      const V dot0 = hn::Mul(hn::ConvertTo(D(), acc[r][0]), scale);
+      const V dot1 = hn::Mul(hn::ConvertTo(D(), acc[r][1]), scale);
+      hn::StoreU(fused(dot0, low, hn::LoadU(D(), out)), D(), out);
+      hn::StoreU(fused(dot1, high, hn::LoadU(D(), out + lanes)), D(), out + lanes);
     });
   }
 }
 
-using TileFn = void (*)(const QmmWeights&, const int32_t*, const float*, const int32_t*, const float*, float*,
-                        int64_t, const uint8_t*, int64_t);
+using TileFn = void (*)(const QmmPanelArgs&);
 
-template <int kBits, int... kRows>
+template <int kBits, bool kNarrow, int... kRows>
 constexpr auto tile_table(std::integer_sequence<int, kRows...>) {
-  return std::array<TileFn, sizeof...(kRows)>{&multiply_tile<kBits, kRows + 1>...};
+  return std::array<TileFn, sizeof...(kRows)>{&multiply_tile<kBits, kNarrow, kRows + 1>...};
 }
 
-template <int kBits>
-constexpr auto kTiles = tile_table<kBits>(std::make_integer_sequence<int, kTileRows>());
+template <int kBits, bool kNarrow = (kBits < 8)>
+constexpr auto kTiles = tile_table<kBits, kNarrow>(std::make_integer_sequence<int, kTileRows>());
 
-void multiply(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges,
-              const int32_t* words, const float* w_edges, float* tile, int64_t ld, const uint8_t* next,
-              int64_t next_bytes) {
-  const auto at = static_cast<size_t>(rows - 1);
-  switch (panel_bits(w.bits)) {
-    case 1: return kTiles<1>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
-    case 2: return kTiles<2>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
-    case 4: return kTiles<4>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
-    default: return kTiles<8>[at](w, units, x_edges, words, w_edges, tile, ld, next, next_bytes);
+void multiply(const QmmWeights& w, int64_t planes, const QmmPanelArgs& a) {
+  // Where instructions for narrow bytes are others.
+  constexpr bool kTwoKinds = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+  const auto at = static_cast<size_t>(a.rows - 1);
+  switch (planes) {
+    case 8: return kTiles<1>[at](a);
+    case 4: return kTiles<2>[at](a);
+    case 2: return kTiles<4>[at](a);
+    default: break;
   }
+  if (w.bits < 8 && w.integers.offset < 128) return kTiles<8, kTwoKinds>[at](a);
+  kTiles<8>[at](a);
 }
 
 }  // namespace
 
 const QmmInt8* int8_kernels() {
   static constexpr QmmInt8 kTable = {kTileRows,    2 * static_cast<int64_t>(hn::MaxLanes(DI())),
-                                     quantize_row, stream_units,
-                                     stream_bytes, arrange,
-                                     stream,       panel_words,
-                                     pack,         multiply};
+                                     quantize_row, stream_planes,
+                                     stream_units, stream_bytes,
+                                     arrange,      stream,
+                                     panel_words,  pack,
+                                     multiply};
   return &kTable;
 }
 

@@ -4,6 +4,7 @@
 
 #include "lamina/dtype.h"
 #include "lamina/quant.h"
+#include "quant/formats.h"
 
 namespace lamina::cpu {
 
@@ -18,9 +19,11 @@ struct QmmWeights {
   int group, bits;
   QuantFormat format;
   int64_t code_row_bytes, scale_row_bytes;
+  IntegerForm integers;  // of affine weights too, without a reader; a group of 0 where there is none
 
   int64_t row_bytes() const { return code_row_bytes; }
   int64_t groups() const { return cols / group; }
+  int64_t integer_groups() const { return cols / integers.group; }
 };
 
 // Activations arranged for the streaming kernels, [m] rows of `ld` floats each, and their sums per group.
@@ -67,45 +70,98 @@ struct QmmBlocks {
 
 const QmmBlocks& qmm_blocks();
 
-// Activations of one row in 8 bits: per group of the weights, x is about scale * q with q in [-127, 127], and
-// `sums` holds scale * (sum of q). Codes are regrouped: unit u of 4 bytes meets the same bytes of plane u % P
-// of weight word u / P, where a word holds P = 8 / bits codes in each byte (P = 1 for widths that do not
-// divide 8: they are widened to bytes).
+// Weights as integers, for one instruction set.
+struct QmmCodes {
+  // dst[r * ld + i] = code first + i of row row0 + r, for i < n; rows past the last one repeat it. first and
+  // n are multiples of 32 and of the format's block, or of 16 for nvfp4.
+  void (*widen)(const QmmWeights& w, int64_t row0, int64_t rows, int64_t first, int64_t n, uint8_t* dst,
+                int64_t ld);
+  // The scale and, where biased, the bias of group g of row row0 + r at [g * width + r]; rows past the last
+  // one repeat it. width is a multiple of 4, or less.
+  void (*edges)(const QmmWeights& w, int64_t row0, int64_t width, float* scales, float* biases);
+};
+const QmmCodes& qmm_codes();
+
+// The int8 mode. Of each group of the weights, activations are about scale * q with whole q in [-127, 127].
+// A result begins at zero; biased formats add weight bias * (scale * sum of q), then all formats add
+// (dot * scale) * weight scale, for groups in order, each with one rounding of the product and the sum, where
+// dot is the integer sum of (code - offset) * q. All kernels of all instruction sets give these bits.
+//
+// Activations of one row. Codes are regrouped for kernels that read packed weights: unit u of 4 bytes meets
+// the same bytes of plane u % P of weight word u / P, where a word holds P codes in each byte (P = 1: in
+// order).
 struct QmmInt8Row {
-  int32_t* units;  // k / 4
-  float* scales;   // k / group + kQmmPad
-  float* sums;     // k / group + kQmmPad
+  int32_t* units;   // k / 4
+  float* scales;    // k / group + kQmmPad
+  float* sums;      // the same: scale * (sum of q)
+  int32_t* starts;  // the same: -offset * (sum of q), where dots of codes begin
 };
 
-// Kernels of the int8 mode for one instruction set. Both give the same bits: for groups in order,
-// total += fma(dot, weight scale * activation scale, weight bias * activation sum).
+// A panel of nr weight rows against some rows of activations.
+struct QmmPanelArgs {
+  int64_t group, groups;
+  bool biased;
+  int64_t rows;          // of activations, up to mr
+  const int32_t* units;  // unit u of row i at [u * rows + i]
+  const float* x_edges;  // [groups][3][rows]: scales, sums, starts (int32)
+  const int32_t* words;  // [words of a column][nr]
+  const float* w_edges;  // [2][groups][nr]: scales, biases
+  float* tile;           // [rows][ld]
+  int64_t ld;
+  const uint8_t* next;  // comes into the cache meanwhile
+  int64_t next_bytes;
+};
+
 struct QmmInt8 {
   // Rows and columns of a register tile of `multiply`.
   int64_t mr, nr;
-  void (*quantize_row)(int bits, int group, int64_t k, const float* x, const QmmInt8Row& row);
+  void (*quantize_row)(const IntegerForm& form, int64_t planes, int64_t k, const float* x,
+                       const QmmInt8Row& row);
 
-  // 32-bit units that `arrange` writes, and working bytes of `stream`; for bits that divide 8.
-  int64_t (*stream_units)(int bits, int64_t k);
+  // One row of activations against weight rows row0 + r, r < rows: tile[r]. Its units are arranged for the
+  // weights first: `stream_units` of them, in one plane or, where packed weights are read, 8 / bits. `work`
+  // is of stream_bytes.
+  int64_t (*stream_planes)(const QmmWeights& w);
+  int64_t (*stream_units)(const QmmWeights& w);
   int64_t (*stream_bytes)(const QmmWeights& w);
-  void (*arrange)(int bits, int64_t k, const int32_t* units, int32_t* arranged);
-  // tile[i * ld + r] for weight rows row0 + r, r < rows, and m activations: units arranged, `stream_units`
-  // apart; scales and sums `edges_ld` apart.
-  void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, int64_t m, const int32_t* units,
-                 const float* scales, const float* sums, int64_t edges_ld, float* tile, int64_t ld,
+  void (*arrange)(const QmmWeights& w, const int32_t* units, int32_t* arranged);
+  void (*stream)(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile,
                  void* work);
 
-  // Words of one column of a panel.
-  int64_t (*panel_words)(const QmmWeights& w);
-  // A panel of nr weight rows: words[panel_words * nr] and edges[2 * groups * nr] (scales, then biases).
-  void (*pack)(const QmmWeights& w, int64_t row0, int32_t* words, float* edges);
-  // tile[rows x nr] from a panel and `rows` <= mr activation rows: unit u of row i at units[u * rows + i],
-  // its scale and sum of group g at edges[2 * g * rows + i] and edges[(2 * g + 1) * rows + i]. Fetches `next`
-  // into the cache meanwhile.
-  void (*multiply)(const QmmWeights& w, int64_t rows, const int32_t* units, const float* x_edges,
-                   const int32_t* words, const float* w_edges, float* tile, int64_t ld, const uint8_t* next,
-                   int64_t next_bytes);
+  // Panels of nr weight rows, as packed as they are stored (8 / bits planes, if that is whole and formats are
+  // affine) or with a byte for a code (1 plane). words[panel_words * nr].
+  int64_t (*panel_words)(const QmmWeights& w, int64_t planes);
+  void (*pack)(const QmmWeights& w, int64_t planes, int64_t row0, int32_t* words, float* edges);
+  void (*multiply)(const QmmWeights& w, int64_t planes, const QmmPanelArgs& a);
 };
-
 const QmmInt8& qmm_int8();
+
+// 64 weight rows against 16 rows of activations in the tiles of AMX.
+inline constexpr int64_t kQmmTileRows = 64, kQmmTileCols = 16;
+struct QmmTileArgs {
+  const uint8_t* codes;  // row r at r * codes_ld, [64]; signed ones, less their offset, where it is not 0
+  int64_t codes_ld;
+  const int32_t* units;  // [k / 4][16]: four activations of row m at [.][m]
+  int64_t group, groups;
+  const float* w_scales;  // [groups][64]
+  const float* x_scales;  // [groups][16]
+  float* totals;          // [64 weight rows][16 activations], added to
+  // Comes into the second-level cache meanwhile: 64 rows of next_bytes, next_ld apart.
+  const uint8_t* next;
+  int64_t next_ld, next_bytes;
+};
+struct QmmTiles {
+  void (*multiply_unsigned)(const QmmTileArgs& a);
+  void (*multiply_signed)(const QmmTileArgs& a);
+  // totals[r][m] = the sum over groups of w_biases[g][r] * x_sums[g][m].
+  void (*add_biases)(int64_t groups, const float* w_biases, const float* x_sums, float* totals);
+  // Codes of rows [row0, row0 + 64), `n` from `first` on, as multiply wants them: rows of n bytes.
+  void (*widen)(const QmmWeights& w, int64_t row0, int64_t first, int64_t n, uint8_t* dst);
+  // to[u * 16 + m] = row m's unit u of rows [rows][units]; the last row is repeated.
+  void (*interleave)(const int32_t* from, int64_t rows, int64_t units, int32_t* to);
+  // tile[16][64] = totals [64][16] the other way round.
+  void (*turn)(const float* totals, float* tile);
+};
+const QmmTiles& qmm_tiles();
 
 }  // namespace lamina::cpu

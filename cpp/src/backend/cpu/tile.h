@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backend/reference/elementwise.h"
+#include "backend/reference/reduce.h"
 
 namespace lamina {
 
@@ -21,6 +22,8 @@ ReduceProductsFn reduce_products_tile(OpId id, Dtype compute);
 // acc[i] = combine(acc[i], in[i]): fold of a row into a row of accumulators; in[0] the accumulators, in[1]
 // the row, out = in[0]. All and any take bool rows only: cast_tile first.
 TileFn reduce_cols_tile(OpId id, Dtype compute);
+// The same for many rows at a time; null but for sums of float32 and float64.
+JoinRowsFn reduce_rows_tile(OpId id, Dtype compute);
 ArgReduceFn argmax_tile(Dtype dtype);
 ArgReduceFn argmin_tile(Dtype dtype);
 // Null for elements of less than 4 bytes, and without SIMD.

@@ -38,6 +38,19 @@ struct Multiply {
     return kernel::multiply(d, x, y);
   }
 };
+struct Divide {
+  template <class D, class V>
+  HWY_INLINE V operator()(D d, V x, V y) const {
+    return kernel::divide(d, x, y);
+  }
+};
+// Of one operand, which comes twice.
+struct SquareRoot {
+  template <class D, class V>
+  HWY_INLINE V operator()(D, V x, V) const {
+    return Sqrt(x);
+  }
+};
 
 // Each op rounds: the bits are those of one after the other.
 template <class Inner, class Outer, bool kLeft, class T>
@@ -75,6 +88,7 @@ TileFn of_outer(OpId outer, bool left, Dtype compute) {
     case OpId::Add: return of_side<Inner, Add>(left, compute);
     case OpId::Subtract: return of_side<Inner, Subtract>(left, compute);
     case OpId::Multiply: return of_side<Inner, Multiply>(left, compute);
+    case OpId::Divide: return of_side<Inner, Divide>(left, compute);
     default: return nullptr;
   }
 }
@@ -87,6 +101,7 @@ TileFn find_pair(OpId inner, OpId outer, bool left, Dtype compute) {
     case OpId::Subtract: return pair::of_outer<pair::Subtract>(outer, left, compute);
     case OpId::Multiply:
     case OpId::Square: return pair::of_outer<pair::Multiply>(outer, left, compute);
+    case OpId::Sqrt: return pair::of_outer<pair::SquareRoot>(outer, left, compute);
     default: return nullptr;
   }
 }

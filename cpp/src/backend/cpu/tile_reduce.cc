@@ -42,8 +42,42 @@ ReduceFn row_of(OpId id) {
   }
 }
 
+// kVectors vectors of sums from column c on, over all rows.
+template <int kVectors, class T>
+HWY_INLINE void sum_columns(const char* in, int64_t row_bytes, size_t rows, size_t c, T* acc) {
+  const hn::ScalableTag<T> d;
+  hn::Vec<decltype(d)> sums[kVectors];
+  for (int v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, acc + c + v * hn::Lanes(d));
+  for (size_t r = 0; r < rows; ++r, in += row_bytes) {
+    const T* row = reinterpret_cast<const T*>(in) + c;
+    for (int v = 0; v < kVectors; ++v) sums[v] = hn::Add(sums[v], hn::LoadU(d, row + v * hn::Lanes(d)));
+  }
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, acc + c + v * hn::Lanes(d));
+}
+template <class T>
+void sum_rows(const void* in, int64_t row_bytes, size_t rows, size_t n, void* out) {
+  const hn::ScalableTag<T> d;
+  const char* from = static_cast<const char*>(in);
+  T* acc = static_cast<T*>(out);
+  const size_t lanes = hn::Lanes(d);
+  size_t c = 0;
+  for (; c + 8 * lanes <= n; c += 8 * lanes) sum_columns<8>(from, row_bytes, rows, c, acc);
+  for (; c + 2 * lanes <= n; c += 2 * lanes) sum_columns<2>(from, row_bytes, rows, c, acc);
+  for (; c + lanes <= n; c += lanes) sum_columns<1>(from, row_bytes, rows, c, acc);
+  for (; c < n; ++c) {
+    for (size_t r = 0; r < rows; ++r)
+      acc[c] += reinterpret_cast<const T*>(from + static_cast<int64_t>(r) * row_bytes)[c];
+  }
+}
+
 }  // namespace
 
+JoinRowsFn find_reduce_rows(OpId id, Dtype compute) {
+  if (id != OpId::Sum) return nullptr;
+  if (compute == Dtype::kFloat32) return &sum_rows<float>;
+  if (compute == Dtype::kFloat64) return &sum_rows<double>;
+  return nullptr;
+}
 ReduceFn find_reduce(OpId id, Dtype compute) {
   return visit_dtype(compute, [id]<class T>(TypeTag<T>) -> ReduceFn {
     if constexpr (kFoldable<T>) return row_of<T>(id);
@@ -75,6 +109,7 @@ ArgColumnsFn find_arg_columns(bool largest, Dtype dtype) {
   });
 }
 #else
+JoinRowsFn find_reduce_rows(OpId, Dtype) { return nullptr; }
 ReduceFn find_reduce(OpId, Dtype) { return nullptr; }
 ReduceProductsFn find_reduce_products(OpId, Dtype) { return nullptr; }
 ArgReduceFn find_arg(bool, Dtype) { return nullptr; }
@@ -88,6 +123,7 @@ HWY_AFTER_NAMESPACE();
 namespace lamina {
 
 HWY_EXPORT(find_reduce);
+HWY_EXPORT(find_reduce_rows);
 HWY_EXPORT(find_reduce_products);
 HWY_EXPORT(find_arg);
 HWY_EXPORT(find_arg_columns);
@@ -115,6 +151,11 @@ TileFn reduce_cols_tile(OpId id, Dtype compute) {
     case OpId::Any: return compute == Dtype::kBool ? simd_tile(OpId::LogicalOr, compute) : nullptr;
     default: return nullptr;
   }
+}
+
+JoinRowsFn reduce_rows_tile(OpId id, Dtype compute) {
+  init_simd_target();
+  return HWY_DYNAMIC_DISPATCH(find_reduce_rows)(id, compute);
 }
 
 ArgReduceFn argmax_tile(Dtype dtype) {

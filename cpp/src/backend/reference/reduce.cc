@@ -15,6 +15,8 @@ constexpr int64_t kBlock = 128;          // elements joined one after the other;
 constexpr int64_t kDenseColumns = 1024;  // outputs worked on at a time where they lie side by side in `in`
 constexpr int64_t kSparseColumns = 16;   // and elsewhere
 constexpr int64_t kGrain = 32768;        // elements worth a thread
+constexpr int64_t kNarrow = 1024;        // bytes of a row up to which sums stay in registers over many rows
+constexpr int64_t kShort = 16;           // elements of an output up to which it is worked on where it lies
 
 // The loops of a reduction: outputs (operand 0 is `in`, 1 is `out`), and the elements that make one output.
 struct Plan {
@@ -23,13 +25,15 @@ struct Plan {
   CollapsedLoop<2> kept;
   CollapsedLoop<1> reduced;
   TileFn join;
+  JoinRowsFn rows;
 
   int64_t blocks() const { return (reduced.size() + kBlock - 1) / kBlock; }
 };
 
-Plan make_plan(const View& in, const View& out, const Axes& axes, TileFn join) {
+Plan make_plan(const View& in, const View& out, const Axes& axes, TileFn join, JoinRowsFn rows) {
   Plan plan;
   plan.join = join;
+  plan.rows = rows;
   plan.in = static_cast<const char*>(in.data);
   plan.out = static_cast<char*>(out.data);
   View from = in, to = out, line = in;
@@ -91,11 +95,15 @@ class PairwiseStack {
 // sums[c] joins element (r, c) of a plane for r = 0, 1, ...
 template <class Op>
 void join_rows(typename Op::Sum* __restrict sums, const char* in, int64_t row_step, int64_t rows,
-               int64_t column_step, int64_t columns, TileFn join) {
+               int64_t column_step, int64_t columns, TileFn join, JoinRowsFn many) {
   using T = typename Op::Element;
   auto row = [&](int64_t r) { return reinterpret_cast<const T*>(in + r * row_step); };
   int64_t r = 0;
   if (column_step == static_cast<int64_t>(sizeof(T))) {
+    if (many && std::is_same_v<T, typename Op::Sum> && columns * column_step <= kNarrow &&
+        row_step <= 4 * kNarrow) {
+      return many(in, row_step, static_cast<size_t>(rows), static_cast<size_t>(columns), sums);
+    }
     // Not for columns narrower than a cache line: a call for each row costs more than it saves.
     if (join && std::is_same_v<T, typename Op::Sum> && columns * column_step >= 64) {
       for (; r < rows; ++r) {
@@ -133,10 +141,11 @@ void join_blocks(const Plan& plan, const char* in, int64_t columns, int64_t firs
   for (int64_t b = first; b < last; ++b) {
     auto* sums = stack.top();
     std::fill(sums, sums + columns, Op::identity());
-    for_each_row(
-        plan.reduced, b * kBlock, std::min(size, (b + 1) * kBlock), [&](const auto& at, int64_t rows) {
-          join_rows<Op>(sums, in + at[0], row_step, rows, plan.kept.inner_stride(0), columns, plan.join);
-        });
+    for_each_row(plan.reduced, b * kBlock, std::min(size, (b + 1) * kBlock),
+                 [&](const auto& at, int64_t rows) {
+                   join_rows<Op>(sums, in + at[0], row_step, rows, plan.kept.inner_stride(0), columns,
+                                 plan.join, plan.rows);
+                 });
     stack.push();
   }
 }
@@ -154,7 +163,7 @@ void join_blocks_of_line(const Plan& plan, const char* in, int64_t first, int64_
     const int64_t blocks = std::max<int64_t>(whole, 1);
     std::fill(sums, sums + blocks, Op::identity());
     join_rows<Op>(sums, in + b * kBlock * step, step, std::min(kBlock, size - b * kBlock), kBlock * step,
-                  blocks, nullptr);
+                  blocks, nullptr, nullptr);
     for (int64_t i = 0; i < blocks; ++i) {
       *stack.top() = sums[i];
       stack.push();
@@ -201,9 +210,44 @@ Grid make_grid(const Plan& plan, bool dense) {
   return g;
 }
 
+// Whether outputs are few elements each, side by side, and of the dtype that they are joined in.
+template <class Op>
+bool is_short(const Plan& plan) {
+  using T = typename Op::Element;
+  constexpr auto kStep = static_cast<int64_t>(sizeof(T));
+  return plan.join && std::is_same_v<T, typename Op::Sum> && plan.reduced.size() <= kShort &&
+         plan.kept.inner_stride(0) == kStep && plan.kept.inner_stride(1) == kStep;
+}
+
+// Joins the elements of each output in its own memory.
+template <class Op>
+void reduce_short(const Plan& plan) {
+  SmallVec<int64_t, kShort> elements;
+  for_each_row(plan.reduced, 0, plan.reduced.size(), [&](const auto& at, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) elements.push_back(at[0] + i * plan.reduced.inner_stride(0));
+  });
+  const int64_t grain = std::max<int64_t>(1, kGrain / plan.reduced.size());
+  parallel_ranges(plan.kept.size(), grain, [&](int64_t begin, int64_t end) {
+    for_each_row(plan.kept, begin, end, [&](const auto& at, int64_t n) {
+      auto* out = reinterpret_cast<typename Op::Sum*>(plan.out + at[1]);
+      for (int64_t first = 0; first < n; first += kDenseColumns) {
+        const int64_t columns = std::min(kDenseColumns, n - first);
+        auto* sums = out + first;
+        std::fill(sums, sums + columns, Op::identity());
+        for (int64_t element : elements) {
+          const void* operands[] = {
+              sums, plan.in + at[0] + element + first * static_cast<int64_t>(sizeof(typename Op::Element))};
+          plan.join(operands, sums, static_cast<size_t>(columns));
+        }
+      }
+    });
+  });
+}
+
 template <class Op>
 void reduce_typed(const Plan& plan, Dtype out_dtype) {
   using Sum = typename Op::Sum;
+  if (is_short<Op>(plan)) return reduce_short<Op>(plan);
   const int64_t columns = plan.kept.inner_length(), blocks = plan.blocks();
   const bool dense = plan.kept.inner_stride(0) == static_cast<int64_t>(sizeof(typename Op::Element));
   const bool line = plan.reduced.shape.size() == 1;
@@ -261,8 +305,9 @@ void reduce_kind(const Plan& plan, Dtype in_dtype, Dtype out_dtype) {
 
 }  // namespace
 
-void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes, TileFn join) {
-  const Plan plan = make_plan(in, out, axes, join);
+void reduce_general(ReduceKind kind, const View& in, const View& out, const Axes& axes, TileFn join,
+                    JoinRowsFn join_rows) {
+  const Plan plan = make_plan(in, out, axes, join, join_rows);
   if (plan.kept.size() == 0) return;
   if (in.dtype == Dtype::kBool && kind == ReduceKind::kMax) kind = ReduceKind::kAny;
   if (in.dtype == Dtype::kBool && kind == ReduceKind::kMin) kind = ReduceKind::kAll;

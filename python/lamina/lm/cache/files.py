@@ -68,6 +68,8 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256()
     config = model.config
     digest.update(json.dumps(config.to_dict(), sort_keys=True, default=str).encode())
+    if "longrope" in str(config.to_dict()):
+        digest.update(str(config.max_position_embeddings).encode())  # it says which factors rotate keys
     for name, value in tree_flatten(model.parameters()):
         raw = np.asarray(value.reshape(-1)[:_SAMPLED]).tobytes()
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode() + raw)

@@ -14,6 +14,7 @@ from lamina.lm.config.fields import Fields
 from lamina.lm.config.llama import LlamaConfig, read_llama
 from lamina.lm.config.quantization import HFQuantization, Quantization, read_quantization
 from lamina.lm.config.spec import DecoderConfig
+from lamina.lm.config.wrapper import IMAGE_TOKENS, text_config, wrapper_types
 from lamina.lm.errors import ConfigError
 
 
@@ -33,6 +34,8 @@ class ModelConfig:
         How weights are quantized.
     published : Mapping[str, Any]
         The fields as they were read.
+    image_tokens : tuple of int
+        Tokens that stand for images, which texts do not have.
     """
 
     model_type: str
@@ -41,6 +44,7 @@ class ModelConfig:
     eos_token_id: tuple[int, ...] = ()
     quantization: Quantization | HFQuantization | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
+    image_tokens: tuple[int, ...] = ()
 
     @property
     def vocab_size(self) -> int:
@@ -115,7 +119,8 @@ def parse_config(raw: Mapping[str, Any], ignore: tuple[str, ...] = (), context: 
     >>> c.head_dim
     32
     """
-    supported = ", ".join(model_types())
+    supported = ", ".join(sorted((*model_types(), *wrapper_types())))
+    raw = text_config(raw, ignore)
     model_type = raw.get("model_type")
     if model_type is None:
         raise ConfigError(f"config has no 'model_type'; supported: {supported}")
@@ -137,9 +142,10 @@ def parse_config(raw: Mapping[str, Any], ignore: tuple[str, ...] = (), context: 
             spec = config.spec.with_context(context)
             config = dataclasses.replace(config, max_position_embeddings=spec.context)
     else:
+        images = tuple(i for name in IMAGE_TOKENS for i in _read_ids(f, name))
         spec = reader(model_type)(f)
         spec = spec if context is None else spec.with_context(context)
-        config = ModelConfig(model_type, spec, published=dict(raw), **common)
+        config = ModelConfig(model_type, spec, published=dict(raw), image_tokens=images, **common)
     f.finish()
     return config
 

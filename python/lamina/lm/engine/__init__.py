@@ -5,5 +5,16 @@ from __future__ import annotations
 from lamina.lm.engine.batch import Completion, batch_generate
 from lamina.lm.engine.engine import Engine, EngineOptions
 from lamina.lm.engine.request import Event, Handle, Request
+from lamina.lm.engine.score import Scored, Scorer
 
-__all__ = ["Completion", "Engine", "EngineOptions", "Event", "Handle", "Request", "batch_generate"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineOptions",
+    "Event",
+    "Handle",
+    "Request",
+    "Scored",
+    "Scorer",
+    "batch_generate",
+]

@@ -95,7 +95,7 @@ class Engine:
     ) -> None:
         self.options = options = options or EngineOptions()
         self._model, self._tokenizer = model, tokenizer
-        budget = options.kv_bytes or _quarter_of_memory()
+        budget = options.kv_bytes or quarter_of_memory()
         self.memory = Memory(
             Store(model, options.cache, options.max_sequences, budget, options.prefill_tokens),
             options.prefix_cache,
@@ -211,6 +211,7 @@ class Engine:
             self._running.append(sequence)
             sequence.slot = self._slots.pop()
             self.memory.reuse(sequence)
+            sequence.handle.cached_tokens = sequence.cached_tokens
 
     def _end(self, sequence: Sequence, events: list[Event], event: Event) -> None:
         """Add the last event of ``sequence`` and take it out."""
@@ -338,6 +339,6 @@ class Engine:
             sequence.restart()
 
 
-def _quarter_of_memory() -> int:
+def quarter_of_memory() -> int:
     free = [count for count, _ in available_memory()]
     return min([*free, int(mx.device_info()["memory_size"])]) // 4

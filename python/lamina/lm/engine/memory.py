@@ -7,7 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import lamina.core as mx
 from lamina.lm.cache.plain import BLOCK_ROWS
 from lamina.lm.engine.radix import Node, RadixTree
-from lamina.lm.engine.sequence import Sequence
+from lamina.lm.engine.sequence import Sequence, Text
 from lamina.lm.engine.store import Store
 from lamina.lm.errors import CapacityError
 
@@ -57,7 +57,7 @@ class Memory:
                     f"{group.blocks.limit * group.block_bytes}"
                 )
 
-    def has_room(self, sequence: Sequence, others: SequenceOf[Sequence]) -> bool:
+    def has_room(self, sequence: Text, others: SequenceOf[Text]) -> bool:
         """Return whether the whole text of ``sequence`` fits beside those of ``others``."""
         longest = self.store.longest_step
         return all(
@@ -66,7 +66,7 @@ class Memory:
             for group in self.store.groups
         )
 
-    def reuse(self, sequence: Sequence) -> None:
+    def reuse(self, sequence: Text) -> None:
         """Give ``sequence`` what is known of the beginning of its text."""
         match = self.tree.match(sequence.ids)
         if not match.length:
@@ -78,7 +78,7 @@ class Memory:
                     group.blocks.share(block)
                 sequence.tables[i].append(-1 if block is None else block)
         sequence.length = match.length
-        sequence.handle.cached_tokens = min(match.length, sequence.prompt_tokens)
+        sequence.cached_tokens = min(match.length, sequence.prompt_tokens)
         self._hold(sequence, match.tail or match.nodes[-1])
         if match.tail is not None:
             # Its block has other positions behind those that are alike: they go on in a copy.
@@ -89,7 +89,7 @@ class Memory:
         if match.states is not None:
             self.store.put_states(sequence.slot, match.states)
 
-    def make_room(self, sequence: Sequence, end: int) -> None:
+    def make_room(self, sequence: Text, end: int) -> None:
         """Take blocks for the positions up to ``end``, and give back those that a window has left."""
         for i, group in enumerate(self.store.groups):
             if group.window is not None:
@@ -97,7 +97,7 @@ class Memory:
                 self._drop(sequence, i, first_seen // BLOCK_ROWS)
             self._take(sequence, i, end)
 
-    def remember(self, sequence: Sequence) -> list[mx.array]:
+    def remember(self, sequence: Text) -> list[mx.array]:
         """Keep the positions of ``sequence`` so far for others; return arrays that have to be evaluated."""
         known = min(sequence.length, len(sequence.ids))
         if not self._prefixes or not known:
@@ -111,7 +111,7 @@ class Memory:
         self.tree.keep_states(node, sequence.length, states, self.store.state_bytes)
         return [a for layer in states for a in layer]
 
-    def release(self, sequence: Sequence) -> list[mx.array]:
+    def release(self, sequence: Text) -> list[mx.array]:
         """Take everything back from ``sequence``, which has ended; return arrays to evaluate."""
         kept = self.remember(sequence)
         for i in range(len(self.store.groups)):
@@ -120,21 +120,21 @@ class Memory:
         self._hold(sequence, None)
         return kept
 
-    def _take(self, sequence: Sequence, group: int, end: int) -> None:
+    def _take(self, sequence: Text, group: int, end: int) -> None:
         blocks, table = self.store.groups[group].blocks, sequence.tables[group]
         while len(table) * BLOCK_ROWS < end:
             while not blocks.free and self.tree.evict():
                 pass
             table.append(blocks.take())
 
-    def _drop(self, sequence: Sequence, group: int, count: int) -> None:
+    def _drop(self, sequence: Text, group: int, count: int) -> None:
         table = sequence.tables[group]
         for i in range(count):
             if table[i] >= 0:
                 self.store.groups[group].blocks.drop(table[i])
                 table[i] = -1
 
-    def _hold(self, sequence: Sequence, node: Node | None) -> None:
+    def _hold(self, sequence: Text, node: Node | None) -> None:
         if sequence.node is not None:
             self.tree.unlock(sequence.node)
         if node is not None:

@@ -11,7 +11,7 @@ import lamina.core as mx
 from lamina.lm.cache.plain import BLOCK_ROWS
 from lamina.lm.cache.pool import Rows
 from lamina.lm.engine.ragged import Chunk, RaggedStep, ragged_arrays, ragged_cache
-from lamina.lm.engine.sequence import Sequence
+from lamina.lm.engine.sequence import Sequence, Text
 from lamina.lm.engine.store import Store
 from lamina.lm.generate.step import LanguageModel
 
@@ -33,6 +33,17 @@ class Work:
         return [True] * len(self.decodes) + [n == s.prompt_left for s, n in self.chunks]
 
 
+@dataclass(frozen=True)
+class _Where:
+    """Where a step's tokens stand: their positions (T,), the rows of each group, and for each text its length
+    after the step and the end of its tokens among the T."""
+
+    positions: mx.array
+    rows: list[Rows]
+    lengths: mx.array
+    ends: np.ndarray
+
+
 class Runner:
     """Runs steps of a model on the arrays of a store.
 
@@ -51,42 +62,58 @@ class Runner:
         Returns the logits (R, V) that follow the last tokens of the R sequences of ``work.ending()``; None
         where there are none. Nothing is evaluated.
         """
-        store, sequences = self._store, work.sequences
+        if work.chunks:
+            ending = np.array(work.ending())
+            hidden, ends = self._append(work.decodes, work.chunks, _tokens(work))
+            last = (ends - 1)[ending]
+            return self._model.head(hidden[mx.array(last)]) if len(last) else None
+        store = self._store
+        where = self._where(work.sequences)
+        places = [(r.slots, r.tables) for r in where.rows]
+        singles = _slots(work.decodes)
+        logits, store.arrays = self._decode(
+            _tokens(work), where.positions, where.lengths, places, singles, store.arrays
+        )
+        _count(work.sequences)
+        return logits
+
+    def hidden(self, chunks: SequenceOf[tuple[Text, int]]) -> mx.array:
+        """Append so many tokens of texts, which have blocks, and return their hidden states (T, E)."""
+        tokens = mx.array([i for s, n in chunks for i in s.ids[s.length : s.length + n]], dtype=mx.uint32)
+        return self._append([], chunks, tokens)[0]
+
+    def _append(
+        self, decodes: SequenceOf[Text], chunks: SequenceOf[tuple[Text, int]], tokens: mx.array
+    ) -> tuple[mx.array, np.ndarray]:
+        """Append ``tokens``; return their hidden states (T, E), and where among them each text's ones end."""
+        store, texts = self._store, [*((s, 1) for s in decodes), *chunks]
+        where = self._where(texts)
+        parts = [
+            Chunk(int(end - n), int(end), s.slot, s.length == 0)
+            for (s, n), end in zip(chunks, where.ends[len(decodes) :], strict=True)
+        ]
+        step = RaggedStep(where.positions, where.rows, len(decodes), _slots(decodes), parts)
+        hidden, store.arrays = self._layers(tokens, step, store.arrays)
+        _count(texts)
+        return hidden[0], where.ends
+
+    def _where(self, texts: SequenceOf[tuple[Text, int]]) -> _Where:
+        store = self._store
         store.fit()
-        starts = np.array([s.length for s, _ in sequences], np.int32)
-        counts = np.array([n for _, n in sequences], np.int32)
+        starts = np.array([s.length for s, _ in texts], np.int32)
+        counts = np.array([n for _, n in texts], np.int32)
         ends = np.cumsum(counts, dtype=np.int32)
         positions = np.concatenate(
             [np.arange(a, a + n, dtype=np.int32) for a, n in zip(starts, counts, strict=True)]
         )
-        owners = np.repeat(np.arange(len(sequences)), counts)
-        tables = [_tables(sequences, g) for g in range(len(store.groups))]
-        slots = [
-            mx.array(t[owners, positions // BLOCK_ROWS] * BLOCK_ROWS + positions % BLOCK_ROWS) for t in tables
-        ]
+        owners = np.repeat(np.arange(len(texts)), counts)
         lengths = mx.array(starts + counts)
-        rows = [
-            Rows(slot, mx.array(np.maximum(t, 0)), mx.array(ends), lengths)
-            for slot, t in zip(slots, tables, strict=True)
-        ]
-        singles = mx.array([s.slot for s in work.decodes], dtype=mx.int32)
-        tokens = _tokens(work)
-        if work.chunks:
-            chunks = [
-                Chunk(int(end - n), int(end), s.slot, s.length == 0)
-                for (s, n), end in zip(work.chunks, ends[len(work.decodes) :], strict=True)
-            ]
-            step = RaggedStep(mx.array(positions), rows, len(work.decodes), singles, chunks)
-            hidden, arrays = self._layers(tokens, step, store.arrays)
-            last = (ends - 1)[np.array(work.ending())]
-            logits = self._model.head(hidden[0][mx.array(last)]) if len(last) else None
-        else:
-            places = [(r.slots, r.tables) for r in rows]
-            logits, arrays = self._decode(tokens, mx.array(positions), lengths, places, singles, store.arrays)
-        store.arrays = arrays
-        for sequence, count in sequences:
-            sequence.length += count
-        return logits
+        rows = []
+        for group in range(len(store.groups)):
+            table = _tables(texts, group)
+            slots = table[owners, positions // BLOCK_ROWS] * BLOCK_ROWS + positions % BLOCK_ROWS
+            rows.append(Rows(mx.array(slots), mx.array(np.maximum(table, 0)), mx.array(ends), lengths))
+        return _Where(mx.array(positions), rows, lengths, ends)
 
     def _decode_step(
         self,
@@ -114,7 +141,7 @@ class Runner:
         return hidden, [ragged_arrays(c) for c in caches]
 
 
-def _tables(sequences: SequenceOf[tuple[Sequence, int]], group: int) -> np.ndarray:
+def _tables(sequences: SequenceOf[tuple[Text, int]], group: int) -> np.ndarray:
     """The blocks of each sequence; as many columns as a power of two, so that their number seldom changes."""
     longest = max(len(s.tables[group]) for s, _ in sequences)
     out = np.full((len(sequences), 1 << (longest - 1).bit_length()), -1, np.int32)
@@ -122,6 +149,15 @@ def _tables(sequences: SequenceOf[tuple[Sequence, int]], group: int) -> np.ndarr
         table = sequence.tables[group]
         row[: len(table)] = table
     return out
+
+
+def _slots(decodes: SequenceOf[Text]) -> mx.array:
+    return mx.array([s.slot for s in decodes], dtype=mx.int32)
+
+
+def _count(texts: SequenceOf[tuple[Text, int]]) -> None:
+    for text, count in texts:
+        text.length += count
 
 
 def _tokens(work: Work) -> mx.array:

@@ -36,6 +36,12 @@ def prompt_ids(model: LanguageModel, tokenizer: Tokenizer, prompt: str | Sequenc
     for i in ids:
         if not isinstance(i, int) or not 0 <= i < config.vocab_size:
             raise PromptError(f"the prompt holds {i!r}: wanted token ids from 0 to {config.vocab_size - 1}")
+    images = [i for i in getattr(config, "image_tokens", ()) if i in ids]
+    if images:
+        raise PromptError(
+            f"the prompt holds token {images[0]}, which stands for an image: images are not supported, "
+            "the model's text part alone is loaded"
+        )
     if len(ids) >= config.max_position_embeddings:
         raise ContextError(len(ids), config.max_position_embeddings)
     return ids

@@ -11,7 +11,14 @@ from lamina.lm.config import Quantization
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Blocks, Value
 from lamina.lm.io.files import listed
-from lamina.lm.layers import BlockEmbedding, BlockLinear, BlockSwitchLinear, PackedLinear
+from lamina.lm.layers import (
+    BlockEmbedding,
+    BlockLinear,
+    BlockSwitchLinear,
+    Fp8Linear,
+    Fp8SwitchLinear,
+    PackedLinear,
+)
 from lamina.lm.models.switch import SwitchLinear
 from lamina.utils import tree_flatten, tree_map_with_path
 
@@ -48,6 +55,9 @@ def fit_weights(model: Any, weights: Mapping[str, Value], packed: bool | None = 
     modules = dict(model.named_modules())
     changed = {p: _packed_module(p, modules.get(p), weights, config) for p in sorted(has_scales)}
     for name, value in weights.items():
+        if name.endswith(".block_scales"):
+            path = name.removesuffix(".block_scales")
+            changed[path] = _fp8_module(path, modules.get(path), weights)
         if isinstance(value, Blocks):
             path = name.removesuffix(".weight")
             changed[path] = _block_module(name, modules.get(path), value, weights)
@@ -139,6 +149,22 @@ def _packed_linear(module: nn.Linear, packing: Mapping[str, Any], ordered: bool)
         layer.order = mx.zeros((module.weight.shape[-1],), mx.int32)
     layer.freeze()
     return layer
+
+
+def _fp8_module(path: str, module: nn.Module | None, weights: Mapping[str, Value]) -> nn.Module | None:
+    weight, scales = weights.get(f"{path}.weight"), weights[f"{path}.block_scales"]
+    if module is None or not isinstance(weight, mx.array) or not isinstance(scales, mx.array):
+        return None
+    wanted = tuple(module.weight.shape)
+    if (*weight.shape[:-1], 4 * weight.shape[-1]) != wanted:
+        raise CheckpointError(
+            f"weight '{path}.weight' has shape {(*weight.shape[:-1], 4 * weight.shape[-1])}, "
+            f"the config wants {wanted}"
+        )
+    kinds = {nn.Linear: Fp8Linear, SwitchLinear: Fp8SwitchLinear}
+    if type(module) not in kinds:
+        raise CheckpointError(f"'{path}' is of 8-bit floats, but {type(module).__name__} cannot be")
+    return kinds[type(module)](weight, scales, module.get("bias"))
 
 
 def _block_module(

@@ -118,7 +118,7 @@ def read_gguf(path: str | Path, dtype: mx.Dtype | None = None) -> Checkpoint:
         Path(path),
         "gguf",
         config,
-        {n: _converted(n, t, dtype, architecture.norm_offset) for n, t in renamed.items()},
+        {n: _converted(n, t, dtype, architecture, config) for n, t in renamed.items()},
         tokenizer,
         by_id(tensors.values()),
     )
@@ -133,23 +133,45 @@ def _renamed(tensors: Mapping[str, Value], a: Architecture) -> dict[str, Value]:
 
 
 def _matrix_dtype(tensors: Mapping[str, Value]) -> mx.Dtype:
-    """Return the dtype of most of the numbers in matrices that are not packed; bfloat16 where all are."""
+    """Return the dtype of most of the numbers in matrices that are not packed; bfloat16 where all are.
+
+    Beside packed matrices those in float32 do not count: they are small ones, such as routers.
+    """
+    packed = any(isinstance(v, Blocks) for v in tensors.values())
     sizes: dict[mx.Dtype, int] = {}
     for value in tensors.values():
-        if isinstance(value, mx.array) and value.ndim > 1:
+        if isinstance(value, mx.array) and value.ndim > 1 and not (packed and value.dtype == mx.float32):
             sizes[value.dtype] = sizes.get(value.dtype, 0) + value.size
     return max(sizes, key=lambda d: sizes[d]) if sizes else mx.bfloat16
 
 
-def _converted(name: str, value: Value, dtype: mx.Dtype, norm_offset: float) -> Value:
+def _converted(name: str, value: Value, dtype: mx.Dtype, a: Architecture, config: Mapping[str, Any]) -> Value:
     """Return a tensor as the model wants it: floats of one dtype, norms without the files' offset."""
+    if a.interleaved and not a.switchable and re.search(r"\.[qk]_proj\.", name):
+        heads = config["num_attention_heads" if ".q_proj." in name else "num_key_value_heads"]
+        if isinstance(value, Blocks):
+            return Blocks(halves_from_pairs(value.data, heads), value.mode)
+        value = halves_from_pairs(value, heads)
     if isinstance(value, Blocks):
         return value
     if not mx.issubdtype(value.dtype, mx.floating):
         raise CheckpointError(f"tensor '{name}' is of {value.dtype}, wanted floating point or blocks")
-    if norm_offset and name.endswith("norm.weight"):
-        value = value - norm_offset
+    if a.norm_offset and name.endswith("norm.weight"):
+        value = value - a.norm_offset
     return value.astype(dtype) if value.dtype != dtype else value
+
+
+def halves_from_pairs(rows: mx.array, heads: int) -> mx.array:
+    """Undo :func:`pairs_from_halves`.
+
+    Examples
+    --------
+    >>> import lamina.core as mx
+    >>> halves_from_pairs(mx.arange(6), 1).tolist()
+    [0, 2, 4, 1, 3, 5]
+    """
+    pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
 def pairs_from_halves(rows: mx.array, heads: int) -> mx.array:

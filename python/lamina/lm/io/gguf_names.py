@@ -34,6 +34,13 @@ _FOUR_NORMS = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
+_EXPERTS = {
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.switch_mlp.gate_proj",
+    "ffn_up_exps": "mlp.switch_mlp.up_proj",
+    "ffn_down_exps": "mlp.switch_mlp.down_proj",
+}
 # Tables that the configuration stands for.
 DERIVED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
@@ -52,6 +59,8 @@ class Architecture:
         Names of the parts of a layer.
     interleaved : bool
         Whether features that rotate together are neighbours, where Hugging Face has them in two halves.
+    switchable : bool
+        Whether the model can be told so; else rows of queries and keys are reordered.
     norm_offset : float
         What files add to the weights of norms.
     extra : callable
@@ -62,8 +71,14 @@ class Architecture:
     model_type: str
     layer: Mapping[str, str]
     interleaved: bool = False
+    switchable: bool = True
     norm_offset: float = 0.0
     extra: Callable[[Fields], dict[str, Any]] = field(default=lambda _: {})
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether its MLPs are mixtures of experts."""
+        return "ffn_gate_exps" in self.layer
 
     def hugging_face(self, name: str) -> str | None:
         """Return Hugging Face's name of a tensor; None where it is not known."""
@@ -190,11 +205,32 @@ def _qwen2(f: Fields) -> dict[str, Any]:
     return {"use_sliding_window": False}
 
 
+def _qwen3moe(f: Fields) -> dict[str, Any]:
+    return {
+        "num_experts": f.number("expert_count"),
+        "num_experts_per_tok": f.number("expert_used_count"),
+        "moe_intermediate_size": f.number("expert_feed_forward_length"),
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
+
+
+def _mixtral(f: Fields) -> dict[str, Any]:
+    return {
+        "num_local_experts": f.number("expert_count"),
+        "num_experts_per_tok": f.number("expert_used_count"),
+    }
+
+
 _LLAMA = {**_ATTENTION, **_MLP}
+_MIXTRAL = {k: v.replace("mlp.", "block_sparse_moe.", 1) for k, v in {**_ATTENTION, **_EXPERTS}.items()}
 ARCHITECTURES = {
-    a.name: a
+    a.model_type: a
     for a in (
         Architecture("llama", "llama", _LLAMA, interleaved=True),
+        Architecture("llama", "mixtral", _MIXTRAL, interleaved=True, switchable=False, extra=_mixtral),
+        Architecture("qwen3moe", "qwen3_moe", {**_ATTENTION, **_HEAD_NORMS, **_EXPERTS}, extra=_qwen3moe),
         Architecture("qwen2", "qwen2", _LLAMA, extra=_qwen2),
         Architecture("qwen3", "qwen3", {**_LLAMA, **_HEAD_NORMS}),
         Architecture("gemma", "gemma", _LLAMA, norm_offset=1.0, extra=_gemma),
@@ -218,16 +254,20 @@ def architecture_of(metadata: Mapping[str, Any]) -> Architecture:
     Raises
     ------
     CheckpointError
-        It is missing, not supported, or a mixture of experts.
+        It is missing or not supported.
     """
     name = metadata.get("general.architecture")
-    found = ARCHITECTURES.get(name) if isinstance(name, str) else None
+    known = [a for a in ARCHITECTURES.values() if a.name == name]
+    if not known:
+        names = dict.fromkeys(a.name for a in ARCHITECTURES.values())
+        raise CheckpointError(f"GGUF architecture {name!r} is not supported; supported: {', '.join(names)}")
+    experts = bool(metadata.get(f"{name}.expert_count"))
+    found = next((a for a in known if a.has_experts == experts), None)
     if found is None:
+        kind = "with" if experts else "without"
         raise CheckpointError(
-            f"GGUF architecture {name!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
+            f"GGUF architecture {name!r} {kind} experts ('{name}.expert_count') is not supported"
         )
-    if metadata.get(f"{name}.expert_count"):
-        raise CheckpointError(f"GGUF files of mixtures of experts are not supported ('{name}.expert_count')")
     return found
 
 
@@ -245,7 +285,7 @@ def common_config(f: Fields, a: Architecture) -> dict[str, Any]:
         "num_attention_heads": f.number("attention.head_count"),
         "num_key_value_heads": f.number("attention.head_count_kv", f.number("attention.head_count")),
         "head_dim": _head_dim(f),
-        "intermediate_size": f.number("feed_forward_length"),
+        "intermediate_size": f.number("feed_forward_length", 0 if a.has_experts else None) or None,
         "max_position_embeddings": f.number("context_length"),
         "rms_norm_eps": float(f.need("attention.layer_norm_rms_epsilon")),
         "rope_theta": float(f.get("rope.freq_base", 10000.0)),
@@ -253,9 +293,9 @@ def common_config(f: Fields, a: Architecture) -> dict[str, Any]:
         "tie_word_embeddings": "output.weight" not in f.tensors,
         **a.extra(f),
     }
-    if a.name == "llama":
+    if a.model_type == "llama":
         config["attention_bias"] = "blk.0.attn_q.bias" in f.tensors
         config["mlp_bias"] = "blk.0.ffn_up.bias" in f.tensors
-    if a.interleaved:
+    if a.interleaved and a.switchable:
         config["rope_traditional"] = True
     return {k: v for k, v in config.items() if v is not None}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import lamina.core as mx
-from lamina.lm.config import AttentionConfig, DecoderConfig, MLPConfig, RopeScaling, RotaryConfig
+from lamina.lm.config import AttentionConfig, DecoderConfig, MLPConfig, MoEConfig, RopeScaling, RotaryConfig
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Blocks, Value
 from lamina.lm.io.files import listed, replacing
@@ -34,13 +34,13 @@ def architecture_for(config: Any) -> Architecture:
         GGUF has no architecture for it that lamina writes.
     """
     kind = "llama" if config.model_type == "mistral" else config.model_type
-    found = next((a for a in ARCHITECTURES.values() if a.model_type == kind), None)
+    found = ARCHITECTURES.get(kind)
     if found is None:
-        known = ", ".join(sorted({"mistral", *(a.model_type for a in ARCHITECTURES.values())}))
+        known = ", ".join(sorted({"mistral", *ARCHITECTURES}))
         raise ConfigError(f"models of type {config.model_type!r} are not written to GGUF; supported: {known}")
     spec = config.spec
     windows = [w for w in _windows(spec) if w is not None]
-    if windows and found.name in ("llama", "qwen2", "qwen3"):
+    if windows and found.name in ("llama", "qwen2", "qwen3", "qwen3moe"):
         raise ConfigError(
             f"GGUF's {found.name!r} has no sliding window; this model has one of {max(windows)}"
         )
@@ -126,8 +126,8 @@ def _tensors(
             data = pairs_from_halves(data, attention.heads if "attn_q" in own else attention.kv_heads)
         if isinstance(value, Blocks):
             types[own] = value.mode
-        elif data.ndim == 1:
-            # llama.cpp wants all vectors in float32.
+        elif data.ndim == 1 or own.endswith("ffn_gate_inp.weight"):
+            # llama.cpp wants all vectors, and routers, in float32.
             data = data.astype(mx.float32)
             if a.norm_offset and own.endswith("norm.weight"):
                 data = data + a.norm_offset
@@ -146,10 +146,15 @@ def _file_type(arrays: Mapping[str, mx.array], types: Mapping[str, str]) -> int:
 
 def _attention(spec: DecoderConfig) -> AttentionConfig:
     """Return the attention of a layer that sees all positions, or of the first layer."""
+    mixers = _attentions(spec)
+    return next((m for m in mixers if m.window is None), mixers[0])
+
+
+def _attentions(spec: DecoderConfig) -> list[AttentionConfig]:
     mixers = [layer.mixer for layer in spec.layers if isinstance(layer.mixer, AttentionConfig)]
     if len(mixers) < len(spec.layers):
         raise ConfigError("GGUF is written for models whose layers are all plain attention")
-    return next((m for m in mixers if m.window is None), mixers[0])
+    return mixers
 
 
 def _windows(spec: DecoderConfig) -> list[int | None]:
@@ -159,15 +164,16 @@ def _windows(spec: DecoderConfig) -> list[int | None]:
 def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
     """Return the fields of a model's architecture, without its name in them."""
     spec: DecoderConfig = config.spec
-    attention, mlp = _attention(spec), spec.layers[0].mlp
-    rotary = attention.rotary
-    if not isinstance(mlp, MLPConfig) or rotary is None:
-        raise ConfigError(f"GGUF's {a.name!r} wants plain MLPs and rotary positions")
+    attention, mlps = _attention(spec), {layer.mlp for layer in spec.layers}
+    rotary, mlp = attention.rotary, spec.layers[0].mlp
+    wanted = MoEConfig if a.has_experts else MLPConfig
+    if len(mlps) > 1 or not isinstance(mlp, wanted) or rotary is None:
+        raise ConfigError(f"GGUF's {a.name!r} wants the same MLP in each layer and rotary positions")
     fields: dict[str, Any] = {
         "block_count": len(spec.layers),
         "context_length": spec.context,
         "embedding_length": spec.width,
-        "feed_forward_length": mlp.hidden,
+        **_mlp_fields(mlp, a, config.to_dict().get("intermediate_size")),
         "attention.head_count": attention.heads,
         "attention.head_count_kv": attention.kv_heads,
         "attention.layer_norm_rms_epsilon": float(spec.norm.eps),
@@ -182,7 +188,7 @@ def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
         fields["attention.sliding_window"] = max(w for w in windows if w)
         if a.name == "gemma3":
             fields |= _window_period(windows)
-            local = next(x.mixer.rotary for x, w in zip(spec.layers, windows, strict=True) if w)
+            local = next(m.rotary for m in _attentions(spec) if m.window)
             fields["rope.freq_base_swa"] = float(local.theta if local else rotary.theta)
     if attention.softcap is not None:
         fields["attn_logit_softcapping"] = float(attention.softcap)
@@ -192,6 +198,18 @@ def architecture_fields(config: Any, a: Architecture) -> dict[str, Any]:
         original = config.to_dict().get("original_max_position_embeddings", spec.context)
         fields["rope.scaling.original_context_length"] = int(original)
     return fields | _scaling_fields(rotary, a)
+
+
+def _mlp_fields(mlp: MLPConfig | MoEConfig, a: Architecture, hidden: int | None) -> dict[str, int]:
+    if isinstance(mlp, MLPConfig):
+        return {"feed_forward_length": mlp.hidden}
+    if mlp.shared is not None or not mlp.router.normalize:
+        raise ConfigError(f"GGUF's {a.name!r} has no shared experts, and weights of experts that add up to 1")
+    out = {"expert_count": mlp.experts, "expert_used_count": mlp.router.chosen}
+    if a.name != "qwen3moe":
+        return out | {"feed_forward_length": mlp.expert.hidden}
+    out["expert_feed_forward_length"] = mlp.expert.hidden
+    return out if hidden is None else out | {"feed_forward_length": hidden}
 
 
 def _window_period(windows: list[int | None]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lamina.lm.config import parse_config
+from lamina.lm.config.wrapper import text_config, text_name
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Checkpoint, by_id
 from lamina.lm.io.files import load_weights, read_json
@@ -36,15 +37,20 @@ def read_directory(path: str | Path, ignore_fields: tuple[str, ...] = ()) -> Che
         config = read_json(directory / "config.json")
     except CheckpointError as e:
         raise ConfigError(str(e)) from e
+    whole, config = config, text_config(config, ignore_fields)
     settings = _method(config)
     if settings is not None:
         config = {k: v for k, v in config.items() if k != "quantization_config"}
     parse_config(config, ignore_fields)
     arrays = load_weights(directory)
+    if config is not whole:
+        arrays = {own: a for name, a in arrays.items() if (own := text_name(name)) is not None}
     mapped = by_id(arrays.values())
     kind = "plain" if settings is None else str(settings["quant_method"])
     if settings is not None:
         arrays = unpack_published(kind, settings, arrays)
+        # Codes of 8-bit floats are the mapped bytes, seen as words.
+        mapped |= by_id(v for n, v in arrays.items() if n.removesuffix("weight") + "block_scales" in arrays)
     elif config.get("quantization") or config.get("quantization_config"):
         kind = "mlx"
     return Checkpoint(

@@ -55,6 +55,7 @@ def load(
     ignore_fields: tuple[str, ...] = (),
     *,
     dtype: str | None = None,
+    context: int | None = None,
     positions: int | None = None,
     memory_check: bool = True,
 ) -> tuple[Llama, Tokenizer]:
@@ -72,6 +73,9 @@ def load(
     dtype : {"float32", "float16", "bfloat16"}, optional
         Convert floating-point weights, and so what activations are computed in; as stored by default, and
         bfloat16 for GGUF files whose matrices are all packed.
+    context : int, optional
+        Positions that the model will be run with at most; all that it has by default. LongRoPE's factors for
+        short texts are used where this is no more than the length that the model was first trained with.
     positions : int, optional
         Length of the longest sequence that will be run, for the check of memory; 4096 by default.
     memory_check : bool
@@ -94,7 +98,7 @@ def load(
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     checkpoint = read_checkpoint(path, None if dtype is None else DTYPES[dtype], ignore_fields)
-    model = model_of(checkpoint, ignore_fields)
+    model = model_of(checkpoint, ignore_fields, context)
     tokenizer = checkpoint.tokenizer(model.config.eos_token_id)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
@@ -108,7 +112,7 @@ def load(
     return model, tokenizer
 
 
-def model_of(checkpoint: Checkpoint, ignore_fields: tuple[str, ...] = ()) -> Any:
+def model_of(checkpoint: Checkpoint, ignore_fields: tuple[str, ...] = (), context: int | None = None) -> Any:
     """Return the model of a checkpoint, in evaluation mode.
 
     Raises
@@ -116,7 +120,7 @@ def model_of(checkpoint: Checkpoint, ignore_fields: tuple[str, ...] = ()) -> Any
     ConfigError, CheckpointError
         As :func:`load`.
     """
-    model = build_model(parse_config(checkpoint.config, ignore_fields))
+    model = build_model(parse_config(checkpoint.config, ignore_fields, context))
     fit_weights(model, checkpoint.tensors, packed=checkpoint.kind not in ("plain", "mlx"))
     model.eval()
     return model

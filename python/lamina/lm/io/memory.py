@@ -106,7 +106,7 @@ def check_memory(need: MemoryNeed, name: str, root: Path = Path("/")) -> None:
     parts = [
         f"{_gigabytes(need.mapped)} of weights in mapped files" if need.mapped else "",
         f"{_gigabytes(need.copied)} of converted weights" if need.copied else "",
-        f"{_gigabytes(need.cache)} for {need.positions} positions",
+        f"{_gigabytes(need.cache)} for {need.positions} positions" if need.positions else "",
     ]
     raise MemoryNeededError(
         f"{name} needs {_gigabytes(need.total)} of memory ({', '.join(p for p in parts if p)}), "

@@ -26,6 +26,8 @@ Arrays = dict[str, mx.array]
 # Where output c of 8 is in a word of AWQ.
 _AWQ_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 _LARGEST_GROUP = 128
+# What the mode "fp8" of mx.quantized_matmul has one scale for; blocks of other widths become bfloat16.
+_FP8_GROUP = 128
 
 
 def unpack_published(method: str, settings: Mapping[str, Any], arrays: Arrays) -> Arrays:
@@ -43,7 +45,8 @@ def unpack_published(method: str, settings: Mapping[str, Any], arrays: Arrays) -
     Returns
     -------
     dict of array
-        All tensors; packed modules have ``.weight``, ``.scales``, ``.biases`` and perhaps ``.order``.
+        All tensors; packed modules have ``.weight``, ``.scales``, ``.biases`` and perhaps ``.order``, those
+        of 8-bit floats ``.weight`` and ``.block_scales``.
 
     Raises
     ------
@@ -237,8 +240,19 @@ def _fp8(settings: Mapping[str, Any], arrays: Arrays) -> Arrays:
             )
         blocks = tuple(-(-n // b) for n, b in zip(codes.shape, block, strict=True))
         _check_shape(f"{module}.weight_scale_inv", scales, blocks)
-        arrays[f"{module}.weight"] = scaled_fp8(codes, scales, (block[0], block[1]))
+        if block[1] % _FP8_GROUP == 0 and codes.shape[1] % _FP8_GROUP == 0:
+            arrays[f"{module}.weight"] = codes.view(mx.uint32)
+            arrays[f"{module}.block_scales"] = _row_scales(codes, scales, (block[0], block[1]))
+        else:
+            arrays[f"{module}.weight"] = scaled_fp8(codes, scales, (block[0], block[1]))
     return arrays
+
+
+def _row_scales(codes: mx.array, scales: mx.array, block: tuple[int, int]) -> mx.array:
+    """Return the bytes of a float32 scale for each group of each row."""
+    rows, groups = codes.shape[0], codes.shape[1] // _FP8_GROUP
+    wide = mx.repeat(scales.astype(mx.float32), block[1] // _FP8_GROUP, axis=1)[:, :groups]
+    return mx.contiguous(mx.repeat(wide, block[0], axis=0)[:rows]).view(mx.uint8)
 
 
 def scaled_fp8(codes: mx.array, scales: mx.array, block: tuple[int, int]) -> mx.array:

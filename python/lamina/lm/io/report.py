@@ -41,7 +41,8 @@ def size_of(model: Any) -> Size:
     """Return how large a model's weights are; nothing is computed."""
     modules = packable(model)
     matrices = sum(rows_of(m) * columns_of(m) for m in modules.values())
-    inside = {f"{path}.{name}" for path in modules for name in ("weight", "scales", "biases", "order")}
+    parts = ("weight", "scales", "biases", "order", "block_scales")
+    inside = {f"{path}.{part}" for path in modules for part in parts}
     arrays = dict(tree_flatten(model.parameters()))
     others = sum(a.size for name, a in arrays.items() if name not in inside)
     formats = collections.Counter(str(stored_format(m)) for m in modules.values())

@@ -12,7 +12,7 @@ import lamina.core as mx
 from lamina.lm.config import Quantization
 from lamina.lm.errors import CheckpointError
 from lamina.lm.io.files import INDEX, listed, replacing, write_json
-from lamina.lm.layers import BlockLayer
+from lamina.lm.layers import BlockLayer, Fp8Linear
 from lamina.lm.models import Llama
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.files import write_tokenizer
@@ -134,4 +134,4 @@ def write_weights(directory: Path, weights: dict[str, mx.array], shard_bytes: in
 
 def is_packed_for_mlx(module: Any) -> bool:
     """Return whether a layer's weights are as MLX's tools read them."""
-    return not isinstance(module, BlockLayer) and "order" not in module
+    return not isinstance(module, (*BlockLayer, Fp8Linear)) and "order" not in module

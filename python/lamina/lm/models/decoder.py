@@ -126,6 +126,9 @@ class DecoderBody(nn.Module):
         """Return the hidden states (B, L, E) of ``tokens`` (B, L)."""
         embedding = self.spec.embedding
         x = self[self._embed](tokens)
+        if "scales" in self[self._embed] and self[self._embed].mode != "affine":
+            # Tables of float modes give bfloat16, which holds their numbers whatever the model computes in.
+            x = x.astype(self[self._norm]["weight"].dtype)
         if embedding.scale != 1:
             x = x * embedding.scale
         if embedding.positions:

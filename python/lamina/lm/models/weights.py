@@ -61,8 +61,19 @@ def _stack_head_norms(weights: dict[str, mx.array]) -> dict[str, mx.array]:
         else:
             out[name] = value
     for name, rows in heads.items():
-        out[f"{name}.weight"] = mx.stack([rows[i] for i in sorted(rows)])
+        out[f"{name}.weight"] = _stacked(f"{name}.norms.*.weight", rows)
     return out
+
+
+def _stacked(name: str, parts: dict[int, mx.array]) -> mx.array:
+    """Stack the numbered tensors that ``name`` stands for, which must be whole and of one shape."""
+    shapes = {tuple(p.shape) for p in parts.values()}
+    if sorted(parts) != list(range(len(parts))) or len(shapes) > 1:
+        raise CheckpointError(
+            f"'{name}': wanted tensors of one shape, numbered from 0, got numbers {sorted(parts)} "
+            f"and shapes {sorted(shapes)}"
+        )
+    return mx.stack([parts[i] for i in range(len(parts))])
 
 
 def _stack_experts(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:
@@ -74,12 +85,11 @@ def _stack_experts(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[st
         match = _EXPERT.match(name)
         if match and match[3] in ours:
             stacked = f"{match[1]}{spec.name('switch_mlp')}.{ours[match[3]]}.{match[4]}"
-            stacks.setdefault(stacked, {})[int(match[2])] = value
+            parts = stacks.setdefault(stacked, (f"{match[1]}experts.*.{match[3]}.{match[4]}", {}))[1]
+            parts[int(match[2])] = value
         else:
             out[name] = value
-    for name, parts in stacks.items():
-        out[name] = mx.stack([parts[i] for i in sorted(parts)])
-    return out
+    return out | {name: _stacked(published, parts) for name, (published, parts) in stacks.items()}
 
 
 def _turn_convolutions(weights: dict[str, mx.array], spec: DecoderConfig) -> dict[str, mx.array]:

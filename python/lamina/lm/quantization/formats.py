@@ -15,6 +15,7 @@ from lamina.lm.quantization.blocks import WRITTEN, encode_blocks
 
 _FLOATS = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 _ALIASES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+FP8 = "fp8"  # 8-bit floats with a scale for each 128, as published: read, not written
 # Mode: group sizes and bits that it has, the default first.
 _MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "affine": ((64, 32, 128), (4, 2, 3, 5, 6, 8)),
@@ -51,7 +52,7 @@ class Format:
                 raise ConfigError(
                     f"bits of {self.mode} must be one of {tuple(sorted(bits))}, got {self.bits}"
                 )
-        elif self.mode not in _FLOATS and self.mode not in BLOCK_SIZES:
+        elif self.mode not in _FLOATS and self.mode not in BLOCK_SIZES and self.mode != FP8:
             known = ", ".join([*_MODES, *WRITTEN, *_FLOATS])
             raise ConfigError(f"format {self.mode!r} is not supported; supported: {known}")
 
@@ -79,6 +80,8 @@ class Format:
         if self.is_block:
             elems, size = BLOCK_SIZES[self.mode]
             return 8 * size / elems
+        if self.mode == FP8:
+            return 8.25
         return self.bits + (32 if self.mode == "affine" else 8) / self.group_size
 
     @property
@@ -86,6 +89,8 @@ class Format:
         """What the length of a row must be a multiple of."""
         if self.is_float:
             return 1
+        if self.mode == FP8:
+            return 128
         return BLOCK_SIZES[self.mode][0] if self.is_block else self.group_size
 
     def __str__(self) -> str:
@@ -112,6 +117,8 @@ class Format:
             return {"weight": weight.astype(_FLOATS[self.mode])}
         if self.is_block:
             return {"weight": encode_blocks(weight, self.mode, importance)}
+        if self.mode == FP8:
+            raise ConfigError("the format 'fp8' is read from checkpoints and not written; mxfp8 is")
         if self.mode == "affine" and importance is not None:
             parts = encode_affine(weight, self.group_size, self.bits, importance)
         else:

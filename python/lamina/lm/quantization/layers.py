@@ -9,7 +9,14 @@ import lamina.core as mx
 import lamina.nn as nn
 from lamina.lm.errors import ConfigError
 from lamina.lm.io.checkpoint import Blocks
-from lamina.lm.layers import BlockEmbedding, BlockLayer, BlockLinear, BlockSwitchLinear
+from lamina.lm.layers import (
+    BlockEmbedding,
+    BlockLayer,
+    BlockLinear,
+    BlockSwitchLinear,
+    Fp8Linear,
+    Fp8SwitchLinear,
+)
 from lamina.lm.models.switch import QuantizedSwitchLinear, SwitchLinear
 from lamina.lm.quantization.exact import moved
 from lamina.lm.quantization.formats import Format
@@ -34,7 +41,7 @@ def dense_weight(module: Any, dtype: mx.Dtype) -> mx.array:
 
 def stored_format(module: Any) -> Format:
     """Return how a layer's weight is stored."""
-    if isinstance(module, BlockLayer):
+    if isinstance(module, (*BlockLayer, Fp8Linear)):
         return Format(module.mode)
     if "scales" in module:
         return Format(module.mode, module.bits, module.group_size)
@@ -47,6 +54,8 @@ def columns_of(module: Any) -> int:
         return Blocks(module["weight"], module.mode).shape[-1]
     if "scales" in module:
         return module["scales"].shape[-1] * module.group_size
+    if isinstance(module, Fp8Linear):
+        return 4 * module["weight"].shape[-1]
     return module["weight"].shape[-1]
 
 
@@ -76,7 +85,8 @@ def layer_in(
     ConfigError
         Layers of this class cannot be stored so.
     """
-    kinds = next((k for k in _KINDS if isinstance(module, k)), None)
+    own = {Fp8Linear: nn.Linear, Fp8SwitchLinear: SwitchLinear}.get(type(module))
+    kinds = next((k for k in _KINDS if own in k or isinstance(module, k)), None)
     if kinds is None:
         raise ConfigError(f"{type(module).__name__} cannot be stored as {format}")
     parts = moved(module, format, dtype) or format.encode(dense_weight(module, dtype), importance)

@@ -16,7 +16,9 @@ from lamina.lm.quantization.formats import Format
 from lamina.lm.quantization.layers import columns_of
 
 Log = Callable[[str], None]
-# What a layer becomes where its rows do not divide into the groups of the wanted format.
+# What a layer becomes where its rows do not divide into the groups of the wanted format: blocks of 32 in
+# place of 256, else floats.
+_SHORTER = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 _FALLBACK = "bfloat16"
 
 
@@ -75,18 +77,18 @@ def is_router(path: str) -> bool:
 
 
 def fitting(format: Format, columns: int) -> Format:
-    """Return ``format``, or a floating one where rows of ``columns`` weights do not divide into its groups.
+    """Return ``format``, or the nearest one into whose groups rows of ``columns`` weights divide.
 
     Examples
     --------
     >>> from lamina.lm.quantization.formats import parse_format
     >>> str(fitting(parse_format("q4_k"), 512)), str(fitting(parse_format("q4_k"), 320))
-    ('q4_k', 'q8_0')
+    ('q4_k', 'q5_0')
     """
     if columns % format.columns == 0:
         return format
-    if format.is_block and columns % 32 == 0:
-        return Format("q8_0")
+    if format.mode in _SHORTER and columns % 32 == 0:
+        return Format(_SHORTER[format.mode])
     return Format(_FALLBACK)
 
 

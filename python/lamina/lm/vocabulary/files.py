@@ -137,7 +137,7 @@ def _text(path: Path) -> str:
 def write_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
     """Write ``tokenizer.json`` and, where there is something to say, ``tokenizer_config.json``.
 
-    Each file appears whole or not at all.
+    Each file appears whole or not at all. An end known only by its number is named, as other tools want it.
     """
     from lamina.lm.io.files import replacing, write_json
 
@@ -146,6 +146,9 @@ def write_tokenizer(directory: str | Path, tokenizer: Tokenizer) -> None:
         tokenizer.save(tmp)
     named = [{"name": n, "template": t} for n, t in tokenizer.chat_templates.items()]
     config: dict[str, Any] = {**tokenizer.special_tokens}
+    end = tokenizer.inner.id_to_token(min(tokenizer.eos_ids)) if tokenizer.eos_ids else None
+    if end is not None:
+        config.setdefault("eos_token", end)
     if named and tokenizer.chat_template is not None:
         config["chat_template"] = [{"name": "default", "template": tokenizer.chat_template}, *named]
     elif tokenizer.chat_template is not None:

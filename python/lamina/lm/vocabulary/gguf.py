@@ -8,6 +8,7 @@ from typing import Any
 import lamina.core as mx
 from lamina.lm.errors import CheckpointError
 from lamina.lm.vocabulary.build import TokenType, Vocabulary
+from lamina.lm.vocabulary.pretokenizers import LAMINA_CUT
 
 _KINDS = {"gpt2": "bytes", "llama": "pieces", "t5": "unigram"}
 _KEY = "tokenizer.ggml."
@@ -65,7 +66,7 @@ def vocabulary_from_gguf(metadata: Mapping[str, Any], architecture: str = "") ->
         get.get("token_type", [TokenType.NORMAL] * len(tokens)),
         scores=get.get("scores", [0.0] * len(tokens)) if kind != "bytes" else (),
         merges=get.get("merges", ()),
-        cut=get.get("pre"),
+        cut=metadata.get(LAMINA_CUT, get.get("pre")),
         architecture=architecture,
         bos_id=get.get("bos_token_id"),
         eos_id=eos,

@@ -42,6 +42,10 @@ def _by_case(ending: str, digits: str) -> str:
     )
 
 
+SEED_CODER = rf"{_WORDS}|\p{{N}}{{1}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}"
+# What lamina's own tokenizers do has no name elsewhere. This differs after a quote: it takes 's of 'select'.
+LAMINA_CUT = "tokenizer.lamina.pre"
+NEAREST_TO_LAMINA = "seed-coder"
 GPT4O = _by_case(f"{_CONTRACTIONS}?", r"\p{N}{1,3}")
 TEKKEN = _by_case("", r"\p{N}")
 
@@ -80,7 +84,7 @@ _CUTS: dict[str, Cut] = {
     "gpt-4o": Cut((GPT4O,)),
     "deepseek-coder": Cut(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}")),
     "deepseek-v3": Cut((r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3)),
-    # Of the tokenizers that lamina trains; other programs do not know the name.
+    "seed-coder": Cut((SEED_CODER,)),
     "lamina": Cut((LAMINA,)),
     "default": Cut((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
 }

@@ -12,7 +12,7 @@ import lamina.core as mx
 from lamina.lm.errors import CheckpointError
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.build import SPACE, TokenType
-from lamina.lm.vocabulary.pretokenizers import name_of
+from lamina.lm.vocabulary.pretokenizers import LAMINA_CUT, NEAREST_TO_LAMINA, name_of
 
 _KEY = "tokenizer.ggml."
 
@@ -48,19 +48,18 @@ def vocabulary_to_gguf(tokenizer: Tokenizer, vocab_size: int, bos_id: int | None
     types = _types(raw, tokens)
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in raw["model"]["merges"]]
     out: dict[str, Any]
+    own: dict[str, str] = {}
     if tokenizer.byte_level:
-        out = {
-            "model": "gpt2",
-            "pre": name_of(raw),
-            "tokens": tokens,
-            "merges": [" ".join(m) for m in merges],
-        }
+        cut = name_of(raw)
+        own = {LAMINA_CUT: cut} if cut == "lamina" else {}
+        out = {"model": "gpt2", "pre": NEAREST_TO_LAMINA if own else cut, "tokens": tokens}
+        out["merges"] = [" ".join(m) for m in merges]
     else:
         out = {"model": "llama", "pre": "default", "tokens": tokens, "scores": _scores(tokens, merges)}
         out["add_space_prefix"] = mx.array(_adds_space(raw))
     out["token_type"] = mx.array(np.array(types, np.int32))
     out |= _roles(tokenizer, bos_id)
-    metadata = {f"{_KEY}{k}": v for k, v in out.items()}
+    metadata = {f"{_KEY}{k}": v for k, v in out.items()} | own
     if tokenizer.chat_template is not None:
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
     return metadata

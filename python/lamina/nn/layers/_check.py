@@ -39,3 +39,14 @@ def ints_per_axis(layer: str, name: str, value: Any, axes: int, least: int) -> t
     if min(numbers) < least:
         raise ValueError(f"[{layer}] {name} must be at least {least}, got {numbers}")
     return numbers
+
+
+def group_of_one(where: str, group: mx.distributed.Group | None) -> mx.distributed.Group:
+    """The group, or the global one; it must have one process."""
+    group = mx.distributed.init() if group is None else group
+    size = getattr(group, "size", None)
+    if not callable(size):
+        raise TypeError(f"{where}: group must be a mx.distributed.Group or None, got {type(group).__name__}")
+    if size() != 1:
+        raise NotImplementedError(f"{where}: this build has groups of one process, got a group of {size()}")
+    return group

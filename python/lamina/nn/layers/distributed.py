@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import lamina.core as mx
-from lamina.nn.layers._check import positive_int
+from lamina.nn.layers._check import group_of_one, positive_int
 from lamina.nn.layers.base import Module
 from lamina.nn.layers.linear import Linear
 from lamina.nn.layers.quantized import QuantizedLinear
@@ -22,27 +22,16 @@ __all__ = [
     "QuantizedAllToShardedLinear",
     "QuantizedShardedToAllLinear",
     "ShardedToAllLinear",
-    "average_gradients",
     "fully_shard",
     "shard_inplace",
     "shard_linear",
+    "sum_gradients",
 ]
 
 _SHARDINGS = ("all-to-sharded", "sharded-to-all")
 Segments = int | Sequence[int | float]
 _Layer = TypeVar("_Layer", bound="_Sharded")
 _Packed = TypeVar("_Packed", bound="_QuantizedSharded")
-
-
-def _group_of_one(where: str, group: mx.distributed.Group | None) -> mx.distributed.Group:
-    """The group, or the global one; it must have one process."""
-    group = mx.distributed.init() if group is None else group
-    size = getattr(group, "size", None)
-    if not callable(size):
-        raise TypeError(f"{where}: group must be a mx.distributed.Group or None, got {type(group).__name__}")
-    if size() != 1:
-        raise NotImplementedError(f"{where}: this build has groups of one process, got a group of {size()}")
-    return group
 
 
 def _check_segments(where: str, axis_length: int, segments: Segments) -> None:
@@ -72,7 +61,7 @@ class _Sharded(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.group = _group_of_one(name, group)
+        self.group = group_of_one(name, group)
         plain = Linear(
             positive_int(name, "input_dims", input_dims), positive_int(name, "output_dims", output_dims), bias
         )
@@ -128,7 +117,7 @@ class _Sharded(Module):
         """
         layer = cls.__new__(cls)
         Module.__init__(layer)
-        layer.group = _group_of_one(cls.__name__, group)
+        layer.group = group_of_one(cls.__name__, group)
         if "weight" not in linear_layer:
             raise TypeError(f"{cls.__name__}: wants a linear layer, got {type(linear_layer).__name__}")
         _check_segments(cls.__name__, linear_layer.weight.shape[cls._axis], segments)
@@ -215,7 +204,7 @@ class _QuantizedSharded(QuantizedLinear):
         mode: str = "affine",
         group: mx.distributed.Group | None = None,
     ) -> None:
-        one = _group_of_one(type(self).__name__, group)
+        one = group_of_one(type(self).__name__, group)
         super().__init__(input_dims, output_dims, bias, group_size, bits, mode)
         self.group = one
 
@@ -282,7 +271,7 @@ class _QuantizedSharded(QuantizedLinear):
         """
         layer = cls.__new__(cls)
         Module.__init__(layer)
-        layer.group = _group_of_one(cls.__name__, group)
+        layer.group = group_of_one(cls.__name__, group)
         if not isinstance(quantized_linear_layer, QuantizedLinear):
             got = type(quantized_linear_layer).__name__
             raise TypeError(f"{cls.__name__}: wants a QuantizedLinear, got {got}")
@@ -390,7 +379,7 @@ class FullyShardedModule(Module):
         super().__init__()
         if not isinstance(module, Module):
             raise TypeError(f"FullyShardedModule: wants a Module, got {type(module).__name__}")
-        self._group = _group_of_one("FullyShardedModule", group)
+        self._group = group_of_one("FullyShardedModule", group)
         self._compute_dtype = compute_dtype
         self.module = module
 
@@ -471,33 +460,24 @@ def fully_shard(
     """
     if not isinstance(module, Module):
         raise TypeError(f"fully_shard: wants a Module, got {type(module).__name__}")
-    _group_of_one("fully_shard", group)
+    group_of_one("fully_shard", group)
     return module
 
 
-def average_gradients(
-    gradients: Any,
-    group: mx.distributed.Group | None = None,
-    all_reduce_size: int = 32 * 1024**2,
-    communication_stream: mx.Stream | None = None,
-) -> Any:
-    """Average gradients over the group; in a group of one the gradients themselves.
+def sum_gradients(group: mx.distributed.Group | None = None) -> Callable[[mx.array], mx.array]:
+    """Return a function that passes its argument on and sums the gradients of a group.
+
+    In a group of one that is the identity.
 
     Parameters
     ----------
-    gradients : tree of arrays
-        The gradients.
     group : mx.distributed.Group, optional
         The group; the global one if not given.
-    all_reduce_size : int
-        Bytes that larger groups would exchange at a time.
-    communication_stream : Stream, optional
-        Where larger groups would exchange them.
 
     Returns
     -------
-    tree of arrays
-        The averages.
+    callable
+        Takes an array of any shape and dtype, and returns it.
 
     Raises
     ------
@@ -506,12 +486,13 @@ def average_gradients(
 
     Examples
     --------
-    >>> from lamina import core as mx, nn
-    >>> nn.average_gradients({"w": mx.array([1.0, 2.0])})
-    {'w': array([1, 2], dtype=float32)}
+    >>> from lamina import core as mx
+    >>> from lamina.nn.layers.distributed import sum_gradients
+    >>> sum_gradients(mx.distributed.init())(mx.array([1.0, 2.0]))
+    array([1, 2], dtype=float32)
     """
-    _group_of_one("average_gradients", group)
-    return gradients
+    group_of_one("sum_gradients", group)
+    return lambda x: x
 
 
 def shard_linear(
@@ -597,4 +578,4 @@ def shard_inplace(
         raise TypeError(f"shard_inplace: wants a Module, got {type(module).__name__}")
     if not callable(sharding):
         _check_sharding("shard_inplace", sharding)
-    _group_of_one("shard_inplace", group)
+    group_of_one("shard_inplace", group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lamina.core as mx
@@ -312,27 +313,30 @@ class BatchNorm(_Affine):
             f"track_running_stats={self.track_running_stats}"
         )
 
-    def _batch_statistics(self, x: mx.array) -> tuple[mx.array, mx.array]:
-        axes = tuple(range(x.ndim - 1))
-        mean, variance = mx.mean(x, axis=axes), mx.var(x, axis=axes)
-        if self.training and self.track_running_stats:
-            count = x.size // max(x.shape[-1], 1)
-            if count < 2:
-                raise ValueError(
-                    f"[BatchNorm] training needs more than one value per channel, got shape {x.shape}"
-                )
-            unbiased = variance * (count / (count - 1))
-            keep, take = 1 - self.momentum, self.momentum
-            self.running_mean = keep * self.running_mean + take * mean
-            self.running_var = keep * self.running_var + take * unbiased
-        return mean, variance
+    def _follow(self, mean: mx.array, variance: mx.array, shape: tuple[int, ...]) -> None:
+        """Move the running statistics towards those of a batch of this shape."""
+        count = math.prod(shape[:-1])
+        if count < 2:
+            raise ValueError(f"[BatchNorm] training needs more than one value per channel, got shape {shape}")
+        keep, take = 1 - self.momentum, self.momentum
+        self.running_mean = keep * self.running_mean + take * mean
+        self.running_var = keep * self.running_var + take * (count / (count - 1)) * variance
 
     def __call__(self, x: mx.array) -> mx.array:
         if not 2 <= x.ndim <= 4:
             raise ValueError(f"[BatchNorm] the input must have 2, 3 or 4 axes, got shape {x.shape}")
         last_axis("BatchNorm", x, self.num_features)
         if self.training or not self.track_running_stats:
-            mean, variance = self._batch_statistics(x)
+            axes = tuple(range(x.ndim - 1))
+            mean = mx.mean(x, axis=axes)
+            centred = x - mean
+            variance = mx.mean(mx.square(centred), axis=axes)
+            if self.training and self.track_running_stats:
+                self._follow(mean, variance, x.shape)
         else:
-            mean, variance = self.running_mean, self.running_var
-        return self._scale_and_shift((x - mean) * mx.rsqrt(variance + self.eps))
+            centred, variance = x - self.running_mean, self.running_var
+        # One factor for each channel: its gradient is one sum over the batch, not two.
+        scale = mx.rsqrt(variance + self.eps)
+        if "weight" not in self:
+            return centred * scale
+        return centred * (scale * self["weight"]) + self["bias"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import lamina.core as mx
 from lamina.nn.layers._check import ints_per_axis
@@ -40,7 +40,10 @@ def _fold_windows(
 
 
 class _Pool(Module):
-    """Pooling axis by axis: a maximum or sum over a box is one over each of its sides in turn."""
+    """Pooling axis by axis: a maximum or sum over a box is one over each of its sides in turn.
+
+    Windows that lie side by side are all reduced at once.
+    """
 
     _spatial: ClassVar[int]
 
@@ -57,8 +60,11 @@ class _Pool(Module):
     def _extra_repr(self) -> str:
         return f"kernel_size={self._kernel_size}, stride={self._stride}, padding={self._padding}"
 
-    def _pool(self, x: mx.array, axis: int, size: int, stride: int) -> mx.array:
-        raise NotImplementedError(f"{type(self).__name__} does not define _pool")
+    def _pairwise(self, x: mx.array, y: mx.array) -> mx.array:
+        raise NotImplementedError(f"{type(self).__name__} does not define _pairwise")
+
+    def _over_axes(self, x: mx.array, **kwargs: Any) -> mx.array:
+        raise NotImplementedError(f"{type(self).__name__} does not define _over_axes")
 
     def _outside(self, dtype: mx.Dtype) -> float | int:
         raise NotImplementedError(f"{type(self).__name__} does not define _outside")
@@ -82,9 +88,19 @@ class _Pool(Module):
     def __call__(self, x: mx.array) -> mx.array:
         x = self._padded(x)
         first = x.ndim - 1 - self._spatial
+        if self._kernel_size == self._stride:
+            return self._tiled(x, first)
         for i, (size, stride) in enumerate(zip(self._kernel_size, self._stride, strict=True)):
-            x = self._pool(x, first + i, size, stride)
+            x = _fold_windows(x, first + i, size, stride, self._pairwise, self._over_axes)
         return x
+
+    def _tiled(self, x: mx.array, first: int) -> mx.array:
+        """Windows side by side are axes of their own: one reduction does them all."""
+        windows = [n // size for n, size in zip(x.shape[first:-1], self._kernel_size, strict=True)]
+        kept = [slice(0, n * size) for n, size in zip(windows, self._kernel_size, strict=True)]
+        split = [length for pair in zip(windows, self._kernel_size, strict=True) for length in pair]
+        x = x[(..., *kept, slice(None))].reshape(*x.shape[:first], *split, x.shape[-1])
+        return self._over_axes(x, axis=tuple(range(first + 1, first + 2 * self._spatial, 2)))
 
 
 class _MaxPool(_Pool):
@@ -93,16 +109,22 @@ class _MaxPool(_Pool):
             return -math.inf
         return 0 if dtype == mx.bool_ else mx.iinfo(dtype).min
 
-    def _pool(self, x: mx.array, axis: int, size: int, stride: int) -> mx.array:
-        return _fold_windows(x, axis, size, stride, mx.maximum, mx.max)
+    def _pairwise(self, x: mx.array, y: mx.array) -> mx.array:
+        return mx.maximum(x, y)
+
+    def _over_axes(self, x: mx.array, **kwargs: Any) -> mx.array:
+        return mx.max(x, **kwargs)
 
 
 class _AvgPool(_Pool):
     def _outside(self, dtype: mx.Dtype) -> float | int:
         return 0
 
-    def _pool(self, x: mx.array, axis: int, size: int, stride: int) -> mx.array:
-        return _fold_windows(x, axis, size, stride, mx.add, mx.sum)
+    def _pairwise(self, x: mx.array, y: mx.array) -> mx.array:
+        return mx.add(x, y)
+
+    def _over_axes(self, x: mx.array, **kwargs: Any) -> mx.array:
+        return mx.sum(x, **kwargs)
 
     def __call__(self, x: mx.array) -> mx.array:
         return super().__call__(x) * (1 / math.prod(self._kernel_size))

@@ -166,6 +166,8 @@ class QuantizedEmbedding(_Quantized):
 
     Shapes: input ``(...)`` of integers, output ``(..., dims)``; parameters ``weight``, ``scales`` and
     ``biases`` as those of :class:`QuantizedLinear` with ``num_embeddings`` rows. A new layer is frozen.
+    Vectors are of the scales' dtype in the affine mode, and bfloat16 in the others, as in MLX: it holds what
+    those can say exactly.
 
     Parameters
     ----------
@@ -186,6 +188,8 @@ class QuantizedEmbedding(_Quantized):
     >>> from lamina import core as mx, nn
     >>> nn.QuantizedEmbedding(10, 64)(mx.array([[1, 2]])).shape
     (1, 2, 64)
+    >>> nn.QuantizedEmbedding(10, 64, mode="mxfp8")(mx.array([1])).dtype
+    lamina.core.bfloat16
     """
 
     def __init__(
