@@ -14,7 +14,9 @@
 #include "bindings/callable.h"
 #include "bindings/ops.h"
 #include "bindings/tree.h"
+#include "core/fail.h"
 #include "export/sizes.h"
+#include "graph/call.h"
 
 namespace lamina::bind {
 namespace {
@@ -24,6 +26,26 @@ std::atomic<bool> compile_enabled{true};
 constexpr const char* kCapsule = "lamina.graph";
 constexpr size_t kRemembered = 16;  // calls that a new one is compared with
 
+// Whether the arrays belong to a function that is being traced, which wants the nodes. Taken for granted
+// where more than a few nodes are waiting below them.
+bool in_transform(const std::vector<Array>& arrays) {
+  constexpr size_t kMost = 256;
+  std::vector<const Node*> lazy;
+  const auto add = [&](const Node* n) {
+    if (n->state.load(std::memory_order_acquire) == NodeState::kLazy) lazy.push_back(n);
+    return n->tracer || n->op == OpId::Placeholder || lazy.size() > kMost;
+  };
+  for (const Array& a : arrays) {
+    if (add(a.node())) return true;
+  }
+  for (size_t i = 0; i < lazy.size(); ++i) {
+    for (const Node* in : lazy[i]->inputs) {
+      if (add(in)) return true;
+    }
+  }
+  return false;
+}
+
 // What a call replays: a trace for one combination of shapes, or a recording for many.
 struct Graph {
   Graph() = default;
@@ -32,7 +54,8 @@ struct Graph {
   ~Graph() { forget_origin(origin); }
 
   bool shapeless = false;
-  std::optional<Trace> trace;
+  std::shared_ptr<const Trace> trace;
+  std::shared_ptr<const CallBody> body;  // of a trace that is evaluated as a whole
   GenericRecording generic;
   const uint32_t origin = new_origin();
   size_t number = 0;
@@ -42,6 +65,10 @@ struct Graph {
   bool takes(const std::vector<Array>& inputs) const { return !shapeless || fits(generic, inputs); }
   Arrays replay(const std::vector<Array>& inputs, bool counted = true) const {
     const uint32_t mark = counted ? origin : 0;
+    if (body && counted && !in_transform(inputs)) {
+      calls.fetch_add(1, std::memory_order_relaxed);
+      return make_call(body, inputs);
+    }
     Arrays outs = trace ? trace->replay(inputs, mark) : play(generic, inputs, mark);
     if (counted) calls.fetch_add(1, std::memory_order_relaxed);
     return outs;
@@ -49,6 +76,22 @@ struct Graph {
   Arrays pending_constants() const { return trace ? trace->pending_constants() : Arrays{}; }
   size_t nodes() const { return trace ? trace->nodes() : generic.base.nodes.size(); }
 };
+
+std::shared_ptr<const CallBody> body_of(const std::shared_ptr<const Trace>& trace,
+                                        const std::vector<Array>& inputs, uint32_t origin) {
+  auto body = std::make_shared<CallBody>();
+  body->build = [trace](std::span<const Array> in) { return trace->replay(Arrays(in.begin(), in.end())); };
+  for (const Array& a : inputs) {
+    body->input_shapes.push_back(a.shape());
+    body->input_dtypes.push_back(a.dtype());
+  }
+  for (const Array& a : body->build(inputs)) {
+    body->output_shapes.push_back(a.shape());
+    body->output_dtypes.push_back(a.dtype());
+  }
+  body->origin = origin;
+  return body;
+}
 
 py::capsule keep_graph(std::unique_ptr<Graph> graph) {
   return py::capsule(graph.release(), kCapsule,
@@ -119,7 +162,7 @@ struct CallOf {
 // state; a shapeless one again only for shapes that no recording of it takes.
 class CompiledCall final : public TransformCall {
  public:
-  explicit CompiledCall(bool shapeless) : shapeless_(shapeless) {}
+  CompiledCall(bool shapeless, bool whole) : shapeless_(shapeless), whole_(whole) {}
 
   // extra: (inputs, outputs, lock); the first two are trees of captured arrays or None.
   py::object call(PyTransform* self, PyObject* args_in, PyObject* kwargs_in) override {
@@ -244,6 +287,7 @@ class CompiledCall final : public TransformCall {
     PyObject* entries = PyDict_SetDefault(self->cache, key.ptr(), fresh.ptr());
     if (!entries) throw py::error_already_set();
     Graph& graph = graph_of(entry[0]);
+    if (whole_ && graph.trace->plain()) graph.body = body_of(graph.trace, c.inputs, graph.origin);
     graph.number = traced_ + 1;
     graph.why = std::move(why);
     recent_.push_back(std::move(parts));
@@ -292,12 +336,14 @@ class CompiledCall final : public TransformCall {
       // A trace keeps the gradients of custom functions, but holds for these lengths alone.
       if (graph->generic.base.custom_rules) graph->generic = {std::move(graph->generic.base), {}, {}, {}};
     }
-    if (!shapeless_ || graph->generic.base.custom_rules) graph->trace.emplace(traced, inputs);
+    if (!shapeless_ || graph->generic.base.custom_rules) {
+      graph->trace = std::make_shared<const Trace>(traced, inputs);
+    }
     const py::capsule kept = keep_graph(std::move(graph));
     return py::make_tuple(kept, result, state);
   }
 
-  bool shapeless_;
+  bool shapeless_, whole_;
   size_t traced_ = 0;
   std::deque<std::vector<CallPart>> recent_;  // the newest at the end
 };
@@ -338,8 +384,7 @@ Preview preview(PyObject* fun, const py::tuple& args, const py::dict& kwargs) {
 void add_compile(const Scope& core) {
   def(core,
       "compile(fun: Callable[P, R], inputs: object | None = None, outputs: object | None = None, shapeless: "
-      "bool = "
-      "False) -> Callable[P, R]",
+      "bool = False, *, whole: bool = False) -> Callable[P, R]",
       "A function that runs `fun` once for each structure, shape and dtype of its arguments and afterwards "
       "builds the "
       "recorded graph without running Python.\n\n"
@@ -356,12 +401,18 @@ void add_compile(const Scope& core) {
       "together. Python branches on lengths are those of the first call, as far as shorter lengths and one "
       "far "
       "longer show no others.\n"
+      "@whole Evaluate what a call gives as one operation: all results together, and nothing fused with it. "
+      "A "
+      "call then costs little however many operations the function has. Transforms build the graph as usual. "
+      "Not together with `shapeless`.\n"
       "@raises TypeError An argument cannot be hashed.\n"
+      "@raises ValueError `whole` and `shapeless` are both asked for.\n"
       ">>> f = mx.compile(lambda x: mx.exp(x) + 1)\n>>> f(mx.array(0.0)).item()\n2.0\n",
-      [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless) {
+      [](PyObject* fun, PyObject* inputs, PyObject* outputs, bool shapeless, bool whole) {
+        if (shapeless && whole) fail<ValueError>("compile", "wants shapeless or whole, not both");
         py::object out =
             make_transform("compile", fun, py::make_tuple(borrowed(inputs), borrowed(outputs), py::list()),
-                           std::make_unique<CompiledCall>(shapeless));
+                           std::make_unique<CompiledCall>(shapeless, whole));
         give_cache(out.ptr());
         return out;
       });

@@ -468,6 +468,9 @@ Arrays attention_backward_rule(const OpCall& c, const Arrays& g, const Wants&) {
 Arrays paged_attention_rule(const OpCall&, const Arrays&, const Wants&) {
   fail<Unsupported>("paged_attention", "has no gradient; scaled_dot_product_attention has one");
 }
+Arrays call_rule(const OpCall&, const Arrays&, const Wants&) {
+  fail<Unsupported>("call", "a graph that is evaluated as a whole has no gradient: take it of the function");
+}
 Arrays cache_write_rule(const OpCall&, const Arrays&, const Wants&) {
   fail<Unsupported>("cache_write", "has no gradient; an assignment by index has one");
 }
@@ -506,6 +509,7 @@ constexpr auto kRules = [] {
   set(OpId::AttentionBackward, attention_backward_rule);
   set(OpId::PagedAttention, paged_attention_rule);
   set(OpId::CacheWrite, cache_write_rule);
+  set(OpId::Call, call_rule);
   set(OpId::Convolution, convolution_rule);
   return t;
 }();

@@ -194,6 +194,15 @@ Arrays Trace::pending_constants() const {
   return out;
 }
 
+bool Trace::plain() const {
+  const bool ready = std::none_of(impl_->constants.begin(), impl_->constants.end(), [](const Array& c) {
+    return c.node()->state.load(std::memory_order_acquire) == NodeState::kLazy;
+  });
+  return ready && std::all_of(impl_->items.begin(), impl_->items.end(), [this](const Impl::Item& item) {
+           return item.node.node()->op != OpId::CustomOutput && item.node.stream() == impl_->home;
+         });
+}
+
 size_t Trace::nodes() const { return impl_->items.size(); }
 
 Arrays Trace::take_constants() { return std::exchange(impl_->constants, {}); }

@@ -29,6 +29,9 @@ class Trace {
   // Constants that have no value yet and can have one. A replay whose constants are evaluated has the same
   // structure as the next one.
   Arrays pending_constants() const;
+  // Whether all constants are there, all recorded nodes run on one stream, and none has a gradient of its
+  // own.
+  bool plain() const;
   // Nodes that a replay builds.
   size_t nodes() const;
 

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <optional>
 
-#include "backend/plan.h"
+#include "backend/call.h"
 #include "backend/step_recorder.h"
 #include "backend/tape_epilogue.h"
 #include "backend/views.h"
@@ -63,10 +63,7 @@ class Run {
   // The buffer of a value that dies in this step and could hold an output of the given kind; else null.
   BufferRef donor(uint32_t v, Dtype dtype, const Shape& shape) {
     Node* n = job_.value(v);
-    const bool dies = is_node(v) ? !job_.wanted[v] : job_.leaf_owned[v - job_.nodes.size()] != 0;
-    if (!dies || !n->buffer || n->dtype != dtype || n->shape != shape || n->offset != 0) return nullptr;
-    const auto& last = step_->last_uses;
-    if (std::find(last.begin(), last.end(), v) == last.end()) return nullptr;
+    if (!dies(v) || !n->buffer || n->dtype != dtype || n->shape != shape || n->offset != 0) return nullptr;
     if (!n->buffer->unique() || !n->buffer->writable() || n->buffer->adopted()) return nullptr;
     if (!n->view().row_contiguous()) return nullptr;
     return n->buffer;
@@ -106,8 +103,49 @@ class Run {
     return entry;
   }
 
+  // Whether a value's memory is free for others after this step.
+  bool dies(uint32_t v) const {
+    const bool mine = is_node(v) ? !job_.wanted[v] : job_.leaf_owned[v - job_.nodes.size()] != 0;
+    const auto& last = step_->last_uses;
+    return mine && std::find(last.begin(), last.end(), v) != last.end();
+  }
+
+  // A recorded graph runs as a job of its own, on the values that the node reads.
+  void call(const Step& step) {
+    Node* n = job_.nodes[step.node].get();
+    const CallLease sub(*static_cast<const CallParams&>(*n->params).body, backend_);
+    const auto operands = job_.inputs(step.node);
+    for (size_t i = 0; i < operands.size(); ++i) {
+      const uint32_t v = operands[i];
+      const bool once = std::count(operands.begin(), operands.end(), v) == 1;
+      sub->set_input(i, job_.value(v), once && dies(v));
+    }
+    sub->job.stream = job_.stream;
+    sub->job.batch_invariant = job_.batch_invariant;
+    Run(sub->job, *sub->plan, backend_).all();
+    for (size_t o = 0; o < sub->outputs.size(); ++o) {
+      n->results->items[o].buffer = result_of(*sub, sub->outputs[o].node());
+    }
+    finish(step.node);
+  }
+
+  // The memory of a result, row-contiguous from the buffer's start.
+  BufferRef result_of(PreparedCall& sub, Node* out) const {
+    // An output that is an input of the graph stands for what was given.
+    const Node* n = sub.given(out);
+    if (n->buffer && n->offset == 0 && n->view().row_contiguous()) return n->buffer;
+    const View from = n->view();
+    View dense = from;
+    dense.strides = row_major_strides(from.shape);
+    BufferRef memory = allocate(byte_count(from.shape, from.dtype));
+    dense.data = memory->data();
+    if (backend_.computes) backend_.copy(from, dense);
+    return memory;
+  }
+
   void kernel(const Step& step) {
     Node* n = job_.nodes[step.node].get();
+    if (n->op == OpId::Call) return call(step);
     const KernelEntry& entry = entry_of(*n);
     std::vector<View> in, out;
     for (uint32_t v : job_.inputs(step.node)) in.push_back(ready_view(v, entry.contiguous_in));

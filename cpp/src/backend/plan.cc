@@ -344,6 +344,12 @@ std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend) {
   return plan;
 }
 
+void count_plan_use(const Job& job) {
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  c.count(job, &PlanCounters::hits);
+}
+
 PlanCounters plan_counters() {
   Cache& c = cache();
   std::lock_guard lock(c.mutex);

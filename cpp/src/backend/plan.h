@@ -40,6 +40,9 @@ std::shared_ptr<const Plan> make_plan(const Job& job, const Backend& backend, Pl
 // The plan of the job's key: kept from earlier, or made now. Thread-safe.
 std::shared_ptr<const Plan> find_plan(const Job& job, const Backend& backend);
 
+// Counts an evaluation whose plan is at hand.
+void count_plan_use(const Job& job);
+
 // Whether the cache holds the plan of the job's key; counts nothing.
 bool plan_is_known(const Job& job);
 // A listing of what a job becomes: one line per step, tapes with their instructions.

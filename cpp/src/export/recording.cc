@@ -26,6 +26,9 @@ class Recorder {
       out_.constants.emplace_back(n);
     }
     for (Node* n : order) {
+      if (n->op == OpId::Call) {
+        fail<Unsupported>("export_function", "reads a graph that is evaluated as a whole: export its function");
+      }
       const bool output = n->op == OpId::CustomOutput;
       if (output || autograd::closes_call(*n)) {
         numbers_.emplace(n, numbers_.at(n->inputs[0]));

@@ -275,6 +275,7 @@ KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
     },
     "AttentionBackward": {"": lambda: attention(203, 203, 4)},
     "PagedAttention": {"prefill": lambda: paged(203, 1203), "decode": lambda: paged(1, 3001)},
+    "Call": {"": lambda: mx.compile(lambda x: mx.softmax(x @ x.T), whole=True)(normal(1, 203, 500))},
     "CacheWrite": {
         "": lambda: mx.fast.cache_write(normal(1, 9, 4, 32, 64), normal(2, 200, 4, 64), whole(3, 288, 200))
     },

@@ -187,6 +187,7 @@ def thin(usv: Any) -> list[mx.array]:
 GRADIENTS: dict[str, list[Smooth]] = {
     "Identity": [Smooth("nested", lambda x: mx.vjp(mx.sin, [x], [x * x])[1][0])],
     "CustomOutput": [Smooth("custom_function", mx.custom_function(lambda x: mx.sin(x) * x))],
+    "Call": [Smooth("compile", mx.compile(lambda x: mx.sin(x) * x, whole=True))],
     "Depends": [Smooth("depends", lambda x, y: mx.depends(x * x, y), ((3, 4), (2,)))],
     "Broadcast": [Smooth("broadcast_to", lambda x: mx.broadcast_to(x[:, None] * x[:, None], (3, 5, 4)))],
     "Transpose": [Smooth("transpose", lambda x: mx.transpose(x) ** 3)],

@@ -82,6 +82,15 @@ MOVES: dict[str, list[Move]] = {
     "Identity": [Move("vjp", through_gradient, lambda a: a.transpose(2, 0, 1), ((CUBE,),))],
     "StopGradient": [Move("stop_gradient", mx.stop_gradient, lambda a: a, ((CUBE,), (NONE,), (ONE,)))],
     "CustomOutput": [Move("custom_function", turned, lambda a: a[::-1])],
+    "Call": [
+        Move(
+            "compile as a whole",
+            mx.compile(lambda a: a.T, whole=True),
+            lambda a: a.T,
+            ((CUBE,), (NONE,), (ONE,)),
+        ),
+        Move("the input", mx.compile(lambda a: a, whole=True), lambda a: a, ((CUBE,), (NONE,), (ONE,))),
+    ],
     "Depends": [Move("depends", mx.depends, lambda a, b: a, ((CUBE, FLAT), (NONE, ONE)))],
     "Broadcast": [
         both("axis in front", lambda m, a: m.broadcast_to(a, (2, *a.shape)), (CUBE,), (NONE,), (ONE,)),

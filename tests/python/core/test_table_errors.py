@@ -119,6 +119,10 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
     "Identity": [(lambda: mx.vjp(mx.sin, [X], [AT]), ValueError, r"shape \(2, 3\), its cotangent \(2,\)")],
     "CustomOutput": [(lambda: mx.custom_function(3), TypeError, "'fun' wants a callable, got int")],
     "StopGradient": [(lambda: mx.stop_gradient("x"), TypeError, "argument 'a' wants .*, got str")],
+    "Call": [
+        (lambda: mx.compile(mx.sin, shapeless=True, whole=True), ValueError, "shapeless or whole, not both"),
+        (lambda: mx.compile(lambda a: a @ a, whole=True)(X), ValueError, r"\[matmul\] .*\(2, 3\)"),
+    ],
     "Depends": [(lambda: mx.depends("x", X), TypeError, "got str")],
     "Broadcast": [
         (lambda: mx.broadcast_to(X, (2, 4)), ValueError, r"\(2, 3\) does not broadcast to \(2, 4\)"),

@@ -217,13 +217,15 @@ inline bool has_nan_code(const uint8_t* codes, int64_t n) {
   return !hn::AllFalse(d, hn::Eq(most, size));
 }
 
-// dst[0, n) = the values of E8M0 or E4M3 scales, then kQmmPad zeros.
+// dst[0, n) = the values of E8M0, E4M3 or float32 scales, then kQmmPad zeros.
 inline void widen_byte_scales(QuantFormat format, const uint8_t* src, int64_t n, float* dst) {
   const int64_t lanes = lane_count();
   int64_t i = 0;
   if (format == QuantFormat::kNvfp4) {
     for (; i + lanes <= n; i += lanes) hn::StoreU(E4m3Reader().load(src, i), D(), dst + i);
     for (; i < n; ++i) dst[i] = kE4m3[src[i]];
+  } else if (format == QuantFormat::kFp8) {
+    std::memcpy(dst, src, static_cast<size_t>(n) * sizeof(float));
   } else {
     for (; i < n; ++i) dst[i] = e8m0_value(src[i]);
   }

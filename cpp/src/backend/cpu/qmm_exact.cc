@@ -228,7 +228,7 @@ void stream_codes(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInpu
         widen_padded(w.scales, w.scale_dtype, row * groups, groups, work + r * padded);
         widen_padded(w.biases, w.scale_dtype, row * groups, groups, work + (4 + r) * padded);
       } else {
-        widen_byte_scales(w.format, static_cast<const uint8_t*>(w.scales) + row * groups, groups,
+        widen_byte_scales(w.format, static_cast<const uint8_t*>(w.scales) + row * w.scale_row_bytes, groups,
                           work + r * padded);
       }
       block.codes[r] = w.codes + row * w.row_bytes();
@@ -253,7 +253,8 @@ void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInput& x, 
   switch (w.format) {
     case QuantFormat::kMxfp4:
     case QuantFormat::kNvfp4: return stream_codes<E2m1>(w, row0, rows, x, tile, ld, work);
-    case QuantFormat::kMxfp8: return stream_codes<E4m3>(w, row0, rows, x, tile, ld, work);
+    case QuantFormat::kMxfp8:
+    case QuantFormat::kFp8: return stream_codes<E4m3>(w, row0, rows, x, tile, ld, work);
     default: break;
   }
   switch (w.bits) {
@@ -312,7 +313,7 @@ namespace lamina::cpu {
 HWY_EXPORT(exact_kernels);
 
 const QmmExact& qmm_exact(QuantFormat format) {
-  if (format > QuantFormat::kNvfp4) return qmm_blocks().exact;
+  if (format > QuantFormat::kNvfp4 && format != QuantFormat::kFp8) return qmm_blocks().exact;
   init_simd_target();
   return *HWY_DYNAMIC_DISPATCH(exact_kernels)();
 }

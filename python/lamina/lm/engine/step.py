@@ -54,7 +54,7 @@ class Runner:
     def __init__(self, model: LanguageModel, store: Store) -> None:
         self._model = model
         self._store = store
-        self._decode = mx.compile(self._decode_step)
+        self._decode = mx.compile(self._decode_step, whole=True)
 
     def run(self, work: Work) -> mx.array | None:
         """Append the tokens of ``work``, for which the sequences have blocks.

@@ -48,7 +48,7 @@ class Decoder:
         self._model = model
         self.caches = caches
         self._limit = limit
-        self._run = mx.compile(self._step)
+        self._run = mx.compile(self._step, whole=True)
         # How the caches keep their positions, by number; the last one holds up to so many positions.
         self._layouts: list[tuple[CacheLayout, ...]] = []
         self._span = self._room = 0
