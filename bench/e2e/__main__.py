@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from bench import commands
 from bench.compare.machine import usable_cpus
 from bench.contention import busy_process
-from bench.e2e import checks, models
+from bench.e2e import checks, latency, models
 from bench.e2e.peers import NEEDS
 from bench.e2e.worker import Worker
 
@@ -44,6 +44,8 @@ class Row:
         rows, one sequence's.
     prompt, tokens, batch : int
         Tokens of the prompt, tokens decoded (0: the prefill is timed), sequences.
+    mlx : bool
+        Whether the MLX wheel runs the same files: once, with a prompt and an answer of a few tokens.
     """
 
     name: str
@@ -55,17 +57,18 @@ class Row:
     batch: int = 1
     busy: bool = False
     arithmetic: str = "int8"
+    mlx: bool = False
 
 
 ROWS = (
-    Row("decode/4bit", "4bit", "q4_0", 1.87),
+    Row("decode/4bit", "4bit", "q4_0", 1.87, mlx=True),
     Row("decode/4bit_exact", "4bit", "q4_0", None, arithmetic="exact"),
     Row("decode/q4_0", "q4_0", "q4_0", 1.87),
     Row("decode/q4_k_m", "q4_k_m", "q4_k_m", 1.87),
     Row("decode/8bit", "8bit", "q8_0", 1.6),
     Row("decode/q8_0", "q8_0", "q8_0", 1.6),
     Row("decode/16bit", "bf16", "f16", 1.4),
-    Row("prefill/4bit/128", "4bit", "q4_0", 3.0, 128, 0),
+    Row("prefill/4bit/128", "4bit", "q4_0", 3.0, 128, 0, mlx=True),
     Row("prefill/4bit/512", "4bit", "q4_0", 3.0, 512, 0),
     Row("prefill/q4_k_m/512", "q4_k_m", "q4_k_m", None, 512, 0),
     Row("prefill/8bit/512", "8bit", "q8_0", None, 512, 0),
@@ -167,8 +170,12 @@ def measure(row: Row, pool: Pool, vocab: int, rounds: int) -> dict[str, Any]:
     if wrong:
         return {**out, "status": "wrong", "message": wrong}
     rates = measured(ways_of(row, ours, theirs, vocab), rounds)
+    mlx = pool.get("mlx", row.kind) if row.mlx else "not wanted"
+    if isinstance(mlx, Worker):
+        # It takes seconds for a token: a few give its rate.
+        rates["mlx"] = [rate(mlx, replace(row, prompt=4, tokens=2 if row.tokens else 0), vocab)]
     out["rates"] = {n: {"best": max(r), "median": statistics.median(r), "all": r} for n, r in rates.items()}
-    against = next((n for n in rates if n != "lamina"), None)
+    against = next((n for n in rates if n not in ("lamina", "mlx")), None)
     if against is not None:
         out["against"] = against
         out["ratio"] = max(rates["lamina"]) / max(rates[against])
@@ -193,6 +200,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def _latency(named: Sequence[str], args: Any, shape: models.Shape) -> list[dict[str, Any]]:
+    if not any(name in named for name in latency.ROWS):
+        return []
+    model, rounds = models.made(args.models, shape, "4bit"), 1 if args.tiny else args.rounds
+    return [r for r in latency.measure(args.models, model, shape, args.threads, rounds) if r["row"] in named]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 where a result is wrong."""
     p = commands.parser("bench.e2e", "Tokens a second of language models of random weights.", _EXAMPLES)
@@ -204,9 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = p.parse_args(arguments)
     wanted = [w.strip() for w in args.rows.split(",") if w.strip()]
-    chosen = [r for r in ROWS if not wanted or any(r.name.startswith(w) for w in wanted)]
-    if not chosen:
-        p.error(f"argument --rows: wanted some of {', '.join(r.name for r in ROWS)}, got {args.rows!r}")
+    names = [*(r.name for r in ROWS), *latency.ROWS]
+    named = [n for n in names if not wanted or any(n.startswith(w) for w in wanted)]
+    if not named:
+        p.error(f"argument --rows: wanted some of {', '.join(names)}, got {args.rows!r}")
+    chosen = [r for r in ROWS if r.name in named]
     shape = models.SHAPES["tiny" if args.tiny else "qwen3-0.6b"]
     pool = Pool(shape, args.models, args.threads)
     rows = []
@@ -216,14 +232,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(measure(row, pool, shape.vocab, 1 if args.tiny else args.rounds))
     finally:
         pool.close()
+    times = _latency(named, args, shape)
     print(f"{shape.name}, {args.threads} threads, tokens a second, best of {args.rounds}")
     headings = ["row", "lamina", "held against", "llama.cpp", "ratio", "target"]
     print(commands.table(headings, [_cells(r) for r in rows]))
     for row in rows:
         if row["status"] != "ok":
             print(f"{row['row']}: {row['message']}")
+    if times:
+        cells = [
+            [t["row"], f"{1e3 * t['best_s']:.2f}", f"{1e3 * t['limit_s']:g} {commands.verdict(t['met'])}"]
+            for t in times
+        ]
+        print(commands.table(["row", "ms", "target"], cells))
     return commands.finish(
-        "e2e", rows, args, threads=args.threads, model=models.describe(shape), versions=pool.versions
+        "e2e",
+        [*rows, *times],
+        args,
+        threads=args.threads,
+        model=models.describe(shape),
+        versions=pool.versions,
     )
 
 

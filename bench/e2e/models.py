@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,3 @@ def _packed_scales(scale: int, minimum: int) -> np.ndarray:
 def describe(shape: Shape) -> dict[str, Any]:
     """The sizes, for the JSON."""
     return {**asdict(shape), "parameters": shape.parameters}
-
-
-Progress = Callable[[str], None]

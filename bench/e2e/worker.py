@@ -32,11 +32,24 @@ class Worker:
         Threads that it may use.
     arithmetic : {"int8", "exact"}
         How lamina multiplies quantized weights; the others have no choice.
+    environment : dict, optional
+        Variables that it gets besides this process's own.
     """
 
-    def __init__(self, peer: str, model: Path, threads: int, arithmetic: str = "int8") -> None:
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *(p for p in sys.path if p)])
+    def __init__(
+        self,
+        peer: str,
+        model: Path,
+        threads: int,
+        arithmetic: str = "int8",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        environment = {
+            **os.environ,
+            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+            **(environment or {}),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *(p for p in sys.path if p)]),
+        }
         command = [sys.executable, "-m", "bench.e2e.worker", peer, str(model), str(threads), arithmetic]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

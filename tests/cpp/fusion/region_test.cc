@@ -489,7 +489,9 @@ TEST(Verify, RejectsARegionThatLeaks) {
   b.want(b.node(OpId::Matmul, square, {e, s}));
   const Graph g = b.graph();
   Partition bad;
-  bad.regions.push_back({{0, 1}, g.values[0].shape, g.values[0].shape, 0});
+  Region& both = bad.regions.emplace_back();
+  both.nodes = {0, 1};
+  both.full_shape = both.row_shape = g.values[0].shape;
   bad.region_of = {0, 0, -1};
   EXPECT_THROW(verify(g, bad), Error);
 }
