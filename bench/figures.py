@@ -26,6 +26,28 @@ def draw_families(run: dict[str, Any], path: Path) -> None:
     chart.draw({**run, "rows": rows}, path)
 
 
+def draw_models(found: dict[str, Any], path: Path) -> None:
+    """How many times llama.cpp's tokens a second, by row.
+
+    Raises
+    ------
+    ValueError
+        Where no row has rates of both.
+    """
+    rows = []
+    for row in found["rows"]:
+        rates = row.get("rates", {})
+        if "llama.cpp" in rates:
+            ratios = {
+                peer: {"best": rates[peer]["best"] / rates["lamina"]["best"]}
+                for peer in ("llama.cpp", "mlx")
+                if peer in rates
+            }
+            rows.append({"job": row["row"], "ratios": ratios})
+    peers = [{"name": name} for name in ("lamina", "llama.cpp", "mlx")]
+    chart.draw({**found, "rows": rows, "peers": peers}, path)
+
+
 def draw_roofline(shares: Sequence[Share], run: dict[str, Any], path: Path) -> None:
     """A bar for each kernel: its share of the peak that bounds it.
 

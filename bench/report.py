@@ -17,7 +17,8 @@ _EXAMPLES = """example: three runs, two of the switches, and the page
   for i in 1 2 3; do ./dev bench compare --json run$i.json; done
   LAMINA_SIMD=avx2 ./dev bench compare --json avx2.json
   for w in scaling contention memory invariance; do ./dev bench $w --json $w.json; done
-  ./dev bench report run*.json avx2.json scaling.json contention.json memory.json invariance.json"""
+  ./dev bench e2e --json e2e.json
+  ./dev bench report run*.json avx2.json scaling.json contention.json memory.json invariance.json e2e.json"""
 
 
 _ALL_SIZES = ("1k", "1m", "8m", "llc")
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forced = [r for r in runs if r not in main_runs]
     figures = args.out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    drawn = _draw(main_runs, figures)
+    drawn = _draw(main_runs, figures, others.get("e2e"))
     text = "\n".join(page(main_runs, forced, others, drawn)) + "\n"
     target = args.out / "benchmarks.md"
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _draw(runs: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+def _draw(runs: Sequence[dict[str, Any]], folder: Path, models: dict[str, Any] | None) -> list[str]:
     """Draws what there is to draw; the names of the figures."""
     from bench import figures
 
@@ -79,7 +80,10 @@ def _draw(runs: Sequence[dict[str, Any]], folder: Path) -> list[str]:
             "roofline",
             lambda path: figures.draw_roofline(shares(join(runs), peaks) if peaks else [], first, path),
         ),
+        ("models", lambda path: figures.draw_models(models, path)),
     ):
+        if name == "models" and models is None:
+            continue
         try:
             draw(folder / f"{name}.png")
             drawn.append(name)
@@ -166,7 +170,7 @@ def _machine(runs: Sequence[dict[str, Any]], forced: Sequence[dict[str, Any]]) -
     if settings["sizes"] != list(_ALL_SIZES):
         options += f" --sizes {','.join(settings['sizes'])}"
     yield f"\n```sh\n./dev bench compare {options} --json run1.json"
-    yield "./dev bench scaling --json scaling.json  # likewise contention, memory, invariance"
+    yield "./dev bench scaling --json scaling.json  # likewise contention, memory, invariance, e2e"
     yield "./dev bench report run1.json scaling.json\n```"
     if any(not r["complete"] for r in [*runs, *forced]):
         yield "\nSome of the runs were stopped early."
@@ -330,7 +334,45 @@ def _invariance(found: dict[str, Any]) -> Iterator[str]:
     yield from _rows(["job", "off", "on", "on / off"], rows)
 
 
-_SECTIONS = {"scaling": _scaling, "contention": _contention, "memory": _memory, "invariance": _invariance}
+def _models(found: dict[str, Any]) -> Iterator[str]:
+    s = found["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in s["versions"].items())
+    yield (
+        f"\n## Language models\n\nThe shapes of {s['model']['name']}, random weights, {s['threads']} "
+        f"threads; tokens a second, **more is better**. {versions}; {found['created'][:16]}, load average "
+        f"{found['machine']['load_average']:.2f}. Rows are held against llama.cpp, `batch` rows against one "
+        "sequence, `busy` rows against the idle rate. MLX gets 4 tokens and answers with 2, once."
+    )
+    if any("llama.cpp" in r.get("rates", {}) for r in found["rows"]):
+        yield "\n![Tokens a second over llama.cpp's](figures/models.png)"
+    yield ""
+    rows, times = [], []
+    for r in found["rows"]:
+        if r["status"] != "ok":
+            rows.append([r["row"], r["status"], *[""] * 5])
+        elif "best_s" in r:
+            times.append(
+                [r["row"], f"{1e3 * r['best_s']:.2f}", f"{1e3 * r['limit_s']:g}", _verdict(r["met"])]
+            )
+        else:
+            rates = [f"{r['rates'][n]['best']:.1f}" if n in r["rates"] else "-" for n in _MODEL_PEERS]
+            ratio = f"{r['ratio']:.2f} / {r['ratio_of_medians']:.2f}" if "ratio" in r else "-"
+            target = "" if r["target"] is None else f"{r['target']:g}"
+            rows.append([r["row"], *rates, ratio, target, _verdict(r["met"])])
+    yield from _rows(["row", *_MODEL_PEERS, "ratio, best / median", "target", ""], rows)
+    if times:
+        yield ""
+        yield from _rows(["", "ms", "at most", ""], times)
+
+
+_MODEL_PEERS = ("lamina", "llama.cpp", "mlx")
+_SECTIONS = {
+    "scaling": _scaling,
+    "contention": _contention,
+    "memory": _memory,
+    "invariance": _invariance,
+    "e2e": _models,
+}
 
 
 if __name__ == "__main__":

@@ -203,6 +203,18 @@ def test_page_has_every_section(tmp_path: Path) -> None:
         json.dumps({"format": 1, "kind": "memory", "settings": {"tiny": True}, "rows": [needs]}),
         encoding="utf-8",
     )
+    paths.append(tmp_path / "e2e.json")
+    rates = {n: {"best": r} for n, r in (("lamina", 30.0), ("llama.cpp", 15.0), ("mlx", 0.2))}
+    models = [
+        {"row": "decode", "status": "ok", "target": 1.8, "met": True, "rates": rates}
+        | {"ratio": 2.0, "ratio_of_medians": 1.9},
+        {"row": "prefill", "status": "unavailable", "message": "not installed"},
+        {"row": "start", "status": "ok", "best_s": 0.5, "limit_s": 0.4, "met": False},
+    ]
+    settings = {"tiny": False, "threads": 2, "model": {"name": "a model"}, "versions": {"llama.cpp": "9"}}
+    machine = {"cpu": "A processor", "load_average": 0.1}
+    about = {"format": 1, "kind": "e2e", "created": "2026-01-02T03:04:05", "machine": machine}
+    paths[-1].write_text(json.dumps({**about, "settings": settings, "rows": models}), encoding="utf-8")
     done = run("report", *map(str, paths), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
@@ -216,7 +228,9 @@ def test_page_has_every_section(tmp_path: Path) -> None:
     assert "| unary/abs/1m | 2.000 | numpy | 1.000 | 2.00 3.00 |" in text
     assert "| target/exp | mlx: wrong result: 1 of 2 elements off |" in text
     assert "| unary 1m | 1 | 2.00 | - |" in text
-    for name in ("targets", "families", "roofline"):
+    assert "| decode | 30.0 | 15.0 | 0.2 | 2.00 / 1.90 | 1.8 | met |" in text
+    assert "| start | 500.00 | 400 | **missed** |" in text
+    for name in ("targets", "families", "roofline", "models"):
         assert f"(figures/{name}.png)" in text
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not part of the installed package
 
 from bench.e2e import __main__ as e2e  # noqa: E402
-from bench.e2e import checks, models  # noqa: E402
+from bench.e2e import checks, latency, models  # noqa: E402
 
 
 def test_weights_of_a_shape() -> None:
@@ -53,7 +53,7 @@ def test_divergence() -> None:
 
 def test_a_run(tmp_path: Path) -> None:
     out = tmp_path / "e2e.json"
-    command = [sys.executable, "-m", "bench.e2e", "--tiny", "--rows", "decode/4bit,batch/4bit/4"]
+    command = [sys.executable, "-m", "bench.e2e", "--tiny", "--rows", "decode/4bit,batch/4bit/4,start,host"]
     done = subprocess.run(
         [*command, "--models", str(tmp_path / "models"), "--json", str(out)],
         cwd=ROOT,
@@ -64,9 +64,12 @@ def test_a_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert found["kind"] == "e2e"
-    assert [r["row"] for r in found["rows"]] == ["decode/4bit", "decode/4bit_exact", "batch/4bit/4"]
-    for row in found["rows"]:
-        assert row["status"] == "ok"
+    speeds, times = found["rows"][:3], found["rows"][3:]
+    assert [r["row"] for r in speeds] == ["decode/4bit", "decode/4bit_exact", "batch/4bit/4"]
+    assert [r["row"] for r in times] == list(latency.ROWS)
+    assert all(r["status"] == "ok" for r in found["rows"])
+    assert all(r["best_s"] > 0 for r in times)
+    for row in speeds:
         assert row["rates"]["lamina"]["best"] > 0
     assert found["rows"][2]["against"] == "lamina, one sequence"
 
