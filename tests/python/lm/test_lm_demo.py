@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 import lzma
+import math
 from pathlib import Path
 
 import pytest
 from lamina.lm import DataError, demo_path, generate, load
+from lamina.lm.arithmetic import set_arithmetic
 from lamina.lm.demo import build as demo_build
 from lamina.lm.demo.corpus import (
     MAX_HELD_OUT_BYTES,
@@ -23,6 +25,7 @@ from lamina.lm.demo.corpus import (
     xz_bits_per_byte,
 )
 from lamina.lm.demo.recipe import Recipe
+from lamina.lm.evaluate import compare_models
 from lamina.lm.train import TrainConfig, bits_per_byte
 
 HELD_OUT = Path(__file__).parent / "data" / "heldout.json.xz"
@@ -230,6 +233,15 @@ class TestShipped:
         got = bits_per_byte(model, tokenizer, list(documents.values()), separator=model.config.bos_token_id)
         assert got < xz_bits_per_byte(documents)
         assert got == pytest.approx(metrics["bits_per_byte"], abs=1e-3)
+
+    def test_8_bit_activations_change_little(self):
+        (model, tokenizer), (reference, _) = load(demo_path()), load(demo_path())
+        set_arithmetic(model, "int8")
+        text = "".join(load_held_out(HELD_OUT).values())[:15_000]
+        both = compare_models(model, reference, tokenizer, text)
+        assert 0 < both.kl < 0.002
+        # At least 99 % of the likeliest tokens; this many tokens show it to three deviations.
+        assert both.same_top >= 0.99 - 3 * math.sqrt(0.99 * 0.01 / both.score.tokens)
 
     def test_it_continues_a_prompt(self):
         model, tokenizer = load(demo_path())
