@@ -22,5 +22,6 @@ foreach(folder IN LISTS lamina_test_folders)
   target_link_libraries(${target} PRIVATE lamina lamina_flags lamina_dependencies lamina_tests_fmt GTest::gtest_main)
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
-    WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" PROPERTIES LABELS ${folder})
+    WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" PROPERTIES LABELS ${folder}
+    ENVIRONMENT "LAMINA_CACHE_DIR=${PROJECT_BINARY_DIR}/tests/cache")
 endforeach()

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <string>
 
+#include "backend/cpu/kernel_choice.h"
+#include "backend/cpu/measured.h"
 #include "backend/cpu/simd_target.h"
 #include "bindings/device.h"
 #include "core/cpu_caches.h"
@@ -20,6 +22,33 @@ std::string processor_name(const std::string& architecture) {
     if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
   }
   return architecture;
+}
+
+// Text, or None where there is none.
+py::object text_or_none(const std::string& text) {
+  return text.empty() ? py::none() : py::object(py::str(text));
+}
+
+py::dict kernel_choices() {
+  const cpu::KnownRates* known = nullptr;
+  {
+    const py::gil_scoped_release released;
+    known = &cpu::known_rates();
+  }
+  py::dict rates;
+  rates["float32"] = known->rates.f32;
+  rates["avx512_bf16"] = known->rates.bf16_dot;
+  rates["vnni"] = known->rates.int8_dot;
+  rates["amx_bf16"] = known->rates.amx_bf16;
+  rates["amx_int8"] = known->rates.amx_int8;
+  py::dict info;
+  info["float32"] = std::string(simd_target_name());
+  info["bfloat16"] = std::string(cpu::bfloat16_products_name());
+  info["int8"] = std::string(cpu::int8_products_name());
+  info["rates"] = rates;
+  info["from_file"] = known->from_file;
+  info["file"] = text_or_none(known->file);
+  return info;
 }
 
 }  // namespace
@@ -54,6 +83,10 @@ void add_device_info(const Scope& core) {
         info["l3_cache_size"] = cpu_caches().l3;
         return info;
       });
+  def(core, "_kernel_choices() -> dict[str, object]",
+      "Which kernels do matrix products of float32, of bfloat16 and with 8-bit activations, and the rates of "
+      "one core that were measured to choose them, in operations a second (0: the processor has none).\n",
+      [] { return kernel_choices(); });
 }
 
 }  // namespace lamina::bind

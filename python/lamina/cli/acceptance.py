@@ -47,6 +47,7 @@ def check() -> dict[str, Any]:
         "run_ms": 1e3 * (done - imported),
         "device": device,
         "peaks": {"flops": peaks["flops"], "bandwidth": peaks["bandwidth"]},
+        "kernels": mx._kernel_choices(),
     }
 
 

@@ -180,7 +180,7 @@ def examine() -> dict[str, Any]:
     else:
         why = f"the CPU has {', '.join(cpu['needed'])}"
     check = acceptance() if fits else {"ok": False, "reason": "not run: " + why}
-    device, peaks = check.pop("device", {}), check.pop("peaks", {})
+    device, peaks, kernels = (check.pop(name, {}) for name in ("device", "peaks", "kernels"))
     return {
         "ok": bool(fits and check["ok"]),
         "versions": _versions(),
@@ -189,6 +189,7 @@ def examine() -> dict[str, Any]:
         "wheel": {"fits": fits, "why": why},
         "simd": {"target": device.get("simd"), "forced": os.environ.get("LAMINA_SIMD")},
         "caches": {f"{name}_bytes": device.get(f"{name}_cache_size") for name in ("l1d", "l2", "l3")},
+        "kernels": kernels,
         "peaks": {"flops": peaks.get("flops"), "read_bytes_per_s": peaks.get("bandwidth")},
         "threads": {
             "affinity": len(os.sched_getaffinity(0)),
@@ -216,6 +217,33 @@ def _peaks(peaks: dict[str, float | None]) -> str:
     return f"{flops / 1e9:.0f} GFLOP/s of float32 multiply-adds, {read / 1e9:.1f} GB/s read from memory"
 
 
+_RATES = {
+    "float32": "float32 {} GFLOP/s",
+    "avx512_bf16": "avx512_bf16 {} GFLOP/s",
+    "vnni": "vnni {} GOP/s",
+    "amx_bf16": "amx bfloat16 {} GFLOP/s",
+    "amx_int8": "amx int8 {} GOP/s",
+}
+
+
+def _kernel_lines(kernels: dict[str, Any]) -> list[str]:
+    """Which kernels were chosen, and the measured rates of one core that they were chosen by."""
+    if not kernels:
+        return ["kernels     not known"]
+    rates = [
+        text.format(f"{kernels['rates'][k] / 1e9:.0f}") for k, text in _RATES.items() if kernels["rates"][k]
+    ]
+    if kernels["file"] is None:
+        origin = "measured now, and not kept: no folder to write to"
+    else:
+        origin = f"{'kept in' if kernels['from_file'] else 'measured now, and kept in'} {kernels['file']}"
+    how = ", of ".join(f"{name} by {kernels[name]}" for name in ("float32", "bfloat16", "int8"))
+    return [
+        f"kernels     products of {how}",
+        f"rates       one core: {', '.join(rates) or 'none measured'} ({origin})",
+    ]
+
+
 def render(report: dict[str, Any]) -> str:
     """Return the report as text for people."""
     cpu, threads, memory, check = (report[k] for k in ("cpu", "threads", "memory", "acceptance"))
@@ -231,6 +259,7 @@ def render(report: dict[str, Any]) -> str:
         f"sets        {', '.join(sets) or 'none known'}",
         f"simd        {report['simd']['target'] or 'unknown'}{forced}",
         f"caches      {_cache_sizes(report['caches'])}",
+        *_kernel_lines(report["kernels"]),
         f"measured    {_peaks(report['peaks'])}",
         f"threads     {used} used; affinity {threads['affinity']}, cgroup quota {quota}",
         f"memory      {_gib(memory['available_bytes'])} free of {_gib(memory['total_bytes'])}; cgroup limit "

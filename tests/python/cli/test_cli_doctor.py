@@ -13,6 +13,12 @@ import pytest
 from lamina.cli import acceptance, doctor
 
 
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch, tmp_path):
+    """Nothing is kept in the user's own folder."""
+    monkeypatch.setenv("LAMINA_CACHE_DIR", str(tmp_path / "cache"))
+
+
 def command(*args: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "lamina", "doctor", *args],
@@ -172,3 +178,102 @@ def test_the_acceptance_script_can_fail(monkeypatch):
         ArithmeticError, match=r"grad sum\(a \* a\): wanted \[2.0, 4.0, 6.0\], got \[1.0, 2.0, 3.0\]"
     ):
         acceptance.check()
+
+
+CHOICES = "import json, lamina.core as mx; print(json.dumps(mx._kernel_choices()))"
+
+
+def choices(cache: Path | None, code: str = CHOICES, **variables: str) -> dict:
+    """What a fresh process chooses, with its cache in a folder, or with nowhere to keep one."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "HOME", "LAMINA_SIMD")}
+    environment |= variables | ({"LAMINA_CACHE_DIR": str(cache)} if cache else {})
+    if cache is None:
+        environment.pop("LAMINA_CACHE_DIR", None)
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_kernels_are_chosen_by_rates_that_are_kept(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    first = choices(folder)
+    assert first["from_file"] is False
+    assert Path(first["file"]).parent == folder
+    assert [str(p) for p in folder.iterdir()] == [first["file"]]
+    second = choices(folder)
+    assert second["from_file"] is True
+    assert second["file"] == first["file"]
+    # Six digits are kept.
+    assert second["rates"] == pytest.approx(first["rates"], rel=1e-5)
+    Path(first["file"]).write_text("lamina rates 1\n")
+    assert choices(folder)["from_file"] is False
+    assert choices(folder)["from_file"] is True
+
+
+def test_kernels_are_chosen_where_nothing_can_be_kept(tmp_path):
+    (tmp_path / "text").write_text("no folder")
+    for place in (tmp_path / "text", None):
+        found = choices(place)
+        assert found["file"] is None
+        assert found["from_file"] is False
+        assert found["rates"]["float32"] > 0
+
+
+def test_two_processes_measure_at_once(tmp_path):
+    folder = tmp_path / "both"
+    environment = {**os.environ, "LAMINA_CACHE_DIR": str(folder)}
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    both = [
+        subprocess.Popen([sys.executable, "-c", CHOICES], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    found = [json.loads(p.communicate()[0]) for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert found[0]["file"] == found[1]["file"]
+    assert len(list(folder.iterdir())) == 1
+    assert choices(folder)["from_file"] is True
+
+
+def test_an_import_measures_nothing(tmp_path):
+    probe = (
+        "import os, lamina.core as mx; x = mx.ones((64, 64), mx.float32); mx.eval(x @ x); "
+        f"print(len(os.listdir({str(tmp_path)!r})))"
+    )
+    assert choices(tmp_path, probe) == 0
+
+
+@pytest.mark.parametrize(("target", "int8"), [("avx3", "avx512"), ("avx2", "avx2"), ("sse2", "plain loops")])
+def test_lower_targets_widen_bfloat16(tmp_path, target, int8):
+    targets = choices(tmp_path)["float32"]
+    if targets == "sse2" or (target == "avx3" and targets == "avx2"):
+        pytest.skip(f"this CPU has no {target}")
+    found = choices(tmp_path, LAMINA_SIMD=target)
+    assert (found["float32"], found["bfloat16"], found["int8"]) == (target, "float32", int8)
+
+
+def test_the_section_of_kernels(tmp_path):
+    environment = {**os.environ, "LAMINA_CACHE_DIR": str(tmp_path)}
+    report = json.loads(command("--json", env=environment).stdout)
+    kernels = report["kernels"]
+    assert kernels["float32"] == report["simd"]["target"]
+    assert kernels["bfloat16"] in ("amx tiles", "avx512_bf16", "float32")
+    assert kernels["int8"] in ("amx tiles", "vnni", "avx512", "avx2")
+    assert kernels["rates"]["float32"] > 0
+    text = command(env=environment).stdout
+    assert (
+        f"kernels     products of float32 by {kernels['float32']}, of bfloat16 by {kernels['bfloat16']}"
+        in text
+    )
+    assert "rates       one core: float32 " in text
+    assert f"(kept in {kernels['file']})" in text
+
+
+def test_a_wrong_setting_is_named():
+    done = command(env={**os.environ, "LAMINA_BF16_DOT": "yes"})
+    assert done.returncode == 1
+    assert "kernels     not known" in done.stdout
+    assert "FAILED: ValueError: [LAMINA_BF16_DOT] wanted on or off, got 'yes'" in done.stdout

@@ -265,11 +265,12 @@ bool is_skinny(int64_t m, const GemmMatrix& b, bool packed_order) {
   return b.row_stride == 1 && m <= kSkinnyRows && !packed_order;
 }
 
+// `tiles` is gemm_tiles_for(g).
 template <class T>
-void multiply_one(const GemmArgs& g, const GemmProblem& p, bool parallel) {
+void multiply_one(const GemmArgs& g, const GemmProblem& p, const GemmTiles* tiles, bool parallel) {
   if (g.k == 0) return fill_rows<T>(g, p);
   if constexpr (sizeof(T) == 4) {
-    if (gemm_uses_tiles(g, p)) return gemm_multiply_tiles(g, p, parallel);
+    if (tiles) return gemm_multiply_tiles(*tiles, g, p, parallel);
     if (is_skinny(g.m, p.b, g.batch_invariant))
       return multiply_skinny(g, p, p.a, p.b, g.m, g.n, false, parallel);
     const GemmMatrix turned = transposed(p.a);
@@ -283,13 +284,15 @@ void multiply_one(const GemmArgs& g, const GemmProblem& p, bool parallel) {
 template <class T>
 void multiply_batch(const GemmArgs& g) {
   const int64_t work = g.m * g.n * (std::max<int64_t>(g.k, 1) + g.epilogue_work);
-  if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), work >= kGemmParallelWork);
+  // Before threads share the work: the first time something may be measured.
+  const GemmTiles* tiles = sizeof(T) == 4 ? gemm_tiles_for(g) : nullptr;
+  if (g.batch == 1) return multiply_one<T>(g, problem_at(g, 0), tiles, work >= kGemmParallelWork);
   if (g.batch < 4 * num_threads() && work >= 4 * kGemmParallelWork) {
-    for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), true);
+    for (int64_t i = 0; i < g.batch; ++i) multiply_one<T>(g, problem_at(g, i), tiles, true);
     return;
   }
   parallel_ranges(g.batch, std::max<int64_t>(1, kGemmParallelWork / work), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) multiply_one<T>(g, problem_at(g, i), false);
+    for (int64_t i = begin; i < end; ++i) multiply_one<T>(g, problem_at(g, i), tiles, false);
   });
 }
 

@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <optional>
 
 #include "backend/cpu/amx.h"
 #include "backend/cpu/gemm_problem.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "backend/cpu/kernel_choice.h"
+#include "core/cpu_caches.h"
 
 namespace lamina::cpu {
 namespace {
@@ -14,18 +17,26 @@ constexpr int64_t kStrip = 2 * kGemmTile;
 // Bytes of packed rows that a job goes through again and again, once for each strip of columns: both stay in
 // the second-level cache. Fewer steps at a time would fit the first one, but then sums come and go: that is
 // slower.
-constexpr int64_t kBlockBytes = int64_t{1} << 20;
+int64_t block_bytes() { return std::clamp(cpu_caches().l2 / 2, int64_t{256} << 10, int64_t{1} << 20); }
 // Strips whose sums are finished together: rows of C lie far apart, and short pieces of them are slow to
 // write.
 constexpr int64_t kFinishedStrips = 4, kFinishedCols = kFinishedStrips * kStrip;
 // Bytes of packed columns that jobs share.
 constexpr int64_t kSharedBytes = int64_t{16} << 20;
 
-AmxShape whole_tiles() {
-  AmxShape shape;
-  for (int i = 0; i < 8; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
-  return shape;
-}
+// What the kernels need while the object lives.
+class Held {
+ public:
+  explicit Held(const GemmTiles& kernels) {
+    if (!kernels.in_amx) return;
+    AmxShape shape;
+    for (int i = 0; i < 8; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
+    tiles_.emplace(shape);
+  }
+
+ private:
+  std::optional<AmxTiles> tiles_;
+};
 
 template <class Job>
 void run_jobs(int64_t jobs, bool parallel, const Job& job) {
@@ -37,14 +48,15 @@ void run_jobs(int64_t jobs, bool parallel, const Job& job) {
 // columns.
 class TileProduct {
  public:
-  TileProduct(const GemmArgs& g, const GemmProblem& p, bool parallel)
-      : g_(g),
+  TileProduct(const GemmTiles& kernels, const GemmArgs& g, const GemmProblem& p, bool parallel)
+      : kernels_(kernels),
+        g_(g),
         p_(p),
         parallel_(parallel),
         padded_span_(gemm_padded_steps(std::min(g.k, kSpan))),
         rows_(gemm_ceil_div(g.m, kGemmTile) * kGemmTile),
         block_rows_(std::min(gemm_ceil_div(rows_, kStrip),
-                             std::max<int64_t>(1, kBlockBytes / (padded_span_ * 2) / kStrip)) *
+                             std::max<int64_t>(1, block_bytes() / (padded_span_ * 2) / kStrip)) *
                     kStrip),
         blocks_(gemm_ceil_div(rows_, block_rows_)),
         slab_cols_(slab_cols()),
@@ -132,11 +144,10 @@ class TileProduct {
 
   void multiply_strip(const bfloat16_t* left, int64_t rows, const bfloat16_t* right, int64_t cols,
                       float* sums) const {
-    const AmxTiles held(whole_tiles());
+    const Held held(kernels_);
     for (int64_t r = 0; r < rows; r += kStrip) {
-      kernels_.multiply(left + place(r), gemm_ceil_div(rows - r, kGemmTile), right,
-                        gemm_ceil_div(cols, kGemmTile), padded_ / kGemmTileSteps, sums + r * kFinishedCols,
-                        kFinishedCols);
+      kernels_.multiply(left + place(r), std::min(kStrip, rows - r), right, cols, padded_ / kGemmTileSteps,
+                        sums + r * kFinishedCols, kFinishedCols);
     }
   }
 
@@ -150,9 +161,9 @@ class TileProduct {
     if (last) gemm_finish_tile(g_, p_, sums, row0, rows, col_base_ + col0, cols, kFinishedCols);
   }
 
+  const GemmTiles& kernels_;
   const GemmArgs& g_;
   const GemmProblem& p_;
-  const GemmTiles& kernels_ = gemm_tiles();
   const bool parallel_;
   const int64_t padded_span_, rows_, block_rows_, blocks_, slab_cols_, parts_;
   Scratch left_, right_, totals_;
@@ -161,8 +172,7 @@ class TileProduct {
 
 // Few rows and columns that lie in one piece each: B is read once, as it is. A row has the bits that
 // TileProduct gives it.
-void multiply_few_rows(const GemmArgs& g, const GemmProblem& p, bool parallel) {
-  const GemmTiles& kernels = gemm_tiles();
+void multiply_few_rows(const GemmTiles& kernels, const GemmArgs& g, const GemmProblem& p, bool parallel) {
   const int64_t row_tiles = gemm_ceil_div(g.m, kGemmTile);
   const GemmMatrix turned{p.a.data, p.a.dtype, p.a.col_stride, p.a.row_stride};
   Scratch rows(row_tiles * kGemmTile * gemm_padded_steps(g.k) * 2);
@@ -178,11 +188,11 @@ void multiply_few_rows(const GemmArgs& g, const GemmProblem& p, bool parallel) {
     float *total = sums.as<float>(), *part = total + elems;
     for (int64_t k = 0; k < g.k; k += kSpan) {
       {
-        const AmxTiles held(whole_tiles());
-        kernels.multiply_columns(p.b, col0, cols, k, std::min(kSpan, g.k - k), rows_at(k), row_tiles,
+        const Held held(kernels);
+        kernels.multiply_columns(p.b, col0, cols, k, std::min(kSpan, g.k - k), rows_at(k), g.m,
                                  k == 0 ? total : part, ld);
       }
-      for (int64_t j = 0; k > 0 && j < elems; ++j) total[j] += part[j];
+      for (int64_t j = 0; k > 0 && j < g.m * ld; ++j) total[j] += part[j];
     }
     gemm_finish_tile(g, p, total, 0, g.m, col0, cols, ld);
   });
@@ -190,16 +200,22 @@ void multiply_few_rows(const GemmArgs& g, const GemmProblem& p, bool parallel) {
 
 }  // namespace
 
-bool gemm_uses_tiles(const GemmArgs& g, const GemmProblem& p) {
+const GemmTiles* gemm_tiles_for(const GemmArgs& g) {
   // A few columns would leave most of a tile empty.
   constexpr int64_t kLeastCols = 32, kLeastElems = 4096;
-  return p.a.dtype == Dtype::kBFloat16 && p.b.dtype == Dtype::kBFloat16 && g.n >= kLeastCols &&
-         g.n * g.k >= kLeastElems && amx_active();
+  if (g.a.dtype != Dtype::kBFloat16 || g.b.dtype != Dtype::kBFloat16) return nullptr;
+  if (g.n < kLeastCols || g.n * g.k < kLeastElems) return nullptr;
+  switch (bfloat16_products()) {
+    case BFloat16Products::kTiles: return &gemm_tiles();
+    case BFloat16Products::kDots: return &gemm_dots();
+    case BFloat16Products::kFloat32: break;
+  }
+  return nullptr;
 }
 
-void gemm_multiply_tiles(const GemmArgs& g, const GemmProblem& p, bool parallel) {
-  if (g.m <= kStrip && p.b.row_stride == 1) return multiply_few_rows(g, p, parallel);
-  TileProduct(g, p, parallel).run();
+void gemm_multiply_tiles(const GemmTiles& kernels, const GemmArgs& g, const GemmProblem& p, bool parallel) {
+  if (g.m <= kStrip && p.b.row_stride == 1) return multiply_few_rows(kernels, g, p, parallel);
+  TileProduct(kernels, g, p, parallel).run();
 }
 
 }  // namespace lamina::cpu

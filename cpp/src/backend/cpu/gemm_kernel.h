@@ -89,31 +89,37 @@ struct GemmSkinny {
 };
 const GemmSkinny& gemm_skinny();
 
-// Tiles of AMX for bfloat16: 16 rows and 32 steps of the left operand, [16][32], and 32 steps and 16 columns
-// of the right one, [16][16][2]: steps 2 i and 2 i + 1 of column c at [i][c]. Two tiles of rows or columns
-// side by side are a strip: [steps of 32][2 tiles], or [steps of 32][1] of the last tile of an odd number.
+// Tiles for products of bfloat16: 16 rows and 32 steps of the left operand, [16][32], and 32 steps and 16
+// columns of the right one, [16][16][2]: steps 2 i and 2 i + 1 of column c at [i][c]. Two tiles of rows or
+// columns side by side are a strip: [steps of 32][2 tiles], or [steps of 32][1] of the last tile of an odd
+// number.
 inline constexpr int64_t kGemmTile = 16, kGemmTileSteps = 32, kGemmTileElems = kGemmTile * kGemmTileSteps;
 // Steps of whole tiles.
 inline int64_t gemm_padded_steps(int64_t depth) {
   return (depth + kGemmTileSteps - 1) / kGemmTileSteps * kGemmTileSteps;
 }
 struct GemmTiles {
-  // One strip: rows [row0, row0 + rows) or columns [col0, col0 + cols), up to 32, and steps [k0, k0 + depth);
-  // steps past them in the tiles are zero.
+  bool in_amx;  // whether products need AmxTiles of whole tiles
+  // One strip: rows [row0, row0 + rows) or columns [col0, col0 + cols), and steps [k0, k0 + depth); steps
+  // past them in the tiles are zero. Strips of more than two tiles are laid out alike.
   void (*pack_rows)(const GemmMatrix& a, int64_t row0, int64_t rows, int64_t k0, int64_t depth,
                     bfloat16_t* dst);
   void (*pack_cols)(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth,
                     bfloat16_t* dst);
-  // sums[row_tiles * 16][ld >= col_tiles * 16] = the product of two strips. Needs AmxTiles of whole tiles, as
-  // does:
-  void (*multiply)(const bfloat16_t* left, int64_t row_tiles, const bfloat16_t* right, int64_t col_tiles,
+  // sums[rows][cols] (leading dimension ld) = the product of two strips; all of their tiles may be written.
+  void (*multiply)(const bfloat16_t* left, int64_t rows, const bfloat16_t* right, int64_t cols,
                    int64_t step_tiles, float* sums, int64_t ld);
-  // sums[row_tiles * 16][ld >= cols, in whole tiles] = up to 32 rows times columns of B, which lie in memory
-  // with unit row stride. The rows are the strip that pack_cols makes of them as columns: here they are the
-  // right operand.
+  // The same for up to 32 rows and any number of columns of B, which lie in memory with unit row stride. The
+  // rows are the strip that pack_cols makes of them as columns.
   void (*multiply_columns)(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth,
-                           const bfloat16_t* rows, int64_t row_tiles, float* sums, int64_t ld);
+                           const bfloat16_t* left, int64_t rows, float* sums, int64_t ld);
 };
+// Those of AMX, and those of avx512_bf16; only for a CPU that has them, and the SIMD target avx3_dl or amx.
+//
+// Sums of dots: pairs of steps in order, of each pair the second step's product and then the first one's,
+// each exact and added with one rounding to nearest even (by Intel's definition of vdpbf16ps). As in AMX,
+// subnormal operands and results count as zero, whatever the thread's modes are, and nothing is signalled.
 const GemmTiles& gemm_tiles();
+const GemmTiles& gemm_dots();
 
 }  // namespace lamina::cpu

@@ -50,10 +50,11 @@ void gemm_finish_tile(const GemmArgs& g, const GemmProblem& p, T* tile, int64_t 
     kernels.store(tile + i * ld, cols, gemm_output_at(g, p, row0 + i, col0), g.c_dtype);
 }
 
-// Products of two bfloat16 matrices in the tiles of AMX. Whether they are for a problem does not depend on
-// its number of rows, nor does a row's sum: steps are added in order, 32 at a time as amx_dot_bf16 does, and
-// the sums of every 2048 steps to one another. k > 0.
-bool gemm_uses_tiles(const GemmArgs& g, const GemmProblem& p);
-void gemm_multiply_tiles(const GemmArgs& g, const GemmProblem& p, bool parallel);
+// Products of two bfloat16 matrices in tiles (kernel_choice.h): the kernels for them, or null where numbers
+// are widened to float32. That does not depend on the problem's number of rows, nor does a row's sum: steps
+// are added in order, as amx_dot_bf16 or gemm_dots() does, and the sums of every 2048 steps to one another. k
+// > 0.
+const GemmTiles* gemm_tiles_for(const GemmArgs& g);
+void gemm_multiply_tiles(const GemmTiles& kernels, const GemmArgs& g, const GemmProblem& p, bool parallel);
 
 }  // namespace lamina::cpu

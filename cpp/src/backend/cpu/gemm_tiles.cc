@@ -48,21 +48,49 @@ void pack_rows(const GemmMatrix& a, int64_t row0, int64_t rows, int64_t k0, int6
   }
 }
 
+// dst[16 k + r] = word k of row r, for 16 rows of 16 words, `row` giving where they begin.
+template <class Row>
+HWY_INLINE void transpose_tile(const Row& row, uint16_t* dst) {
+  __m512 v[16], w[16];
+  unroll<16>([&](auto r) HWY_ATTR { v[r] = _mm512_loadu_ps(row(r)); });
+  unroll<8>([&](auto i) HWY_ATTR {
+    w[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    w[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  });
+  const auto pd = [](__m512 x) HWY_ATTR { return _mm512_castps_pd(x); };
+  // v[4 g + j]: in each lane L of 128 bits, word 4 L + j of rows 4 g to 4 g + 3.
+  unroll<4>([&](auto g) HWY_ATTR {
+    unroll<2>([&](auto i) HWY_ATTR {
+      const __m512d low = pd(w[4 * g + i]), high = pd(w[4 * g + i + 2]);
+      v[4 * g + 2 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+      v[4 * g + 2 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+    });
+  });
+  unroll<4>([&](auto j) HWY_ATTR {
+    const __m512 even0 = _mm512_shuffle_f32x4(v[j], v[4 + j], 0x88);
+    const __m512 even1 = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0x88);
+    const __m512 odd0 = _mm512_shuffle_f32x4(v[j], v[4 + j], 0xdd);
+    const __m512 odd1 = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0xdd);
+    _mm512_storeu_ps(dst + 32 * j, _mm512_shuffle_f32x4(even0, even1, 0x88));
+    _mm512_storeu_ps(dst + 32 * (4 + j), _mm512_shuffle_f32x4(odd0, odd1, 0x88));
+    _mm512_storeu_ps(dst + 32 * (8 + j), _mm512_shuffle_f32x4(even0, even1, 0xdd));
+    _mm512_storeu_ps(dst + 32 * (12 + j), _mm512_shuffle_f32x4(odd0, odd1, 0xdd));
+  });
+}
+
 // Columns whose steps are next to one another: pairs of steps are words to be turned. One tile after another,
 // `step_elems` apart; the last column is repeated.
 void pack_long_cols(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth, uint16_t* dst,
                     int64_t step_elems) {
   for (int64_t k = 0; k < depth; k += kSteps, dst += step_elems) {
     const auto column = [&](int64_t c) { return bits_at(b, k0 + k, col0 + std::min(c, cols - 1)); };
-    const auto words = [&](int64_t c) { return reinterpret_cast<const float*>(column(c)); };
     if (depth - k >= kSteps) {
-      transpose_words_of(words, kSide, kSteps / 2, reinterpret_cast<float*>(dst), kSide);
+      transpose_tile(column, dst);
       continue;
     }
     HWY_ALIGN uint16_t rest[kSide][kSteps];
     for (int64_t c = 0; c < kSide; ++c) copy_steps(column(c), 1, depth - k, rest[c]);
-    const auto padded = [&](int64_t c) { return reinterpret_cast<const float*>(rest[c]); };
-    transpose_words_of(padded, kSide, kSteps / 2, reinterpret_cast<float*>(dst), kSide);
+    transpose_tile([&](int64_t c) { return rest[c]; }, dst);
   }
 }
 
@@ -132,10 +160,10 @@ void multiply_tiles(const bfloat16_t* left, const bfloat16_t* right, int64_t ste
   if constexpr (kRowTiles > 1 && kColTiles > 1) amx_store<3>(sums + kSide * ld + kSide, ld * 4);
 }
 
-void multiply(const bfloat16_t* left, int64_t row_tiles, const bfloat16_t* right, int64_t col_tiles,
-              int64_t step_tiles, float* sums, int64_t ld) {
-  const auto run = row_tiles > 1 ? (col_tiles > 1 ? multiply_tiles<2, 2> : multiply_tiles<2, 1>)
-                                 : (col_tiles > 1 ? multiply_tiles<1, 2> : multiply_tiles<1, 1>);
+void multiply(const bfloat16_t* left, int64_t rows, const bfloat16_t* right, int64_t cols, int64_t step_tiles,
+              float* sums, int64_t ld) {
+  const auto run = rows > kSide ? (cols > kSide ? multiply_tiles<2, 2> : multiply_tiles<2, 1>)
+                                : (cols > kSide ? multiply_tiles<1, 2> : multiply_tiles<1, 1>);
   run(left, right, step_tiles, sums, ld);
 }
 
@@ -166,11 +194,13 @@ void multiply_lying(const uint16_t* left, int64_t stride, int64_t rows, const bf
 }
 
 void multiply_columns(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k0, int64_t depth,
-                      const bfloat16_t* rows, int64_t row_tiles, float* sums, int64_t ld) {
+                      const bfloat16_t* left, int64_t rows, float* sums, int64_t ld) {
   HWY_ALIGN float tile[2][kSide * kSide];
+  // Here the rows are the right operand.
+  const int64_t row_tiles = rows > kSide ? 2 : 1;
   for (int64_t c = 0; c < cols; c += kSide) {
     const auto run = row_tiles > 1 ? multiply_lying<2> : multiply_lying<1>;
-    run(bits_at(b, k0, col0 + c), b.col_stride, std::min(kSide, cols - c), rows, depth, tile[0]);
+    run(bits_at(b, k0, col0 + c), b.col_stride, std::min(kSide, cols - c), left, depth, tile[0]);
     for (int64_t t = 0; t < row_tiles; ++t) {
       const auto column = [&](int64_t r) { return tile[t] + r * kSide; };
       transpose_words_of(column, kSide, kSide, sums + t * kSide * ld + c, ld);
@@ -184,7 +214,7 @@ void multiply_columns(const GemmMatrix& b, int64_t col0, int64_t cols, int64_t k
 
 const GemmTiles* gemm_tile_kernels() {
 #if HWY_TARGET == HWY_AVX3_DL
-  static constexpr GemmTiles kTable = {pack_rows, pack_cols, multiply, multiply_columns};
+  static constexpr GemmTiles kTable = {true, pack_rows, pack_cols, multiply, multiply_columns};
   return &kTable;
 #else
   return nullptr;
