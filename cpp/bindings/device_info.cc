@@ -42,7 +42,7 @@ py::dict kernel_choices() {
   rates["amx_bf16"] = known->rates.amx_bf16;
   rates["amx_int8"] = known->rates.amx_int8;
   py::dict info;
-  info["float32"] = std::string(simd_target_name());
+  info["float32"] = std::string(cpu::float32_products_name());
   info["bfloat16"] = std::string(cpu::bfloat16_products_name());
   info["int8"] = std::string(cpu::int8_products_name());
   info["rates"] = rates;

@@ -50,6 +50,11 @@ BFloat16Products bfloat16_products() {
   return set == Dots::kOn || measured_to_gain() ? BFloat16Products::kDots : BFloat16Products::kFloat32;
 }
 
+const char* float32_products_name() {
+  const std::string_view target = simd_target_name();
+  return target == "sse2" ? "plain loops" : target == "avx2" ? "avx2" : "avx512";
+}
+
 const char* bfloat16_products_name() {
   switch (bfloat16_products()) {
     case BFloat16Products::kTiles: return "amx tiles";
@@ -62,8 +67,7 @@ const char* bfloat16_products_name() {
 const char* int8_products_name() {
   const std::string_view target = simd_target_name();
   if (target == "amx") return "amx tiles";
-  if (target == "avx3_dl") return "vnni";
-  return target == "avx3" ? "avx512" : target == "avx2" ? "avx2" : "plain loops";
+  return target == "avx3_dl" ? "vnni" : float32_products_name();
 }
 
 }  // namespace lamina::cpu

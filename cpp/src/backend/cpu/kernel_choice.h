@@ -22,9 +22,10 @@ inline constexpr double kDotGain = 1.3;
 // As the variable does, from now on; "" leaves it to what was measured.
 void set_bf16_dot(std::string_view value);
 
-// "amx tiles", "avx512_bf16" or "float32".
+// What products of float32 use: "avx512", "avx2" or "plain loops"; of bfloat16: "amx tiles", "avx512_bf16" or
+// "float32"; with 8-bit activations: "amx tiles", "vnni" or as float32.
+const char* float32_products_name();
 const char* bfloat16_products_name();
-// What products with 8-bit activations use: "amx tiles", "vnni", "avx512", "avx2" or "plain loops".
 const char* int8_products_name();
 
 }  // namespace lamina::cpu
