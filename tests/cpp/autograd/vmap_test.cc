@@ -53,8 +53,8 @@ TEST(Vmap, CasesCoverEveryOp) {
     }
   }
   // Leaves are never rebuilt, nor calls that are evaluated as a whole; custom ones have tests of their own.
-  const std::set<OpId> elsewhere = {OpId::Data, OpId::Scalar, OpId::Placeholder, OpId::Arange,
-                                    OpId::CustomOutput, OpId::Call};
+  const std::set<OpId> elsewhere = {OpId::Data,   OpId::Scalar,       OpId::Placeholder,
+                                    OpId::Arange, OpId::CustomOutput, OpId::Call};
   for (int i = 0; i < kNumOps; ++i) {
     const auto op = static_cast<OpId>(i);
     EXPECT_TRUE(ops.count(op) || elsewhere.count(op)) << op_info(op).name << " has no case";
