@@ -187,7 +187,7 @@ def test_device_info() -> None:
     assert info["threads"] >= 1
     assert info["memory_size"] > 2**20
     assert info["architecture"]
-    assert info["simd"] in {"sse2", "avx2", "avx3", "avx3_dl"}
+    assert info["simd"] in {"sse2", "avx2", "avx3", "avx3_dl", "amx"}
     assert 2**13 <= info["l1d_cache_size"] < info["l2_cache_size"]
     assert info["l3_cache_size"] >= 0
 

@@ -37,7 +37,9 @@ NOT_DRAWN = {
     "functions and foreign memory": """
         asarray custom_function export_function export_to_dot exporter from_dlpack import_function""",
     "kernels from source": "fast.cuda_kernel fast.metal_kernel fast.precompiled_cuda_kernel",
-    "beyond MLX": "explain export_to_svg get_batch_invariant nonzero profile set_batch_invariant",
+    "beyond MLX": """
+        explain export_to_svg fast.cache_write fast.paged_attention fast.quantize_kv get_batch_invariant
+        nonzero profile set_batch_invariant""",
     "tests of their own against definitions": """
         gather_qqmm qqmm vector_norm""",
 }
