@@ -38,15 +38,11 @@ class Run {
 
   // Memory that nobody outside the job needs goes back at once.
   void release(uint32_t v) {
+    if (is_node(v) ? job_.wanted[v] : !job_.leaf_owned[v - job_.nodes.size()]) return;
     Node* n = job_.value(v);
-    if (is_node(v)) {
-      if (job_.wanted[v]) return;
-      n->buffer.reset();
-      if (n->results) {
-        for (auto& one : n->results->items) one.buffer.reset();
-      }
-    } else if (job_.leaf_owned[v - job_.nodes.size()]) {
-      n->buffer.reset();
+    n->buffer.reset();
+    if (n->results) {
+      for (auto& one : n->results->items) one.buffer.reset();
     }
   }
 

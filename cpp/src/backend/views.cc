@@ -138,6 +138,7 @@ void run_view(Node& node, std::span<Node* const> inputs, const Backend& backend)
   const Node& in = *inputs[0];
   if (node.op == OpId::Output) {
     const auto& one = in.results->items[static_cast<size_t>(node.as<OutputParams>().index)];
+    if (!one.buffer) in.view();  // says that the memory is gone
     node.buffer = one.buffer;
     node.offset = 0;
     node.strides = row_major_strides(node.shape);

@@ -105,6 +105,20 @@ def test_memory_of_inputs_that_nobody_holds_is_used_again():
     assert np.array(b)[3, 0] == 9
 
 
+def test_memory_of_results_that_were_not_asked_for_is_used_again():
+    size = 1 << 20
+    f = mx.compile(lambda pool, row: (row.sum(), mx.slice_update(pool, row, mx.array([3]), (0,))), whole=True)
+    pool, row = mx.random.normal((64, size // 64)), mx.ones((1, size // 64))
+    mx.eval(pool, row)
+    for i in range(4):
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        total, pool = f(pool, row * i)
+        mx.eval(total)
+        assert mx.get_peak_memory() < before + 4 * size
+    assert np.array(pool)[3, 0] == 3
+
+
 def test_transforms_see_the_operations():
     def function(x, w):
         return mx.sum(mx.tanh(x @ w) ** 2)

@@ -17,14 +17,13 @@
 #include <hwy/highway.h>
 
 #include "backend/cpu/qmm_decode-inl.h"
+#include "backend/cpu/qmm_dots-inl.h"
+#include "backend/cpu/qmm_sixteen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
-
-using DI = hn::ScalableTag<int32_t>;
-using VI = hn::Vec<DI>;
 
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kTileRows = 12;
@@ -34,61 +33,6 @@ constexpr int kTileRows = 4;
 
 // Packed affine codes that kernels read as they are: a byte holds whole ones.
 bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
-
-// a * b + c with one rounding.
-HWY_INLINE V fused(V a, V b, V c) {
-#if LAMINA_SIMD_TARGET
-  return hn::MulAdd(a, b, c);
-#else
-  return hn::Set(D(), std::fma(hn::GetLane(a), hn::GetLane(b), hn::GetLane(c)));
-#endif
-}
-
-// sum + the dot products of 4 unsigned bytes of w, up to 127 where they are narrow, with 4 signed bytes of x,
-// per 32-bit lane; no step saturates.
-template <bool kNarrow>
-HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
-#if HWY_TARGET == HWY_AVX3_DL
-  // The target's attribute list lacks avx512vnni, which every CPU of this target has.
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
-  return sum;
-#elif HWY_TARGET == HWY_AVX3
-  const __m512i ones = _mm512_set1_epi16(1);
-  if constexpr (kNarrow) {
-    return VI{_mm512_add_epi32(sum.raw, _mm512_madd_epi16(_mm512_maddubs_epi16(w.raw, x.raw), ones))};
-  } else {
-    const __m512i low = _mm512_maddubs_epi16(_mm512_and_si512(w.raw, _mm512_set1_epi8(127)), x.raw);
-    const __m512i top = _mm512_and_si512(_mm512_srli_epi16(w.raw, 7), _mm512_set1_epi8(1));
-    const __m512i high = _mm512_madd_epi16(_mm512_maddubs_epi16(top, x.raw), _mm512_set1_epi16(128));
-    return VI{_mm512_add_epi32(sum.raw, _mm512_add_epi32(_mm512_madd_epi16(low, ones), high))};
-  }
-#elif HWY_TARGET == HWY_AVX2
-  const __m256i ones = _mm256_set1_epi16(1);
-  if constexpr (kNarrow) {
-    return VI{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(_mm256_maddubs_epi16(w.raw, x.raw), ones))};
-  } else {
-    const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(w.raw, _mm256_set1_epi8(127)), x.raw);
-    const __m256i top = _mm256_and_si256(_mm256_srli_epi16(w.raw, 7), _mm256_set1_epi8(1));
-    const __m256i high = _mm256_madd_epi16(_mm256_maddubs_epi16(top, x.raw), _mm256_set1_epi16(128));
-    return VI{_mm256_add_epi32(sum.raw, _mm256_add_epi32(_mm256_madd_epi16(low, ones), high))};
-  }
-#else
-  const auto a = static_cast<uint32_t>(hn::GetLane(w)), b = static_cast<uint32_t>(hn::GetLane(x));
-  int32_t dot = hn::GetLane(sum);
-  for (int i = 0; i < 32; i += 8)
-    dot += static_cast<int32_t>(a >> i & 255u) * static_cast<int8_t>(b >> i & 255u);
-  return hn::Set(DI(), dot);
-#endif
-}
-
-// Codes number kPlane of every byte of w, each in a byte.
-template <int kBits, int kPlane>
-HWY_INLINE VI plane_of(VI w) {
-  if constexpr (kBits == 8) return w;
-  const D32 d32;
-  const auto shifted = hn::ShiftRight<kPlane * kBits>(hn::BitCast(d32, w));
-  return hn::BitCast(DI(), hn::And(shifted, hn::Set(d32, ((1u << kBits) - 1) * 0x01010101u)));
-}
 
 // Bytes of 16 codes in the order of the units that they belong to, for up to 4 planes.
 void regroup_sixteen(int64_t planes, const int8_t* codes, int8_t* bytes) {
@@ -252,8 +196,6 @@ struct StreamWork {
   int64_t bytes() const { return 4 * kSumRows * padded * 4 + kStreamRows * (raw_elems * 4 + wide_bytes); }
 };
 
-int64_t stream_bytes(const QmmWeights& w) { return StreamWork(w, nullptr).bytes(); }
-
 // Raw lane sums of kRows weight rows with one row of activations.
 template <int kBits, int kRows>
 void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const int32_t* HWY_RESTRICT units,
@@ -341,7 +283,93 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8R
   }
 }
 
-void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile, void* work) {
+#if HWY_TARGET <= HWY_AVX3
+// Working memory of `stream_sixteens`.
+struct SixteenWork {
+  int64_t padded, wide_ld;
+  float *scales, *biases;  // [padded][16]
+  uint8_t* wide;           // [16][wide_ld], codes where they are not read packed
+
+  SixteenWork(const QmmWeights& w, void* work)
+      : padded((w.integer_groups() + 15) / 16 * 16),
+        wide_ld(reads_packed(w) ? 0 : (w.cols + 63) / 64 * 64),
+        scales(static_cast<float*>(work)),
+        biases(scales + padded * sixteen::kRows),
+        wide(reinterpret_cast<uint8_t*>(biases + padded * sixteen::kRows)) {}
+  int64_t bytes() const { return sixteen::kRows * (2 * padded * 4 + wide_ld); }
+};
+
+void sixteen_edges(const QmmWeights& w, int64_t row0, int64_t next_row, const SixteenWork& s) {
+  if (w.format != QuantFormat::kAffine || itemsize(w.scale_dtype) != 2) {
+    return qmm_codes().edges(w, row0, sixteen::kRows, s.scales, s.biases);
+  }
+  const auto widen =
+      w.scale_dtype == Dtype::kFloat16 ? sixteen::widen_edges<true> : sixteen::widen_edges<false>;
+  const int64_t groups = w.groups(), bytes = groups * 2, some = std::min(sixteen::kRows, w.rows - next_row);
+  for (const auto& [src, dst] : {std::pair(w.scales, s.scales), std::pair(w.biases, s.biases)}) {
+    sixteen::fetch(static_cast<const uint8_t*>(src) + next_row * bytes, some * bytes);
+    widen(src, row0, w.rows, groups, dst);
+  }
+}
+
+template <int kBits, bool kPacked, int kLanes, bool kShort>
+void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile,
+                     void* work) {
+  const SixteenWork s(w, work);
+  const int64_t groups = w.integer_groups(), words = stream_words(w);
+  HWY_ALIGN float totals[sixteen::kRows];
+  for (int64_t first = 0; first < span.count; first += sixteen::kRows) {
+    const int64_t row = span.row0 + first;
+    const int64_t then =
+        std::min(first + sixteen::kRows < span.count ? row + sixteen::kRows : span.next, w.rows);
+    const sixteen::Ahead ahead = w.codes + then * w.code_row_bytes;
+    sixteen_edges(w, row, then, s);
+    if constexpr (!kPacked) qmm_codes().widen(w, row, sixteen::kRows, 0, w.cols, s.wide, s.wide_ld);
+    const sixteen::RowPointers rows = kPacked ? sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes)
+                                              : sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld);
+    const sixteen::Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
+    sixteen::multiply<kBits, kLanes, kShort>(rows, words, groups, x, edges, ahead, totals);
+    std::copy_n(totals, std::min(sixteen::kRows, span.count - first), tile + first);
+  }
+}
+
+using StreamFn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row&, float*, void*);
+
+template <int kBits, bool kPacked, bool kShort>
+StreamFn sixteens_of(int64_t lanes_per_group) {
+  switch (lanes_per_group) {
+    case 4: return stream_sixteens<kBits, kPacked, 4, kShort>;
+    case 8: return stream_sixteens<kBits, kPacked, 8, kShort>;
+    case 16: return stream_sixteens<kBits, kPacked, 16, kShort>;
+    case 32:
+      // Two vectors of a group are added before their lanes are: too much for 16 bits.
+      return kBits == 8 ? stream_sixteens<kBits, kPacked, 32, false> : nullptr;
+    default: return nullptr;
+  }
+}
+
+// Null for what it does not have.
+StreamFn sixteens_for(const QmmWeights& w) {
+  const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
+  const bool affine = w.format == QuantFormat::kAffine;
+  if (!reads_packed(w)) {
+    return affine && w.bits <= 5 ? sixteens_of<8, false, true>(lanes_per_group)
+                                 : sixteens_of<8, false, false>(lanes_per_group);
+  }
+  switch (w.bits) {
+    case 2: return sixteens_of<2, true, true>(lanes_per_group);
+    case 4: return sixteens_of<4, true, true>(lanes_per_group);
+    case 8: return sixteens_of<8, true, false>(lanes_per_group);
+    default: return nullptr;
+  }
+}
+#endif
+
+void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile, void* work) {
+#if HWY_TARGET <= HWY_AVX3
+  if (const StreamFn sixteens = sixteens_for(w)) return sixteens(w, span, x, tile, work);
+#endif
+  const int64_t row0 = span.row0, rows = span.count;
   if (!reads_packed(w)) return stream_bits<8, false>(w, row0, rows, x, tile, work);
   switch (w.bits) {
     case 1: return stream_bits<1>(w, row0, rows, x, tile, work);
@@ -349,6 +377,14 @@ void stream(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x
     case 4: return stream_bits<4>(w, row0, rows, x, tile, work);
     default: return stream_bits<8>(w, row0, rows, x, tile, work);
   }
+}
+
+int64_t stream_bytes(const QmmWeights& w) {
+  int64_t bytes = StreamWork(w, nullptr).bytes();
+#if HWY_TARGET <= HWY_AVX3
+  bytes = std::max(bytes, SixteenWork(w, nullptr).bytes());
+#endif
+  return bytes;
 }
 
 int64_t panel_words(const QmmWeights& w, int64_t planes) { return w.cols / 4 / planes; }

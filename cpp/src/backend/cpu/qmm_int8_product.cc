@@ -46,7 +46,8 @@ void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   qmm_run_jobs(qmm_ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, count = std::min(step, q.n - row0);
     Scratch tile(count * 4), work(kernels.stream_bytes(p.w));
-    kernels.stream(p.w, row0, count, x, tile.as<float>(), work.as<void>());
+    const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
+    kernels.stream(p.w, span, x, tile.as<float>(), work.as<void>());
     qmm_finish_tile(q, p, tile.as<float>(), 0, 1, row0, count, count);
   });
 }
