@@ -86,6 +86,7 @@ class Pool:
         self._shape, self._folder, self._threads = shape, folder, threads
         self._workers: dict[tuple[str, str, str], Worker | str] = {}
         self.versions: dict[str, str] = {}
+        self.wrong: dict[tuple[str, str, str], str | None] = {}
 
     def get(self, peer: str, kind: str, arithmetic: str = "int8") -> Worker | str:
         """The worker, or why there is none."""
@@ -102,6 +103,12 @@ class Pool:
             if not reason:
                 self.versions[peer] = worker.about["version"]
         return self._workers[key]
+
+    def end(self, peer: str, kind: str, arithmetic: str) -> None:
+        """End one of them, which is started again where it is wanted again."""
+        worker = self._workers.pop((peer, kind, arithmetic), None)
+        if isinstance(worker, Worker):
+            worker.__exit__(None, None, None)
 
     def close(self) -> None:
         """End all of them."""
@@ -166,9 +173,11 @@ def measure(row: Row, pool: Pool, vocab: int, rounds: int) -> dict[str, Any]:
     ours, theirs = pool.get("lamina", row.kind, row.arithmetic), pool.get("llama.cpp", row.against)
     if isinstance(ours, str):
         return {**out, "status": "unavailable", "message": ours}
-    wrong = checks.wrong(pool, row.kind, row.against, row.arithmetic, vocab)
-    if wrong:
-        return {**out, "status": "wrong", "message": wrong}
+    key = (row.kind, row.against, row.arithmetic)
+    if key not in pool.wrong:
+        pool.wrong[key] = checks.wrong(pool, *key, vocab)
+    if pool.wrong[key]:
+        return {**out, "status": "wrong", "message": pool.wrong[key]}
     rates = measured(ways_of(row, ours, theirs, vocab), rounds)
     mlx = pool.get("mlx", row.kind) if row.mlx else "not wanted"
     if isinstance(mlx, Worker):

@@ -1,7 +1,4 @@
-"""Before a model is timed: what it computes is what the model says, by a plain decoder in float64.
-
-Qwen 3 in NumPy from the published description of its layers; weights are those of :mod:`bench.e2e.models`.
-"""
+"""Before a model is timed: its logits are held against those of other ways of computing the same weights."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.e2e import models
 from bench.e2e.worker import Worker
 
 if TYPE_CHECKING:
@@ -20,7 +18,7 @@ CHECKED = 24
 # Mean KL divergence, in nats, that a way of computing the same weights may have from another one. Of 8-bit
 # activations the targets say 0.002; random weights have no structure that would keep errors small.
 _ALLOWED = 0.01
-# Where the weights were packed by two formats: the part of the divergence between different positions.
+# Where one format holds the weights that another one rounded: the part of the divergence between positions.
 _ALLOWED_PART = 0.25
 
 
@@ -45,22 +43,31 @@ def divergence(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def wrong(pool: Pool, kind: str, against: str, arithmetic: str, vocab: int) -> str | None:
-    """What is wrong with a row's model: its logits are held against llama.cpp's, else against exact ones."""
+    """What is wrong with a row's model, whose logits are held against others of the same weights.
+
+    Files of llama.cpp's formats are held against llama.cpp itself, packed ones of MLX's against the products
+    of their weights in float32; 8-bit activations also against exact products.
+    """
     ids = np.random.default_rng(5).integers(0, vocab, CHECKED).tolist()
-    ours: Any = pool.get("lamina", kind, arithmetic)
-    theirs = pool.get("llama.cpp", against)
-    found = ours.logits(ids)
+
+    def logits(peer: str, name: str, how: str = "exact") -> np.ndarray | None:
+        worker: Any = pool.get(peer, name, how)
+        return worker.logits(ids) if isinstance(worker, Worker) else None
+
+    found, exact = logits("lamina", kind, arithmetic), logits("lamina", kind)
+    assert found is not None
+    assert exact is not None
     if not np.isfinite(found).all():
         return "logits are not finite"
-    exact = pool.get("lamina", kind, "exact")
-    assert isinstance(exact, Worker)
-    far = divergence(exact.logits(ids), found)
+    far = divergence(exact, found)
     if far > _ALLOWED:
         return f"8-bit activations: a divergence of {far:.4f} from exact products, allowed {_ALLOWED}"
-    if isinstance(theirs, Worker):
-        wanted = theirs.logits(ids)
-        far, unlike = divergence(wanted, found), divergence(wanted, np.roll(found, 1, 0))
+    if models.MLX_BITS.get(kind):
+        other, name, allowed = logits("lamina", kind, "dequantized"), "float32 weights", _ALLOWED
+        pool.end("lamina", kind, "dequantized")
+    else:
+        other, name = logits("llama.cpp", against), "llama.cpp"
+        unlike = 0.0 if other is None else divergence(other, np.roll(found, 1, 0))
         allowed = _ALLOWED if kind == against else _ALLOWED_PART * unlike
-        if far > allowed:
-            return f"a divergence of {far:.4f} from llama.cpp, allowed {allowed:.4f}"
-    return None
+    far = 0.0 if other is None else divergence(other, found)
+    return f"a divergence of {far:.4f} from {name}, allowed {allowed:.4f}" if far > allowed else None

@@ -48,10 +48,30 @@ class Lamina:
         self.version = lamina.__version__
         self._mx = mx
         self.model = model_of(read_checkpoint(path))
-        set_arithmetic(self.model, arithmetic)
+        if arithmetic == "dequantized":
+            self._dequantize()
+        else:
+            set_arithmetic(self.model, arithmetic)
         mx.eval(self.model.parameters())
         words = {f"t{i}": i for i in range(self.model.config.vocab_size)}
         self.tokenizer = Tokenizer(HFTokenizer(models.WordLevel(words, "t0")))
+
+    def _dequantize(self) -> None:
+        """Put layers of the same weights in float32 in the place of packed ones."""
+        import lamina.nn as nn
+        from lamina.lm.quantization.formats import parse_format
+        from lamina.lm.quantization.layers import layer_in
+        from lamina.utils import tree_map
+
+        packed = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+        wide = parse_format("float32")
+        self.model.update_modules(
+            tree_map(
+                lambda m: layer_in(m, wide) if isinstance(m, packed) else m,
+                self.model.leaf_modules(),
+                is_leaf=nn.Module.is_module,
+            )
+        )
 
     def _stream(self, ids: Sequence[int], tokens: int) -> Any:
         from lamina.lm import stream_generate

@@ -30,8 +30,9 @@ class Worker:
         What it loads.
     threads : int
         Threads that it may use.
-    arithmetic : {"int8", "exact"}
-        How lamina multiplies quantized weights; the others have no choice.
+    arithmetic : {"int8", "exact", "dequantized"}
+        How lamina multiplies quantized weights, the last one after it has made them float32; the others have
+        no choice.
     environment : dict, optional
         Variables that it gets besides this process's own.
     """
