@@ -19,6 +19,7 @@
 #include "backend/cpu/qmm_decode-inl.h"
 #include "backend/cpu/qmm_dots-inl.h"
 #include "backend/cpu/qmm_sixteen-inl.h"
+#include "backend/cpu/qmm_sixteen_gguf-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -301,6 +302,7 @@ struct SixteenWork {
 
 void sixteen_edges(const QmmWeights& w, int64_t row0, int64_t next_row, const SixteenWork& s) {
   if (w.format != QuantFormat::kAffine || itemsize(w.scale_dtype) != 2) {
+    if (sixteen::block_edges(w, row0, s.scales, s.biases)) return;
     return qmm_codes().edges(w, row0, sixteen::kRows, s.scales, s.biases);
   }
   const auto widen =
@@ -312,54 +314,60 @@ void sixteen_edges(const QmmWeights& w, int64_t row0, int64_t next_row, const Si
   }
 }
 
-template <int kBits, bool kPacked, int kLanes, bool kShort>
+template <class Codes, bool kWidened, int kLanes, bool kShort>
 void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile,
                      void* work) {
   const SixteenWork s(w, work);
-  const int64_t groups = w.integer_groups(), words = stream_words(w);
+  const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   HWY_ALIGN float totals[sixteen::kRows];
-  for (int64_t first = 0; first < span.count; first += sixteen::kRows) {
-    const int64_t row = span.row0 + first;
-    const int64_t then =
-        std::min(first + sixteen::kRows < span.count ? row + sixteen::kRows : span.next, w.rows);
+  for (int64_t row = span.row0; row < end; row += sixteen::kRows) {
+    const int64_t then = std::min(row + sixteen::kRows < end ? row + sixteen::kRows : span.next, w.rows);
     const sixteen::Ahead ahead = w.codes + then * w.code_row_bytes;
     sixteen_edges(w, row, then, s);
-    if constexpr (!kPacked) qmm_codes().widen(w, row, sixteen::kRows, 0, w.cols, s.wide, s.wide_ld);
-    const sixteen::RowPointers rows = kPacked ? sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes)
-                                              : sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld);
+    if constexpr (kWidened) qmm_codes().widen(w, row, sixteen::kRows, 0, w.cols, s.wide, s.wide_ld);
+    const sixteen::RowPointers rows = kWidened ? sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld)
+                                               : sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes);
     const sixteen::Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
-    sixteen::multiply<kBits, kLanes, kShort>(rows, words, groups, x, edges, ahead, totals);
-    std::copy_n(totals, std::min(sixteen::kRows, span.count - first), tile + first);
+    sixteen::multiply<Codes, kLanes, kShort>(rows, words, groups, x, edges, ahead, totals);
+    std::copy_n(totals, std::min(sixteen::kRows, end - row), tile + (row - span.row0));
   }
 }
 
 using StreamFn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row&, float*, void*);
 
-template <int kBits, bool kPacked, bool kShort>
+template <class Codes, bool kWidened, bool kShort>
 StreamFn sixteens_of(int64_t lanes_per_group) {
   switch (lanes_per_group) {
-    case 4: return stream_sixteens<kBits, kPacked, 4, kShort>;
-    case 8: return stream_sixteens<kBits, kPacked, 8, kShort>;
-    case 16: return stream_sixteens<kBits, kPacked, 16, kShort>;
+    case 4: return stream_sixteens<Codes, kWidened, 4, kShort>;
+    case 8: return stream_sixteens<Codes, kWidened, 8, kShort>;
+    case 16: return stream_sixteens<Codes, kWidened, 16, kShort>;
     case 32:
       // Two vectors of a group are added before their lanes are: too much for 16 bits.
-      return kBits == 8 ? stream_sixteens<kBits, kPacked, 32, false> : nullptr;
+      return Codes::kPlanes == 1 ? stream_sixteens<Codes, kWidened, 32, false> : nullptr;
     default: return nullptr;
   }
 }
 
-// Null for what it does not have.
+// Null for what it does not have. Sums of two lanes fit 16 bits for codes of at most 5 bits in a byte, and
+// for packed ones of 4 and 2.
 StreamFn sixteens_for(const QmmWeights& w) {
   const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
-  const bool affine = w.format == QuantFormat::kAffine;
-  if (!reads_packed(w)) {
-    return affine && w.bits <= 5 ? sixteens_of<8, false, true>(lanes_per_group)
-                                 : sixteens_of<8, false, false>(lanes_per_group);
+  switch (w.format) {
+    case QuantFormat::kAffine: break;
+    case QuantFormat::kQ4_0: return stream_sixteens<sixteen::NibbleBlocks<18, 2>, false, 8, true>;
+    case QuantFormat::kQ4_1: return stream_sixteens<sixteen::NibbleBlocks<20, 4>, false, 8, true>;
+    case QuantFormat::kQ8_0: return stream_sixteens<sixteen::ByteBlocks, false, 8, false>;
+    case QuantFormat::kQ4K: return stream_sixteens<sixteen::FourBitSuperblocks, false, 8, true>;
+    case QuantFormat::kQ6K: return stream_sixteens<sixteen::SixBitSuperblocks, false, 4, false>;
+    default: return sixteens_of<sixteen::Bytes, true, false>(lanes_per_group);
   }
   switch (w.bits) {
-    case 2: return sixteens_of<2, true, true>(lanes_per_group);
-    case 4: return sixteens_of<4, true, true>(lanes_per_group);
-    case 8: return sixteens_of<8, true, false>(lanes_per_group);
+    case 2: return sixteens_of<sixteen::Packed<2>, false, true>(lanes_per_group);
+    case 4: return sixteens_of<sixteen::Packed<4>, false, true>(lanes_per_group);
+    case 8: return sixteens_of<sixteen::Packed<8>, false, false>(lanes_per_group);
+    case 3:
+    case 5: return sixteens_of<sixteen::Bytes, true, true>(lanes_per_group);
+    case 6: return sixteens_of<sixteen::Bytes, true, false>(lanes_per_group);
     default: return nullptr;
   }
 }

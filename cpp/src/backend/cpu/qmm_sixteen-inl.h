@@ -84,20 +84,41 @@ struct Edges {
   const float *scales, *biases;  // [groups][16]; no biases: null
 };
 
+// How codes are read: kPlanes vectors of a chunk of 16 words, and the lines to fetch for four rows of it.
+// kNarrow: codes are below 128.
+template <int kBits>
+struct Packed {
+  static constexpr int kPlanes = 8 / kBits, kFetch = 4;
+  static constexpr bool kNarrow = kBits < 8;
+  struct Chunk {
+    int64_t byte;
+    __mmask16 inside;
+  };
+  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
+    const int64_t left = std::clamp<int64_t>(words - at, 0, 16);
+    return {at * 4, static_cast<__mmask16>((1u << left) - 1)};
+  }
+  static HWY_INLINE __m512i load(const uint8_t* row, const Chunk& c) {
+    return _mm512_maskz_loadu_epi32(c.inside, row + c.byte);
+  }
+};
+// Codes that have been made bytes.
+using Bytes = Packed<8>;
+
 // The sums of blocks of four rows over kChunks vectors of codes.
-template <int kBits, int kChunks, bool kShort>
-HWY_INLINE __m512i four_rows(const uint8_t* const* rows, int64_t byte, const __mmask16* inside,
+template <class Codes, int kChunks, bool kShort>
+HWY_INLINE __m512i four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
                              const __m512i* units, Ahead ahead) {
-  constexpr int kPlanes = 8 / kBits;
+  constexpr int kPlanes = Codes::kPlanes;
   VI acc[4];
+  unroll<Codes::kFetch * kChunks>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
   unroll<4>([&](auto r) HWY_ATTR {
     acc[r] = hn::Zero(DI());
     unroll<kChunks>([&](auto c) HWY_ATTR {
-      __builtin_prefetch(ahead + (r * kChunks + c) * 64, 0, 3);
-      const VI w{_mm512_maskz_loadu_epi32(inside[c], rows[r] + byte + c * 64)};
+      const VI w{Codes::load(rows[r], chunks[c])};
       unroll<kPlanes>([&](auto j) HWY_ATTR {
-        acc[r] = add_dots<(kBits < 8 || kShort)>(acc[r], plane_of<kBits, static_cast<int>(j)>(w),
-                                                 VI{units[c * kPlanes + j]});
+        acc[r] = add_dots<(Codes::kNarrow || kShort)>(acc[r], plane_of<8 / kPlanes, static_cast<int>(j)>(w),
+                                                      VI{units[c * kPlanes + j]});
       });
     });
   });
@@ -105,10 +126,11 @@ HWY_INLINE __m512i four_rows(const uint8_t* const* rows, int64_t byte, const __m
 }
 
 // out[r] = the product with row r. kLanes: 32-bit lanes of a group in the vectors of codes, 4 to 32.
-template <int kBits, int kLanes, bool kShort>
+template <class Codes, int kLanes, bool kShort>
 void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row& x, const Edges& edges,
               Ahead ahead, float* out) {
-  constexpr int kPlanes = 8 / kBits, kChunks = kLanes == 32 ? 2 : 1, kGroups = kLanes < 16 ? 16 / kLanes : 1;
+  constexpr int kPlanes = Codes::kPlanes, kChunks = kLanes == 32 ? 2 : 1,
+                kGroups = kLanes < 16 ? 16 / kLanes : 1, kFetched = Codes::kFetch * kChunks * 64;
   __m512 total = _mm512_setzero_ps();
   for (int64_t g = 0; edges.biases && g < groups; ++g) {
     total = _mm512_fmadd_ps(_mm512_set1_ps(x.sums[g]), _mm512_load_ps(edges.biases + g * kRows), total);
@@ -120,21 +142,20 @@ void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmI
   };
   for (int64_t at = 0, g = 0; at < words; at += 16 * kChunks, g += kGroups) {
     __m512i sums[4], units[kChunks * kPlanes], dots[kGroups];
-    __mmask16 inside[kChunks];
+    typename Codes::Chunk chunks[kChunks];
     for (int c = 0; c < kChunks; ++c) {
-      const int64_t left = std::clamp<int64_t>(words - at - 16 * c, 0, 16);
-      inside[c] = static_cast<__mmask16>((1u << left) - 1);
+      const int64_t here = at + 16 * c;
+      chunks[c] = Codes::chunk(here, words);
       for (int j = 0; j < kPlanes; ++j) {
-        units[c * kPlanes + j] = left > 0 ? _mm512_loadu_si512(x.units + (at + 16 * c) * kPlanes + 16 * j)
-                                          : _mm512_setzero_si512();
+        units[c * kPlanes + j] =
+            here < words ? _mm512_loadu_si512(x.units + here * kPlanes + 16 * j) : _mm512_setzero_si512();
       }
     }
     const auto some = [&](int q) HWY_ATTR {
-      return four_rows<kBits, kChunks, kShort>(rows.at + 4 * q, at * 4, inside, units,
-                                               ahead + 4 * q * kChunks * 64);
+      return four_rows<Codes, kChunks, kShort>(rows.at + 4 * q, chunks, units, ahead + q * kFetched);
     };
     sums[0] = some(0), sums[1] = some(1), sums[2] = some(2), sums[3] = some(3);
-    ahead += kRows * kChunks * 64;
+    ahead += 4 * kFetched;
     dots_of_groups<std::min(kLanes, 16)>(sums, dots);
     if (g + kGroups <= groups) {
       unroll<kGroups>([&](auto i) HWY_ATTR { add(g + i, dots[i]); });
