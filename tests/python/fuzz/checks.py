@@ -109,7 +109,7 @@ class Plain:
 
 def plain(program: Program) -> Plain:
     leaves = [arrays(program, k) for k in range(len(program.sizes))]
-    # Whatever made them would be a part of the first graph alone, and 16-bit values are rounded where tapes end.
+    # What made them would be in the first graph alone, and 16-bit values are rounded where tapes end.
     mx.eval(leaves)
     return Plain(program, leaves, [evaluated(lambda xs=xs: outputs(program, *xs)) for xs in leaves])
 
