@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "backend/cpu/simd_target.h"
 #include "backend/cpu/tile.h"
 
@@ -9,6 +11,7 @@
 // After foreach_target.h.
 #include <hwy/highway.h>
 
+#include "backend/cpu/gemm_convert-inl.h"
 #include "backend/cpu/reduce-inl.h"
 #include "backend/reference/elementwise_types.h"
 
@@ -40,6 +43,29 @@ ReduceFn row_of(OpId id) {
     case OpId::Any: return &reduce::any_row<L>;
     default: return nullptr;
   }
+}
+
+// arg_row of 16-bit floats: piece by piece as float32, which holds all of them.
+template <class Fold, bool kLargest, class T>
+int64_t arg_halves(const void* in, size_t n) {
+  constexpr size_t kPiece = 1024;
+  const hn::ScalableTag<float> d;
+  HWY_ALIGN float wide[kPiece];
+  const T* x = static_cast<const T*>(in);
+  size_t found = 0;
+  for (size_t first = 0; first < n; first += kPiece) {
+    const size_t count = std::min(kPiece, n - first);
+    size_t i = 0;
+    for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+      hn::Store(cpu::HWY_NAMESPACE::load_as(d, x + first + i), d, wide + i);
+    }
+    for (; i < count; ++i) wide[i] = static_cast<float>(x[first + i]);
+    const auto at = static_cast<size_t>(reduce::arg_row<Fold, float>(wide, count));
+    const float best = static_cast<float>(x[found]);
+    if (kLargest ? wide[at] > best : wide[at] < best) found = first + at;
+    if (wide[at] != wide[at]) return static_cast<int64_t>(first + at);
+  }
+  return static_cast<int64_t>(found);
 }
 
 // kVectors vectors of sums from column c on, over all rows.
@@ -95,6 +121,9 @@ ArgReduceFn find_arg(bool largest, Dtype dtype) {
     if constexpr (kFoldable<T>) {
       using L = LaneOf<T>;
       return largest ? &reduce::arg_row<reduce::MaxFold, L> : &reduce::arg_row<reduce::MinFold, L>;
+    }
+    if constexpr (kIsHalf<T>) {
+      return largest ? &arg_halves<reduce::MaxFold, true, T> : &arg_halves<reduce::MinFold, false, T>;
     }
     return nullptr;
   });
