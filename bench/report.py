@@ -80,7 +80,7 @@ def _draw(runs: Sequence[dict[str, Any]], folder: Path, models: dict[str, Any] |
             "roofline",
             lambda path: figures.draw_roofline(shares(join(runs), peaks) if peaks else [], first, path),
         ),
-        ("models", lambda path: figures.draw_models(models, path)),
+        ("models", lambda path: figures.draw_models(models or {"rows": []}, path)),
     ):
         if name == "models" and models is None:
             continue

@@ -27,7 +27,8 @@ class Recorder {
     }
     for (Node* n : order) {
       if (n->op == OpId::Call) {
-        fail<Unsupported>("export_function", "reads a graph that is evaluated as a whole: export its function");
+        fail<Unsupported>("export_function",
+                          "reads a graph that is evaluated as a whole: export its function");
       }
       const bool output = n->op == OpId::CustomOutput;
       if (output || autograd::closes_call(*n)) {
