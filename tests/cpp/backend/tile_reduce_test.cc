@@ -219,6 +219,40 @@ TEST_P(TileReduce, ArgumentsAreTheFirstExtremum) {
   });
 }
 
+template <class T>
+void expect_extrema_of_halves() {
+  // Around pieces of 1024, with ties, and NaN at every place that matters.
+  for (size_t n : {1, 15, 16, 17, 1023, 1024, 1025, 3000}) {
+    const std::vector<float> drawn = testing::draws<float>(n, range(-3, 3), n);
+    Buffer<T> x{std::vector<T>(drawn.begin(), drawn.end())};
+    const auto before = [&](size_t a, size_t b) {
+      return static_cast<float>(x[a]) < static_cast<float>(x[b]);
+    };
+    size_t largest = 0, smallest = 0;
+    for (size_t i = 1; i < n; ++i) {
+      if (before(largest, i)) largest = i;
+      if (before(i, smallest)) smallest = i;
+    }
+    ASSERT_EQ(argmax_tile(kDtypeOf<T>)(x.data(), n), static_cast<int64_t>(largest)) << n;
+    ASSERT_EQ(argmin_tile(kDtypeOf<T>)(x.data(), n), static_cast<int64_t>(smallest)) << n;
+    for (size_t at : {size_t{0}, n / 2, n - 1}) {
+      Buffer<T> with{std::vector<T>(drawn.begin(), drawn.end())};
+      with.data()[at] = T(std::numeric_limits<float>::quiet_NaN());
+      ASSERT_EQ(argmax_tile(kDtypeOf<T>)(with.data(), n), static_cast<int64_t>(at)) << n;
+      ASSERT_EQ(argmin_tile(kDtypeOf<T>)(with.data(), n), static_cast<int64_t>(at)) << n;
+    }
+  }
+}
+
+TEST_P(TileReduce, ArgumentsOfHalvesAreTheFirstExtremum) {
+  if (GetParam() == "sse2") {
+    EXPECT_EQ(argmax_tile(Dtype::kBFloat16), nullptr);
+    return;
+  }
+  expect_extrema_of_halves<float16_t>();
+  expect_extrema_of_halves<bfloat16_t>();
+}
+
 TEST_P(TileReduce, ColumnsFoldElementByElement) {
   std::vector<float> acc = {1, 5, -2}, row = {4, 2, -3};
   const void* operands[] = {acc.data(), row.data()};
@@ -235,7 +269,6 @@ TEST_P(TileReduce, ImpossiblePairsHaveNoKernel) {
   EXPECT_EQ(reduce_tile(OpId::Sum, Dtype::kBool), nullptr);
   EXPECT_EQ(reduce_tile(OpId::Sum, Dtype::kFloat16), nullptr);
   EXPECT_EQ(reduce_tile(OpId::Exp, Dtype::kFloat32), nullptr);
-  EXPECT_EQ(argmax_tile(Dtype::kBFloat16), nullptr);
   float acc;
   EXPECT_THROW(reduce_identity(OpId::Sum, Dtype::kBool, &acc), Unsupported);
 }
