@@ -72,7 +72,6 @@ def add_parser(commands: Any) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Load the model and hold the conversation."""
     language.check_counts(args, "max_tokens")
-    language.begin_loading(args)
     from lamina.lm.chat import ChatTemplate, Conversation, chat_template
     from lamina.lm.errors import PromptError
 

@@ -90,7 +90,6 @@ def execute(args: argparse.Namespace) -> int:
         args.parser.error("--logprobs wants --json")
     if args.prompts is not None and (args.draft_model or args.lookup or args.echo):
         args.parser.error("--prompts does not go with --echo, --lookup and --draft-model")
-    language.begin_loading(args)
     with profiling.profiled(args.profile):
         return _many(args, prompt) if args.prompts is not None else _one(args, prompt)
 

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lamina._ahead import begin_tokenizer
-
 _ARITHMETIC = ("int8", "exact")
 
 
@@ -136,12 +134,6 @@ def cache_options(args: argparse.Namespace) -> Any:
     from lamina.lm import CacheOptions
 
     return CacheOptions(args.kv_bits, args.kv_window)
-
-
-def begin_loading(args: argparse.Namespace) -> None:
-    """Read the tokenizer of the model that ``args`` name while modules are imported."""
-    if args.model is not None:
-        begin_tokenizer(Path(args.model) / "tokenizer.json")
 
 
 def load_model(args: argparse.Namespace) -> tuple[Any, Any]:

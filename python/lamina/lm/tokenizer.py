@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as HFTokenizer
 
-from lamina._ahead import read_tokenizer
 from lamina.lm.detokenize import Detokenizer, decoder_steps, make_detokenizer
 from lamina.lm.errors import CheckpointError, LMError, PromptError
 
@@ -133,7 +132,7 @@ def load_tokenizer(path: str | Path, eos_ids: Iterable[int] = ()) -> Tokenizer:
     if not path.is_file():
         raise CheckpointError(f"no tokenizer at {path}: wanted a tokenizer.json")
     try:
-        inner = read_tokenizer(path)
+        inner = HFTokenizer.from_file(str(path))
     except Exception as e:  # the library raises bare Exception
         raise CheckpointError(f"{path} is not a usable tokenizer.json: {e}") from e
     return Tokenizer(inner, eos_ids)

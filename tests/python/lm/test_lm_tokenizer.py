@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lamina._ahead import begin_tokenizer
 from lamina.lm import CheckpointError, ConfigError, LMError, Tokenizer, load_tokenizer
 from lamina.lm.detokenize import ByteDetokenizer
 from lamina.lm.tokenizer import byte_alphabet
@@ -97,28 +96,3 @@ def test_files(tmp_path):
     (tmp_path / "cut.json").write_text(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"cut\.json is not a usable tokenizer\.json"):
         load_tokenizer(tmp_path / "cut.json")
-
-
-class TestReadAhead:
-    """Tokenizers that a thread reads while modules are imported."""
-
-    def test_it_is_the_same_tokenizer(self, tokenizer, tmp_path):
-        path = tmp_path / "tokenizer.json"
-        tokenizer.save(path)
-        begin_tokenizer(path)
-        begin_tokenizer(path)
-        assert load_tokenizer(path).encode("def f(x):") == tokenizer.encode("def f(x):")
-        # What was begun is used once.
-        path.write_text("{}", encoding="utf-8")
-        with pytest.raises(CheckpointError, match="not a usable"):
-            load_tokenizer(path)
-
-    def test_errors_come_where_the_tokenizer_is_wanted(self, tmp_path):
-        path = tmp_path / "tokenizer.json"
-        begin_tokenizer(path)
-        with pytest.raises(CheckpointError, match="no tokenizer at"):
-            load_tokenizer(path)
-        path.write_text("[", encoding="utf-8")
-        begin_tokenizer(path)
-        with pytest.raises(CheckpointError, match="not a usable"):
-            load_tokenizer(path)

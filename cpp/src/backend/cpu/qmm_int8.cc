@@ -35,31 +35,37 @@ constexpr int kTileRows = 4;
 // Packed affine codes that kernels read as they are: a byte holds whole ones.
 bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
 
-// Bytes of 16 codes in the order of the units that they belong to, for up to 4 planes.
-void regroup_sixteen(int64_t planes, const int8_t* codes, int8_t* bytes) {
+// Where byte i of 16 codes comes from, in the order of the units that they belong to.
+template <int kPlanes>
+struct UnitOrder {
+  alignas(16) uint8_t from[16];
+  constexpr UnitOrder() : from() {
+    for (int i = 0; i < 16; ++i) {
+      const int word = i / (4 * kPlanes), in_word = i % (4 * kPlanes);
+      from[i] = static_cast<uint8_t>(word * 4 * kPlanes + in_word % 4 * kPlanes + in_word / 4);
+    }
+  }
+};
+
+template <int kPlanes>
+void regroup_planes(int64_t n, const int8_t* codes, int8_t* bytes) {
+  static constexpr UnitOrder<kPlanes> kOrder;
 #if HWY_TARGET != HWY_SCALAR
   const hn::FixedTag<uint8_t, 16> d8;
-  HWY_ALIGN uint8_t order[16];
-  for (int64_t i = 0; i < 16; ++i) {
-    const int64_t word = i / (4 * planes), in_word = i % (4 * planes);
-    order[i] = static_cast<uint8_t>(word * 4 * planes + in_word % 4 * planes + in_word / 4);
+  const auto order = hn::Load(d8, kOrder.from);
+  for (int64_t i = 0; i < n; i += 16) {
+    const auto all = hn::LoadU(d8, reinterpret_cast<const uint8_t*>(codes + i));
+    hn::StoreU(hn::TableLookupBytes(all, order), d8, reinterpret_cast<uint8_t*>(bytes + i));
   }
-  const auto all = hn::LoadU(d8, reinterpret_cast<const uint8_t*>(codes));
-  hn::StoreU(hn::TableLookupBytes(all, hn::Load(d8, order)), d8, reinterpret_cast<uint8_t*>(bytes));
 #else
-  for (int64_t i = 0; i < 16; ++i) {
-    const int64_t word = i / (4 * planes), in_word = i % (4 * planes);
-    bytes[i] = codes[word * 4 * planes + in_word % 4 * planes + in_word / 4];
-  }
+  for (int64_t i = 0; i < n; ++i) bytes[i] = codes[i / 16 * 16 + kOrder.from[i % 16]];
 #endif
 }
 
 void regroup(int64_t planes, int64_t n, const int8_t* codes, int8_t* bytes) {
-  if (planes == 8) {
-    for (int64_t i = 0; i < n; ++i) bytes[i / 32 * 32 + i % 8 * 4 + i % 32 / 8] = codes[i];
-    return;
-  }
-  for (int64_t i = 0; i < n; i += 16) regroup_sixteen(planes, codes + i, bytes + i);
+  if (planes == 2) return regroup_planes<2>(n, codes, bytes);
+  if (planes == 4) return regroup_planes<4>(n, codes, bytes);
+  for (int64_t i = 0; i < n; ++i) bytes[i / 32 * 32 + i % 8 * 4 + i % 32 / 8] = codes[i];
 }
 
 // The 8-bit codes of one group and their sum.
@@ -112,7 +118,10 @@ void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const floa
 int64_t stream_planes(const QmmWeights& w) { return reads_packed(w) ? 8 / w.bits : 1; }
 // 32-bit words of a row as the streaming kernel reads it.
 int64_t stream_words(const QmmWeights& w) { return w.cols / 4 / stream_planes(w); }
-int64_t stream_chunks(const QmmWeights& w) { return (stream_words(w) + lane_count() - 1) / lane_count(); }
+// An even number, so that two can be read at a time.
+int64_t stream_chunks(const QmmWeights& w) {
+  return (stream_words(w) + 2 * lane_count() - 1) / (2 * lane_count()) * 2;
+}
 int64_t stream_units(const QmmWeights& w) { return stream_chunks(w) * lane_count() * stream_planes(w); }
 
 // Chunk by chunk (a vector of words), plane by plane.
@@ -124,11 +133,11 @@ void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
     return;
   }
   for (int64_t chunk = 0; chunk < stream_chunks(w); ++chunk) {
-    for (int64_t j = 0; j < planes; ++j) {
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        const int64_t word = chunk * lanes + lane;
-        *arranged++ = word < words ? units[word * planes + j] : 0;
-      }
+    const int32_t* from = units + chunk * lanes * planes;
+    const int64_t inside = std::clamp<int64_t>(words - chunk * lanes, 0, lanes);
+    for (int64_t j = 0; j < planes; ++j, arranged += lanes) {
+      for (int64_t lane = 0; lane < inside; ++lane) arranged[lane] = from[lane * planes + j];
+      std::fill(arranged + inside, arranged + lanes, 0);
     }
   }
 }
@@ -315,11 +324,11 @@ void sixteen_edges(const QmmWeights& w, int64_t row0, int64_t next_row, const Si
 }
 
 template <class Codes, bool kWidened, int kLanes, bool kShort>
-void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile,
+void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
                      void* work) {
   const SixteenWork s(w, work);
   const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
-  HWY_ALIGN float totals[sixteen::kRows];
+  HWY_ALIGN float totals[kQmmStreamed][sixteen::kRows];
   for (int64_t row = span.row0; row < end; row += sixteen::kRows) {
     const int64_t then = std::min(row + sixteen::kRows < end ? row + sixteen::kRows : span.next, w.rows);
     const sixteen::Ahead ahead = w.codes + then * w.code_row_bytes;
@@ -328,12 +337,22 @@ void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8R
     const sixteen::RowPointers rows = kWidened ? sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld)
                                                : sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes);
     const sixteen::Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
-    sixteen::multiply<Codes, kLanes, kShort>(rows, words, groups, x, edges, ahead, totals);
-    std::copy_n(totals, std::min(sixteen::kRows, end - row), tile + (row - span.row0));
+    const auto some = [&]<int kX>(std::integral_constant<int, kX>, int64_t i) {
+      sixteen::multiply<Codes, kLanes, kShort, kX>(rows, words, groups, x + i, edges, ahead, totals + i);
+      return kX;
+    };
+    for (int64_t i = 0; i < m;) {
+      i += m - i >= 4   ? some(std::integral_constant<int, 4>(), i)
+           : m - i >= 2 ? some(std::integral_constant<int, 2>(), i)
+                        : some(std::integral_constant<int, 1>(), i);
+    }
+    for (int64_t i = 0; i < m; ++i) {
+      std::copy_n(totals[i], std::min(sixteen::kRows, end - row), tile + i * span.count + (row - span.row0));
+    }
   }
 }
 
-using StreamFn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row&, float*, void*);
+using StreamFn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row*, int64_t, float*, void*);
 
 template <class Codes, bool kWidened, bool kShort>
 StreamFn sixteens_of(int64_t lanes_per_group) {
@@ -373,17 +392,27 @@ StreamFn sixteens_for(const QmmWeights& w) {
 }
 #endif
 
-void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile, void* work) {
+int64_t stream_most(const QmmWeights& w) {
 #if HWY_TARGET <= HWY_AVX3
-  if (const StreamFn sixteens = sixteens_for(w)) return sixteens(w, span, x, tile, work);
+  if (sixteens_for(w)) return kQmmStreamed;
 #endif
+  (void)w;
+  return 1;
+}
+
+void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
+            void* work) {
+#if HWY_TARGET <= HWY_AVX3
+  if (const StreamFn sixteens = sixteens_for(w)) return sixteens(w, span, x, m, tile, work);
+#endif
+  (void)m;
   const int64_t row0 = span.row0, rows = span.count;
-  if (!reads_packed(w)) return stream_bits<8, false>(w, row0, rows, x, tile, work);
+  if (!reads_packed(w)) return stream_bits<8, false>(w, row0, rows, *x, tile, work);
   switch (w.bits) {
-    case 1: return stream_bits<1>(w, row0, rows, x, tile, work);
-    case 2: return stream_bits<2>(w, row0, rows, x, tile, work);
-    case 4: return stream_bits<4>(w, row0, rows, x, tile, work);
-    default: return stream_bits<8>(w, row0, rows, x, tile, work);
+    case 1: return stream_bits<1>(w, row0, rows, *x, tile, work);
+    case 2: return stream_bits<2>(w, row0, rows, *x, tile, work);
+    case 4: return stream_bits<4>(w, row0, rows, *x, tile, work);
+    default: return stream_bits<8>(w, row0, rows, *x, tile, work);
   }
 }
 
@@ -543,12 +572,12 @@ void multiply(const QmmWeights& w, int64_t planes, const QmmPanelArgs& a) {
 }  // namespace
 
 const QmmInt8* int8_kernels() {
-  static constexpr QmmInt8 kTable = {kTileRows,    2 * static_cast<int64_t>(hn::MaxLanes(DI())),
-                                     quantize_row, stream_planes,
-                                     stream_units, stream_bytes,
-                                     arrange,      stream,
-                                     panel_words,  pack,
-                                     multiply};
+  static constexpr QmmInt8 kTable = {kTileRows,     2 * static_cast<int64_t>(hn::MaxLanes(DI())),
+                                     quantize_row,  stream_most,
+                                     stream_planes, stream_units,
+                                     stream_bytes,  arrange,
+                                     stream,        panel_words,
+                                     pack,          multiply};
   return &kTable;
 }
 

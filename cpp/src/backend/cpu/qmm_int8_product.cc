@@ -37,18 +37,22 @@ class Int8Rows {
 
 void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   const QmmInt8& kernels = qmm_int8();
-  const Int8Rows rows(q, p, kernels.stream_planes(p.w), 0, 1, false);
-  Scratch units(kernels.stream_units(p.w) * 4);
-  QmmInt8Row x = rows.at(0);
-  kernels.arrange(p.w, x.units, units.as<int32_t>());
-  x.units = units.as<int32_t>();
+  const Int8Rows rows(q, p, kernels.stream_planes(p.w), 0, q.m, parallel && q.m > 2);
+  const int64_t each = kernels.stream_units(p.w);
+  Scratch units(q.m * each * 4);
+  QmmInt8Row x[kQmmStreamed];
+  for (int64_t i = 0; i < q.m; ++i) {
+    x[i] = rows.at(i);
+    kernels.arrange(p.w, x[i].units, units.as<int32_t>() + i * each);
+    x[i].units = units.as<int32_t>() + i * each;
+  }
   const int64_t step = qmm_rows_per_job(q, p);
   qmm_run_jobs(qmm_ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, count = std::min(step, q.n - row0);
-    Scratch tile(count * 4), work(kernels.stream_bytes(p.w));
+    Scratch tile(q.m * count * 4), work(kernels.stream_bytes(p.w));
     const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
-    kernels.stream(p.w, span, x, tile.as<float>(), work.as<void>());
-    qmm_finish_tile(q, p, tile.as<float>(), 0, 1, row0, count, count);
+    kernels.stream(p.w, span, x, q.m, tile.as<float>(), work.as<void>());
+    qmm_finish_tile(q, p, tile.as<float>(), 0, q.m, row0, count, count);
   });
 }
 
@@ -252,7 +256,7 @@ void multiply_tiles(const QmmArgs& q, const QmmProblem& p, bool parallel) {
 
 void qmm_multiply_int8(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   // All give the same bits.
-  if (q.m == 1) return multiply_streamed(q, p, parallel);
+  if (q.m <= qmm_int8().stream_most(p.w)) return multiply_streamed(q, p, parallel);
   if (amx_active() && q.m >= kLeastTileRows) return multiply_tiles(q, p, parallel);
   multiply_panels(q, p, parallel);
 }

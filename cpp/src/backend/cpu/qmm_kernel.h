@@ -112,6 +112,9 @@ struct QmmPanelArgs {
   int64_t next_bytes;
 };
 
+// Rows of activations that are streamed together at most.
+inline constexpr int64_t kQmmStreamed = 8;
+
 // Weight rows [row0, row0 + count); rows from `next` on are probably wanted after them.
 struct QmmRowSpan {
   int64_t row0, count, next;
@@ -123,14 +126,16 @@ struct QmmInt8 {
   void (*quantize_row)(const IntegerForm& form, int64_t planes, int64_t k, const float* x,
                        const QmmInt8Row& row);
 
-  // One row of activations against the weight rows of a span: tile[r]. Its units are arranged for the
-  // weights first: `stream_units` of them, in one plane or, where packed weights are read, 8 / bits. `work`
-  // is of stream_bytes.
+  // m rows of activations, up to stream_most, against the weight rows of a span: tile[m][span.count]. Their
+  // units are arranged for the weights first: `stream_units` of each, in one plane or, where packed weights
+  // are read, 8 / bits. `work` is of stream_bytes.
+  int64_t (*stream_most)(const QmmWeights& w);
   int64_t (*stream_planes)(const QmmWeights& w);
   int64_t (*stream_units)(const QmmWeights& w);
   int64_t (*stream_bytes)(const QmmWeights& w);
   void (*arrange)(const QmmWeights& w, const int32_t* units, int32_t* arranged);
-  void (*stream)(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row& x, float* tile, void* work);
+  void (*stream)(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
+                 void* work);
 
   // Panels of nr weight rows, as packed as they are stored (8 / bits planes, if that is whole and formats are
   // affine) or with a byte for a code (1 plane). words[panel_words * nr].

@@ -105,65 +105,71 @@ struct Packed {
 // Codes that have been made bytes.
 using Bytes = Packed<8>;
 
-// The sums of blocks of four rows over kChunks vectors of codes.
-template <class Codes, int kChunks, bool kShort>
-HWY_INLINE __m512i four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
-                             const __m512i* units, Ahead ahead) {
+// The sums of blocks of four rows over kChunks vectors of codes, for kX rows of activations.
+template <class Codes, int kChunks, bool kShort, int kX>
+HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
+                          const int32_t* const* units, Ahead ahead, __m512i (*sums)[4], int q) {
   constexpr int kPlanes = Codes::kPlanes;
-  VI acc[4];
+  VI acc[4][kX];
   unroll<Codes::kFetch * kChunks>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
   unroll<4>([&](auto r) HWY_ATTR {
-    acc[r] = hn::Zero(DI());
+    unroll<kX>([&](auto x) HWY_ATTR { acc[r][x] = hn::Zero(DI()); });
     unroll<kChunks>([&](auto c) HWY_ATTR {
       const VI w{Codes::load(rows[r], chunks[c])};
       unroll<kPlanes>([&](auto j) HWY_ATTR {
-        acc[r] = add_dots<(Codes::kNarrow || kShort)>(acc[r], plane_of<8 / kPlanes, static_cast<int>(j)>(w),
-                                                      VI{units[c * kPlanes + j]});
+        const VI codes = plane_of<8 / kPlanes, static_cast<int>(j)>(w);
+        unroll<kX>([&](auto x) HWY_ATTR {
+          const VI unit{_mm512_loadu_si512(units[x] + 16 * (c * kPlanes + j))};
+          acc[r][x] = add_dots<(Codes::kNarrow || kShort)>(acc[r][x], codes, unit);
+        });
       });
     });
   });
-  return sums_of_blocks<kShort>(acc[0].raw, acc[1].raw, acc[2].raw, acc[3].raw);
+  unroll<kX>([&](auto x) HWY_ATTR {
+    sums[x][q] = sums_of_blocks<kShort>(acc[0][x].raw, acc[1][x].raw, acc[2][x].raw, acc[3][x].raw);
+  });
 }
 
-// out[r] = the product with row r. kLanes: 32-bit lanes of a group in the vectors of codes, 4 to 32.
-template <class Codes, int kLanes, bool kShort>
-void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row& x, const Edges& edges,
-              Ahead ahead, float* out) {
+// out[x][r] = the product of row r and activations x, for kX of them. kLanes: 32-bit lanes of a group in the
+// vectors of codes, 4 to 32. Units of the activations end with a whole chunk, of two where kLanes is 32.
+template <class Codes, int kLanes, bool kShort, int kX>
+void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row* x, const Edges& edges,
+              Ahead ahead, float (*out)[kRows]) {
   constexpr int kPlanes = Codes::kPlanes, kChunks = kLanes == 32 ? 2 : 1,
                 kGroups = kLanes < 16 ? 16 / kLanes : 1, kFetched = Codes::kFetch * kChunks * 64;
-  __m512 total = _mm512_setzero_ps();
+  __m512 total[kX];
+  unroll<kX>([&](auto i) HWY_ATTR { total[i] = _mm512_setzero_ps(); });
   for (int64_t g = 0; edges.biases && g < groups; ++g) {
-    total = _mm512_fmadd_ps(_mm512_set1_ps(x.sums[g]), _mm512_load_ps(edges.biases + g * kRows), total);
+    const __m512 bias = _mm512_load_ps(edges.biases + g * kRows);
+    unroll<kX>([&](auto i)
+                   HWY_ATTR { total[i] = _mm512_fmadd_ps(_mm512_set1_ps(x[i].sums[g]), bias, total[i]); });
   }
-  const auto add = [&](int64_t g, __m512i dot) HWY_ATTR {
-    const __m512i whole = _mm512_add_epi32(dot, _mm512_set1_epi32(x.starts[g]));
-    const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_set1_ps(x.scales[g]));
-    total = _mm512_fmadd_ps(scaled, _mm512_load_ps(edges.scales + g * kRows), total);
+  const auto add = [&](auto i, int64_t g, __m512i dot) HWY_ATTR {
+    const __m512i whole = _mm512_add_epi32(dot, _mm512_set1_epi32(x[i].starts[g]));
+    const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_set1_ps(x[i].scales[g]));
+    total[i] = _mm512_fmadd_ps(scaled, _mm512_load_ps(edges.scales + g * kRows), total[i]);
   };
   for (int64_t at = 0, g = 0; at < words; at += 16 * kChunks, g += kGroups) {
-    __m512i sums[4], units[kChunks * kPlanes], dots[kGroups];
+    __m512i sums[kX][4];
     typename Codes::Chunk chunks[kChunks];
-    for (int c = 0; c < kChunks; ++c) {
-      const int64_t here = at + 16 * c;
-      chunks[c] = Codes::chunk(here, words);
-      for (int j = 0; j < kPlanes; ++j) {
-        units[c * kPlanes + j] =
-            here < words ? _mm512_loadu_si512(x.units + here * kPlanes + 16 * j) : _mm512_setzero_si512();
-      }
+    const int32_t* units[kX];
+    for (int c = 0; c < kChunks; ++c) chunks[c] = Codes::chunk(at + 16 * c, words);
+    unroll<kX>([&](auto i) HWY_ATTR { units[i] = x[i].units + at * kPlanes; });
+    for (int q = 0; q < 4; ++q) {
+      four_rows<Codes, kChunks, kShort, kX>(rows.at + 4 * q, chunks, units, ahead + q * kFetched, sums, q);
     }
-    const auto some = [&](int q) HWY_ATTR {
-      return four_rows<Codes, kChunks, kShort>(rows.at + 4 * q, chunks, units, ahead + q * kFetched);
-    };
-    sums[0] = some(0), sums[1] = some(1), sums[2] = some(2), sums[3] = some(3);
     ahead += 4 * kFetched;
-    dots_of_groups<std::min(kLanes, 16)>(sums, dots);
-    if (g + kGroups <= groups) {
-      unroll<kGroups>([&](auto i) HWY_ATTR { add(g + i, dots[i]); });
-    } else {
-      for (int i = 0; g + i < groups; ++i) add(g + i, dots[i]);
-    }
+    unroll<kX>([&](auto i) HWY_ATTR {
+      __m512i dots[kGroups];
+      dots_of_groups<std::min(kLanes, 16)>(sums[i], dots);
+      if (g + kGroups <= groups) {
+        unroll<kGroups>([&](auto k) HWY_ATTR { add(i, g + k, dots[k]); });
+      } else {
+        for (int k = 0; g + k < groups; ++k) add(i, g + k, dots[k]);
+      }
+    });
   }
-  _mm512_storeu_ps(out, total);
+  unroll<kX>([&](auto i) HWY_ATTR { _mm512_storeu_ps(out[i], total[i]); });
 }
 
 // --- scales and biases of 16 bits ------------------------------------------------------------------------
