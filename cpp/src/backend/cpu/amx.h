@@ -21,6 +21,13 @@ struct alignas(64) AmxShape {
   uint8_t rows[16] = {};
 };
 
+// Eight tiles of 16 rows of 64 bytes.
+inline AmxShape amx_whole_tiles() {
+  AmxShape shape;
+  for (int i = 0; i < 8; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
+  return shape;
+}
+
 // Gives the calling thread tiles of that shape, zeroed, until the object dies. Not to be nested.
 class AmxTiles {
  public:

@@ -3,6 +3,7 @@
 
 #include "backend/cpu/attention_plan.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "backend/cpu/jobs.h"
 #include "core/thread_pool.h"
 
 namespace lamina::cpu {
@@ -14,8 +15,6 @@ constexpr int64_t kRowBlock = 128;
 // Keys of a unit of work. Each keeps its own part of dq; the parts are added in order, so that this fixes the
 // sum.
 constexpr int64_t kSegment = 12 * kAttentionKeyBlock;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The mean of the values has this log-sum-exp: a row whose keys are all hidden.
 bool is_hidden(float lse) { return lse <= 0.99f * kMaskedScore && lse != -INFINITY; }

@@ -1,4 +1,5 @@
 #include "backend/cpu/attention_rows.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +19,6 @@ constexpr int64_t kMostRows = 224, kFewRows = 56;
 // Units of work for each thread that even out their lengths.
 constexpr int64_t kUnitsPerThread = 4;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 KeyRange common(KeyRange a, KeyRange b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }
 KeyRange moved(KeyRange a, int64_t by) { return {a.begin + by, a.end + by}; }
 KeyRange joined(KeyRange a, KeyRange b) { return {std::min(a.begin, b.begin), std::max(a.end, b.end)}; }

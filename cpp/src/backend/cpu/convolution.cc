@@ -1,4 +1,5 @@
 #include "backend/cpu/convolution.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 #include <complex>
@@ -45,13 +46,6 @@ struct Sizes {
     for (size_t i = 1; i + 1 < out.shape.size(); ++i) all_taps *= w.shape[i];
   }
 };
-
-// f(i) for i < n, on the pool where it is worth it.
-template <class F>
-void for_each(int64_t n, bool parallel, const F& f) {
-  if (parallel) return parallel_for(n, f);
-  for (int64_t i = 0; i < n; ++i) f(i);
-}
 
 // Index of each tap of a phase in the weight, in the order of the sums.
 std::vector<int64_t> weight_taps(const ConvPhase& phase, const View& w) {
@@ -121,7 +115,7 @@ class PhaseProduct {
     const bool by_group = s_.groups >= 2 * num_threads();
     const int64_t after = epilogue_ ? epilogue_->work : 0;
     const bool large = positions_ * (depth_ + after) * s_.per_group >= kParallelWork;
-    for_each(s_.groups, by_group, [&](int64_t g) {
+    run_jobs(s_.groups, by_group, [&](int64_t g) {
       if (s_.per_group <= kFewOutputs) {
         multiply_few(g, !by_group && large);
       } else {
@@ -215,7 +209,7 @@ class PhaseProduct {
   void multiply_few(int64_t group, bool parallel) {
     const ConvWindows windows = this->windows(group);
     const int64_t n = s_.per_group, blocks = (positions_ + kFewOutputsBlock - 1) / kFewOutputsBlock;
-    for_each(blocks, parallel, [&](int64_t block) {
+    run_jobs(blocks, parallel, [&](int64_t block) {
       const int64_t first = block * kFewOutputsBlock, count = std::min(kFewOutputsBlock, positions_ - first);
       Scratch sums(n * count * static_cast<int64_t>(sizeof(T)));
       few_sums(group, windows, first, count, sums.template as<T>());
@@ -304,16 +298,16 @@ class LineProduct {
     const int64_t work = taps_ * s_.channels * s_.outputs;
     const int64_t cut = std::max<int64_t>(64, kJobWork / work);
     const int64_t cuts = (outputs + cut - 1) / cut, jobs = lines * cuts;
-    const auto run_jobs = [&](int64_t begin, int64_t end) {
+    const auto run_range = [&](int64_t begin, int64_t end) {
       Scratch memory(2 * taps_ * static_cast<int64_t>(sizeof(LineTap)));
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % cuts * cut;
         run_line(i / cuts, first, std::min(outputs, first + cut), memory.as<LineTap>());
       }
     };
-    if (lines * outputs * work < kParallelWork) return run_jobs(0, jobs);
+    if (lines * outputs * work < kParallelWork) return run_range(0, jobs);
     const int64_t per_job = std::min(cut, outputs) * work;
-    parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_jobs);
+    parallel_ranges(jobs, std::max<int64_t>(1, kJobWork / per_job), run_range);
   }
 
  private:

@@ -1,4 +1,5 @@
 #include "backend/cpu/convolution_plan.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 #include <numeric>
@@ -7,8 +8,6 @@
 
 namespace lamina::cpu {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 std::vector<ConvAxis> axis_phases(int64_t length, int64_t outputs, int64_t taps, size_t i,
                                   const ConvolutionParams& p) {

@@ -1,4 +1,5 @@
 #include "backend/cpu/convolution_product.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 
@@ -15,14 +16,6 @@ constexpr int64_t kMostRows = 112, kMostCols = 256;
 constexpr int64_t kPackedCols = 64;
 // Up to so many rows are one block, whose jobs pack their columns themselves: they stay in the cache then.
 constexpr int64_t kFewRows = 256;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-template <class F>
-void run_jobs(int64_t n, bool parallel, const F& f) {
-  if (parallel) return parallel_for(n, f);
-  for (int64_t i = 0; i < n; ++i) f(i);
-}
 
 bool packs_in_jobs(const GemmArgs& g, bool parallel) {
   return g.m <= kFewRows && (!parallel || g.n >= 2 * num_threads() * kPackedCols);

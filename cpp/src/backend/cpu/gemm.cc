@@ -1,4 +1,5 @@
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 #include <cstring>
@@ -87,13 +88,7 @@ class PackedProduct {
   }
   static int64_t slab_of(const GemmArgs& g, int64_t mr, int64_t span) {
     const int64_t fit = std::max(mr, kPackedBytes / kItem / span);
-    return gemm_ceil_div(gemm_ceil_div(g.m, gemm_ceil_div(g.m, fit)), mr) * mr;
-  }
-
-  template <class Job>
-  void for_each(int64_t jobs, const Job& job) {
-    if (parallel_) return parallel_for(jobs, job);
-    for (int64_t i = 0; i < jobs; ++i) job(i);
+    return ceil_div(ceil_div(g.m, ceil_div(g.m, fit)), mr) * mr;
   }
 
   void choose_cut() {
@@ -101,33 +96,33 @@ class PackedProduct {
     const int64_t unit = std::max<int64_t>(kernels_.nr, 32);
     const int64_t most =
         one_pass() ? std::min(kOnePassCols, kStripCols * kGemmDepth / g_.k / unit * unit) : kStripCols;
-    strip_cols_ = std::min(gemm_ceil_div(g_.n, unit) * unit, most);
+    strip_cols_ = std::min(ceil_div(g_.n, unit) * unit, most);
     block_rows_ = rows_;
     if (!parallel_) return;
     const int64_t wanted = 4 * num_threads();
-    while (strip_cols_ > 2 * unit && gemm_ceil_div(g_.n, strip_cols_) < wanted) {
-      strip_cols_ = gemm_ceil_div(strip_cols_ / 2, unit) * unit;
+    while (strip_cols_ > 2 * unit && ceil_div(g_.n, strip_cols_) < wanted) {
+      strip_cols_ = ceil_div(strip_cols_ / 2, unit) * unit;
     }
     // Every block packs its strip of B again, so blocks stay tall.
-    const int64_t blocks = std::min(gemm_ceil_div(wanted, gemm_ceil_div(g_.n, strip_cols_)),
-                                    gemm_ceil_div(rows_, 4 * kernels_.mr));
-    block_rows_ = gemm_ceil_div(gemm_ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
+    const int64_t blocks =
+        std::min(ceil_div(wanted, ceil_div(g_.n, strip_cols_)), ceil_div(rows_, 4 * kernels_.mr));
+    block_rows_ = ceil_div(ceil_div(rows_, blocks), kernels_.mr) * kernels_.mr;
   }
   // All steps at once: each panel's sums are finished as soon as they are there, in one place for all panels.
   bool one_pass() const { return !direct_ && g_.k <= kGemmDepth; }
 
   void run_span() {
     T* packed_a = packed_.template as<T>();
-    const int64_t cuts = gemm_ceil_div(rows_, pack_rows_);
-    for_each(cuts * gemm_ceil_div(end_ - begin_, kGemmDepth), [&](int64_t i) {
+    const int64_t cuts = ceil_div(rows_, pack_rows_);
+    run_jobs(cuts * ceil_div(end_ - begin_, kGemmDepth), parallel_, [&](int64_t i) {
       const int64_t row0 = i % cuts * pack_rows_, k0 = begin_ + i / cuts * kGemmDepth;
       const int64_t depth = std::min(kGemmDepth, end_ - k0);
       pack_a_(base_ + row0, std::min(pack_rows_, rows_ - row0), k0, depth,
               packed_a + (k0 - begin_) * rows_ + row0 * depth);
     });
     choose_cut();
-    const int64_t strips = gemm_ceil_div(g_.n, strip_cols_), blocks = gemm_ceil_div(rows_, block_rows_);
-    for_each(strips * blocks,
+    const int64_t strips = ceil_div(g_.n, strip_cols_), blocks = ceil_div(rows_, block_rows_);
+    run_jobs(strips * blocks, parallel_,
              [&](int64_t i) { multiply(i % blocks * block_rows_, i / blocks * strip_cols_); });
   }
 
@@ -218,8 +213,8 @@ bool reads_rows(const GemmMatrix& b, bool packed_order) {
 // Columns of a skinny job: 64 KB of B or more, in whole cache lines. Rows of B are read in long runs, as far
 // as the sums of the job's columns stay in the first-level cache.
 int64_t skinny_width(bool row_major, int64_t m, int64_t n, int64_t k) {
-  const int64_t least = std::max<int64_t>(64, gemm_ceil_div(16384 / k, 64) * 64);
-  const int64_t even = gemm_ceil_div(gemm_ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
+  const int64_t least = std::max<int64_t>(64, ceil_div(16384 / k, 64) * 64);
+  const int64_t even = ceil_div(ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
   return std::clamp(even, least, std::max<int64_t>(least, (row_major ? 4096 / m : 1024) / 64 * 64));
 }
 
@@ -251,7 +246,7 @@ void multiply_skinny(const GemmArgs& g, const GemmProblem& p, const GemmMatrix& 
     }
     gemm_finish_tile(g, p, turned.as<float>(), col0, cols, 0, m, m);
   };
-  const int64_t jobs = gemm_ceil_div(n, width);
+  const int64_t jobs = ceil_div(n, width);
   if (parallel) {
     parallel_for(jobs, job);
   } else {

@@ -4,6 +4,7 @@
 #include "backend/cpu/amx.h"
 #include "backend/cpu/gemm_problem.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "backend/cpu/jobs.h"
 #include "backend/cpu/kernel_choice.h"
 #include "core/cpu_caches.h"
 
@@ -28,21 +29,12 @@ constexpr int64_t kSharedBytes = int64_t{16} << 20;
 class Held {
  public:
   explicit Held(const GemmTiles& kernels) {
-    if (!kernels.in_amx) return;
-    AmxShape shape;
-    for (int i = 0; i < 8; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
-    tiles_.emplace(shape);
+    if (kernels.in_amx) tiles_.emplace(amx_whole_tiles());
   }
 
  private:
   std::optional<AmxTiles> tiles_;
 };
-
-template <class Job>
-void run_jobs(int64_t jobs, bool parallel, const Job& job) {
-  if (parallel) return parallel_for(jobs, job);
-  for (int64_t i = 0; i < jobs; ++i) job(i);
-}
 
 // One problem, a slab of columns and a span of steps at a time. A job is a block of rows and some strips of
 // columns.
@@ -54,11 +46,11 @@ class TileProduct {
         p_(p),
         parallel_(parallel),
         padded_span_(gemm_padded_steps(std::min(g.k, kSpan))),
-        rows_(gemm_ceil_div(g.m, kGemmTile) * kGemmTile),
-        block_rows_(std::min(gemm_ceil_div(rows_, kStrip),
+        rows_(ceil_div(g.m, kGemmTile) * kGemmTile),
+        block_rows_(std::min(ceil_div(rows_, kStrip),
                              std::max<int64_t>(1, block_bytes() / (padded_span_ * 2) / kStrip)) *
                     kStrip),
-        blocks_(gemm_ceil_div(rows_, block_rows_)),
+        blocks_(ceil_div(rows_, block_rows_)),
         slab_cols_(slab_cols()),
         parts_(parts()),
         left_(parts_ > 1 ? rows_ * padded_span_ * 2 : 0),
@@ -78,12 +70,12 @@ class TileProduct {
  private:
   int64_t slab_cols() const {
     const int64_t fit = std::max(kSharedBytes / (padded_span_ * 2) / kStrip, int64_t{1});
-    return std::min(gemm_ceil_div(g_.n, kStrip), fit) * kStrip;
+    return std::min(ceil_div(g_.n, kStrip), fit) * kStrip;
   }
   // Into how many jobs the strips of a slab are divided: more than one where there are few blocks of rows.
   int64_t parts() const {
     if (!parallel_ || blocks_ >= 4 * num_threads()) return 1;
-    return std::min(slab_cols_ / kStrip, gemm_ceil_div(4 * num_threads(), blocks_));
+    return std::min(slab_cols_ / kStrip, ceil_div(4 * num_threads(), blocks_));
   }
 
   // Where a strip begins among packed ones.
@@ -99,9 +91,9 @@ class TileProduct {
   }
 
   void run_span() {
-    const int64_t strips = gemm_ceil_div(cols_, kStrip);
+    const int64_t strips = ceil_div(cols_, kStrip);
     // What several jobs read is packed first.
-    const int64_t row_jobs = parts_ > 1 ? gemm_ceil_div(g_.m, kStrip) : 0;
+    const int64_t row_jobs = parts_ > 1 ? ceil_div(g_.m, kStrip) : 0;
     run_jobs(row_jobs + (blocks_ > 1 ? strips : 0), parallel_, [&](int64_t i) {
       if (i < row_jobs) {
         const int64_t row0 = i * kStrip;
@@ -110,8 +102,8 @@ class TileProduct {
       const int64_t col0 = (i - row_jobs) * kStrip;
       pack_cols(col0, right_.as<bfloat16_t>() + place(col0));
     });
-    const int64_t each = gemm_ceil_div(strips, parts_);
-    run_jobs(blocks_ * gemm_ceil_div(strips, each), parallel_, [&](int64_t i) {
+    const int64_t each = ceil_div(strips, parts_);
+    run_jobs(blocks_ * ceil_div(strips, each), parallel_, [&](int64_t i) {
       const int64_t first = i / blocks_ * each * kStrip;
       multiply(i % blocks_ * block_rows_, first, std::min(cols_, first + each * kStrip));
     });
@@ -120,9 +112,9 @@ class TileProduct {
   // The rows from row0 on times columns [col0, end).
   void multiply(int64_t row0, int64_t col0, int64_t end) {
     const int64_t rows = std::min(block_rows_, g_.m - row0);
-    Scratch own_rows(parts_ > 1 ? 0 : gemm_ceil_div(rows, kGemmTile) * place(kGemmTile) * 2);
+    Scratch own_rows(parts_ > 1 ? 0 : ceil_div(rows, kGemmTile) * place(kGemmTile) * 2);
     Scratch own_cols(blocks_ > 1 ? 0 : place(kStrip) * 2);
-    Scratch sums(gemm_ceil_div(rows, kStrip) * kStrip * kFinishedCols * 4);
+    Scratch sums(ceil_div(rows, kStrip) * kStrip * kFinishedCols * 4);
     const bfloat16_t* left = left_.as<bfloat16_t>() + place(row0);
     if (parts_ == 1) {
       pack_rows(row0, rows, own_rows.as<bfloat16_t>());
@@ -173,16 +165,16 @@ class TileProduct {
 // Few rows and columns that lie in one piece each: B is read once, as it is. A row has the bits that
 // TileProduct gives it.
 void multiply_few_rows(const GemmTiles& kernels, const GemmArgs& g, const GemmProblem& p, bool parallel) {
-  const int64_t row_tiles = gemm_ceil_div(g.m, kGemmTile);
+  const int64_t row_tiles = ceil_div(g.m, kGemmTile);
   const GemmMatrix turned{p.a.data, p.a.dtype, p.a.col_stride, p.a.row_stride};
   Scratch rows(row_tiles * kGemmTile * gemm_padded_steps(g.k) * 2);
   const auto rows_at = [&](int64_t k) { return rows.as<bfloat16_t>() + k * row_tiles * kGemmTile; };
-  run_jobs(gemm_ceil_div(g.k, kSpan), parallel, [&](int64_t i) {
+  run_jobs(ceil_div(g.k, kSpan), parallel, [&](int64_t i) {
     kernels.pack_cols(turned, 0, g.m, i * kSpan, std::min(kSpan, g.k - i * kSpan), rows_at(i * kSpan));
   });
-  const int64_t even = gemm_ceil_div(gemm_ceil_div(g.n, 4 * num_threads()), kGemmTile) * kGemmTile;
+  const int64_t even = ceil_div(ceil_div(g.n, 4 * num_threads()), kGemmTile) * kGemmTile;
   const int64_t step = std::min(even, kFinishedCols), ld = step, elems = row_tiles * kGemmTile * ld;
-  run_jobs(gemm_ceil_div(g.n, step), parallel, [&](int64_t i) {
+  run_jobs(ceil_div(g.n, step), parallel, [&](int64_t i) {
     const int64_t col0 = i * step, cols = std::min(step, g.n - col0);
     Scratch sums(2 * elems * 4);
     float *total = sums.as<float>(), *part = total + elems;

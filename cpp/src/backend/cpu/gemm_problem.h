@@ -9,8 +9,6 @@ namespace lamina::cpu {
 // Below this many multiply-adds a problem runs on the calling thread: waking others costs more.
 inline constexpr int64_t kGemmParallelWork = int64_t{1} << 19;
 
-inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 inline const void* gemm_offset_by(const void* p, int64_t elems, Dtype t) {
   return p ? static_cast<const char*>(p) + elems * static_cast<int64_t>(itemsize(t)) : nullptr;
 }

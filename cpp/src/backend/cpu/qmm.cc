@@ -1,4 +1,5 @@
 #include "backend/cpu/qmm.h"
+#include "backend/cpu/jobs.h"
 
 #include <algorithm>
 
@@ -62,7 +63,7 @@ void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   }
   const QmmInput x{values.as<float>(), sums.as<float>(), q.m, elems, sums_ld};
   const int64_t step = qmm_rows_per_job(q, p);
-  qmm_run_jobs(qmm_ceil_div(q.n, step), parallel, [&](int64_t job) {
+  run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, rows = std::min(step, q.n - row0);
     Scratch tile(q.m * rows * 4), work(kernels.stream_elems(p.w) * 4);
     kernels.stream(p.w, row0, rows, x, tile.as<float>(), rows, work.as<float>());

@@ -23,6 +23,8 @@ namespace {
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 using D32 = hn::Rebind<uint32_t, D>;
+using DI = hn::RebindToSigned<D>;
+using VI = hn::Vec<DI>;
 
 inline int64_t lane_count() { return static_cast<int64_t>(hn::Lanes(D())); }
 

@@ -17,9 +17,6 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using DI = hn::ScalableTag<int32_t>;
-using VI = hn::Vec<DI>;
-
 // a * b + c with one rounding.
 HWY_INLINE V fused(V a, V b, V c) {
 #if LAMINA_SIMD_TARGET

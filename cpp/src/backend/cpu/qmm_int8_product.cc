@@ -3,6 +3,7 @@
 
 #include "backend/cpu/amx.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "backend/cpu/jobs.h"
 #include "backend/cpu/qmm_problem.h"
 
 namespace lamina::cpu {
@@ -16,7 +17,7 @@ class Int8Rows {
         edges_(p.w.integer_groups() + kQmmPad),
         memory_(count * (q.k + 3 * edges_ * 4)),
         count_(count) {
-    qmm_run_jobs(count, parallel && count > 1, [&](int64_t i) {
+    run_jobs(count, parallel && count > 1, [&](int64_t i) {
       Scratch row(q.k * 4);
       qmm_load_row(q, p, row0 + i, row.as<float>());
       qmm_int8().quantize_row(p.w.integers, planes, q.k, row.as<float>(), at(i));
@@ -47,7 +48,7 @@ void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
     x[i].units = units.as<int32_t>() + i * each;
   }
   const int64_t step = qmm_rows_per_job(q, p);
-  qmm_run_jobs(qmm_ceil_div(q.n, step), parallel, [&](int64_t job) {
+  run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, count = std::min(step, q.n - row0);
     Scratch tile(q.m * count * 4), work(kernels.stream_bytes(p.w));
     const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
@@ -61,7 +62,7 @@ class PanelRows {
  public:
   PanelRows(const QmmArgs& q, const QmmProblem& p, int64_t planes, int64_t mr, bool parallel)
       : k_(q.k), groups_(p.w.integer_groups()), units_(q.m * q.k), edges_(q.m * groups_ * 3 * 4) {
-    qmm_run_jobs(qmm_ceil_div(q.m, mr), parallel, [&](int64_t i) {
+    run_jobs(ceil_div(q.m, mr), parallel, [&](int64_t i) {
       const int64_t row0 = i * mr, count = std::min(mr, q.m - row0);
       interleave(Int8Rows(q, p, planes, row0, count, false), row0, count);
     });
@@ -96,9 +97,9 @@ void multiply_panels(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   const int64_t groups = p.w.integer_groups(), nr = kernels.nr, mr = kernels.mr;
   const int64_t planes = q.m < kWidenRows ? kernels.stream_planes(p.w) : 1;
   const PanelRows x(q, p, planes, mr, parallel);
-  const int64_t panels = qmm_ceil_div(q.n, nr);
+  const int64_t panels = ceil_div(q.n, nr);
   const int64_t each = std::clamp<int64_t>(panels / (4 * num_threads()), 1, 8);
-  qmm_run_jobs(qmm_ceil_div(panels, each), parallel, [&](int64_t job) {
+  run_jobs(ceil_div(panels, each), parallel, [&](int64_t job) {
     Scratch words(kernels.panel_words(p.w, planes) * nr * 4), w_edges(groups * nr * 2 * 4), tile(mr * nr * 4);
     const int64_t end = std::min(q.n, (job + 1) * each * nr);
     QmmPanelArgs a{};
@@ -131,12 +132,12 @@ class TileRows {
         groups_(p.w.integer_groups()),
         units_(tiles(q) * kQmmTileCols * q.k),
         edges_(tiles(q) * kQmmTileCols * groups_ * 2 * 4) {
-    qmm_run_jobs(tiles(q), parallel, [&](int64_t i) {
+    run_jobs(tiles(q), parallel, [&](int64_t i) {
       const int64_t row0 = i * kQmmTileCols, count = std::min(kQmmTileCols, q.m - row0);
       fill(Int8Rows(q, p, 1, row0, count, false), i, count);
     });
   }
-  static int64_t tiles(const QmmArgs& q) { return qmm_ceil_div(q.m, kQmmTileCols); }
+  static int64_t tiles(const QmmArgs& q) { return ceil_div(q.m, kQmmTileCols); }
   int32_t* units(int64_t tile) const { return units_.as<int32_t>() + tile * kQmmTileCols * (k_ / 4); }
   float* scales(int64_t tile) const { return edges_.as<float>() + tile * kQmmTileCols * groups_ * 2; }
   float* sums(int64_t tile) const { return scales(tile) + kQmmTileCols * groups_; }
@@ -159,10 +160,9 @@ class TileRows {
 
 AmxShape tile_shape(int64_t group) {
   const auto depth = static_cast<uint16_t>(std::min<int64_t>(group, 64));
-  AmxShape shape;
-  for (int i = 0; i < 4; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
-  for (int i = 4; i < 7; ++i) shape.rows[i] = 16, shape.row_bytes[i] = depth;
-  shape.rows[7] = static_cast<uint8_t>(depth / 4), shape.row_bytes[7] = 64;
+  AmxShape shape = amx_whole_tiles();
+  for (int i = 4; i < 7; ++i) shape.row_bytes[i] = depth;
+  shape.rows[7] = static_cast<uint8_t>(depth / 4);
   return shape;
 }
 
@@ -241,9 +241,9 @@ class TileBlock {
 
 void multiply_tiles(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   const TileRows x(q, p, parallel);
-  const int64_t blocks = qmm_ceil_div(q.n, kQmmTileRows);
+  const int64_t blocks = ceil_div(q.n, kQmmTileRows);
   const int64_t each = std::clamp<int64_t>(blocks / (4 * num_threads()), 1, 8);
-  qmm_run_jobs(qmm_ceil_div(blocks, each), parallel, [&](int64_t job) {
+  run_jobs(ceil_div(blocks, each), parallel, [&](int64_t job) {
     TileBlock block(q, p, x);
     const int64_t end = std::min(q.n, (job + 1) * each * kQmmTileRows);
     for (int64_t row0 = job * each * kQmmTileRows; row0 < end; row0 += kQmmTileRows) {

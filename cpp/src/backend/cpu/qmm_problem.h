@@ -18,17 +18,9 @@ struct QmmProblem {
   int64_t row_base;  // number of its first row for the epilogue
 };
 
-inline int64_t qmm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-template <class Job>
-void qmm_run_jobs(int64_t jobs, bool parallel, const Job& job) {
-  if (parallel) return parallel_for(jobs, job);
-  for (int64_t i = 0; i < jobs; ++i) job(i);
-}
-
 // Weight rows of a streaming job: about 64 KB of codes, less where that would leave threads without work.
 inline int64_t qmm_rows_per_job(const QmmArgs& q, const QmmProblem& p) {
-  const int64_t even = qmm_ceil_div(qmm_ceil_div(q.n, 4 * num_threads()), 16) * 16;
+  const int64_t even = ceil_div(ceil_div(q.n, 4 * num_threads()), 16) * 16;
   const int64_t most = std::max<int64_t>(16, (int64_t{64} << 10) / p.w.row_bytes() / 16 * 16);
   return std::clamp<int64_t>(even, 16, most);
 }

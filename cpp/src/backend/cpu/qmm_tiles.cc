@@ -23,9 +23,6 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX3_DL
 
-using DI = hn::ScalableTag<int32_t>;
-using VI = hn::Vec<DI>;
-
 constexpr int64_t kRows = kQmmTileRows, kCols = kQmmTileCols, kTile = kCols * kCols;
 // Groups whose dots are made before they are scaled. Products of 512 bits are half as fast for some time
 // after each use of the tiles, and more dots would not stay in the first-level cache.

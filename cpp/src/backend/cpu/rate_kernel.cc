@@ -37,9 +37,7 @@ LAMINA_RATE_LOOP(int8_dot, "vpdpbusd", "zmm")
 // Four sums of two tiles by two, as products hold them. Tiles are zero at first.
 template <bool kInt8>
 void amx(int64_t rounds) {
-  AmxShape shape;
-  for (int i = 0; i < 8; ++i) shape.rows[i] = 16, shape.row_bytes[i] = 64;
-  const AmxTiles held(shape);
+  const AmxTiles held(amx_whole_tiles());
   for (; rounds > 0; --rounds) {
     if constexpr (kInt8) {
       amx_dot_u8s8<0, 4, 6>();
