@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,16 @@ def _draw(runs: Sequence[dict[str, Any]], folder: Path, models: dict[str, Any] |
 
     drawn = []
     first, peaks = runs[0], runs[0]["machine"].get("peaks")
-    for name, draw in (
-        ("targets", lambda path: figures.draw_targets(first, path)),
-        ("families", lambda path: figures.draw_families(first, path)),
-        (
-            "roofline",
-            lambda path: figures.draw_roofline(shares(join(runs), peaks) if peaks else [], first, path),
+    figure_of: dict[str, Callable[[Path], None]] = {
+        "targets": lambda path: figures.draw_targets(first, path),
+        "families": lambda path: figures.draw_families(first, path),
+        "roofline": lambda path: figures.draw_roofline(
+            shares(join(runs), peaks) if peaks else [], first, path
         ),
-        ("models", lambda path: figures.draw_models(models or {"rows": []}, path)),
-    ):
-        if name == "models" and models is None:
-            continue
+    }
+    if models is not None:
+        figure_of["models"] = lambda path: figures.draw_models(models, path)
+    for name, draw in figure_of.items():
         try:
             draw(folder / f"{name}.png")
             drawn.append(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.compare.machine import THREAD_VARIABLES
-from bench.e2e.worker import ROOT, Worker
+from bench.e2e.worker import Worker, environment
 
 if TYPE_CHECKING:
     from bench.e2e.models import Shape
@@ -49,11 +47,6 @@ def write_tokenizer(path: Path, vocab: int) -> None:
     inner.save(str(path), pretty=False)
 
 
-def _environment(threads: int) -> dict[str, str]:
-    path = os.pathsep.join([str(ROOT), *(p for p in sys.path if p)])
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": path}
-
-
 def first_token(model: Path, threads: int) -> float:
     """Seconds until ``lamina generate`` has written something.
 
@@ -69,7 +62,7 @@ def first_token(model: Path, threads: int) -> float:
             [*command, "--temp", "0", "The first word"],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(threads),
+            env=environment(threads),
         )
         assert process.stdout is not None
         first = process.stdout.read(1)
@@ -88,7 +81,7 @@ def imports(threads: int) -> float:
         capture_output=True,
         text=True,
         check=True,
-        env=_environment(threads),
+        env=environment(threads),
     )
     return float(done.stdout)
 
@@ -132,6 +125,6 @@ def measure(folder: Path, model: Path, shape: Shape, threads: int, rounds: int) 
 def _host(model: Path, shape: Shape, threads: int, rounds: int) -> list[float]:
     """Seconds a token where no kernel computes anything: graph, plan, sampling and Python."""
     ids = np.random.default_rng(2).integers(0, shape.vocab, 16).tolist()
-    with Worker("lamina", model, threads, environment={"LAMINA_BACKEND": "null"}) as worker:
+    with Worker("lamina", model, threads, LAMINA_BACKEND="null") as worker:
         worker.decode([ids], 64)
         return [worker.decode([ids], 64) / 64 for _ in range(rounds)]

@@ -19,6 +19,12 @@ from bench.compare.machine import THREAD_VARIABLES
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def environment(threads: int, **more: str) -> dict[str, str]:
+    """Variables of a process that finds what this one finds and uses so many threads."""
+    path = os.pathsep.join([str(ROOT), *(p for p in sys.path if p)])
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), "PYTHONPATH": path, **more}
+
+
 class Worker:
     """The asking side.
 
@@ -33,7 +39,7 @@ class Worker:
     arithmetic : {"int8", "exact", "dequantized"}
         How lamina multiplies quantized weights, the last one after it has made them float32; the others have
         no choice.
-    environment : dict, optional
+    **variables : str
         Variables that it gets besides this process's own.
     """
 
@@ -43,17 +49,15 @@ class Worker:
         model: Path,
         threads: int,
         arithmetic: str = "int8",
-        environment: dict[str, str] | None = None,
+        **variables: str,
     ) -> None:
-        environment = {
-            **os.environ,
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            **(environment or {}),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *(p for p in sys.path if p)]),
-        }
         command = [sys.executable, "-m", "bench.e2e.worker", peer, str(model), str(threads), arithmetic]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(threads, **variables),
         )
         self.peer = peer
         self.about = self._answer()

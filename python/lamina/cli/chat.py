@@ -71,10 +71,10 @@ def add_parser(commands: Any) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Load the model and hold the conversation."""
-    language.check_counts(args, "max_tokens")
     from lamina.lm.chat import ChatTemplate, Conversation, chat_template
     from lamina.lm.errors import PromptError
 
+    language.check_counts(args, "max_tokens")
     sampling = language.sampling(args)
     model, tokenizer = language.load_model(args)
     if args.template is not None:

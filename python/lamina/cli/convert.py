@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from lamina.cli import language
+
 _EXAMPLES = """examples:
   lamina convert --model ./llama-hf --out ./llama-bf16 --dtype bfloat16
   lamina convert --model ./llama-hf --out ./llama-4bit --dtype float16 --bits 4
@@ -79,13 +81,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requantize", action="store_true", help="quantize layers again that are in few bits already"
     )
-    parser.add_argument(
-        "--ignore-field",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="ignore a config field that is not understood",
-    )
+    language.add_ignore_field(parser)
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 

@@ -27,7 +27,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--context", type=int, metavar="N", help="run it with N positions at most (default: all that it has)"
     )
-    group.add_argument(
+    add_ignore_field(group)
+
+
+def add_ignore_field(parser: Any) -> None:
+    """Add what lets a config field be that is not understood, to a parser or a group of options."""
+    parser.add_argument(
         "--ignore-field",
         action="append",
         default=[],

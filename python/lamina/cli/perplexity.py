@@ -38,13 +38,7 @@ def add_parser(commands: Any) -> None:
         default="exact",
         help="how --model multiplies by quantized weights; a reference does it exactly (%(default)s)",
     )
-    parser.add_argument(
-        "--ignore-field",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="ignore a config field that is not understood",
-    )
+    language.add_ignore_field(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(execute=execute, parser=parser)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from lamina.lm.chat import chat_template
 from lamina.lm.engine import Engine, EngineOptions, Request, Scorer
+from lamina.lm.engine.score import SCORING
 from lamina.lm.errors import DataError, LMError, PromptError
 from lamina.lm.generate.step import LanguageModel
 from lamina.lm.sample import Sampling
@@ -73,7 +74,7 @@ class HarnessModel:
         if context is not None and not 2 <= context <= longest:
             raise LMError(f"the context must be from 2 to the model's {longest}, got {context}")
         self._model, self._tokenizer = model, tokenizer
-        self._options = options or EngineOptions(max_sequences=16, prefill_tokens=512)
+        self._options = options or SCORING
         self._max_tokens, self._progress = max_tokens, progress
         self.max_length = context or longest
         self._begin = _begin(tokenizer)

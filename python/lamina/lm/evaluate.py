@@ -15,9 +15,10 @@ from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
 
 Advance = Callable[[int], object]
-# Positions that go through a model at once, and numbers that its head makes at once.
+LOGITS_AT_ONCE = 1 << 24
+"""Numbers that a model's head makes at once."""
+# Positions that go through a model at once.
 _POSITIONS = 2048
-_LOGITS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _pieces(model: Any, group: _Group) -> Iterator[slice]:
     count, length = group.inputs.shape
     # Positions that no window counts are left out.
     first = int(np.argmax(group.counted.any(axis=0)))
-    step = max(1, _LOGITS // (model.config.vocab_size * count))
+    step = max(1, LOGITS_AT_ONCE // (model.config.vocab_size * count))
     for start in range(first, length, step):
         yield slice(start, min(start + step, length))
 

@@ -52,7 +52,7 @@ def test_pieces_of_the_head_do_not_matter(model_dir, monkeypatch) -> None:
     model, tokenizer = load(model_dir)
     ids, _ = encoded(tokenizer, TEXT)
     whole = total_nats(model, ids, 32, 8, batch=3)
-    monkeypatch.setattr("lamina.lm.evaluate._LOGITS", 5 * TINY.vocab_size)
+    monkeypatch.setattr("lamina.lm.evaluate.LOGITS_AT_ONCE", 5 * TINY.vocab_size)
     assert abs(total_nats(model, ids, 32, 8, batch=3) - whole) <= len(ids) * 2.0**-24 * 64
 
 

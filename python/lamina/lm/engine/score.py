@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
@@ -16,13 +16,13 @@ from lamina.lm.engine.sequence import Text
 from lamina.lm.engine.step import Runner
 from lamina.lm.engine.store import Store
 from lamina.lm.errors import CapacityError, PromptError
+from lamina.lm.evaluate import LOGITS_AT_ONCE, Advance
 from lamina.lm.generate.step import LanguageModel
 
 Pair = tuple[SequenceOf[int], SequenceOf[int]]
 """Tokens of a context, and of what follows it."""
-Advance = Callable[[int], object]
-# Numbers that the head makes at once.
-_LOGITS = 1 << 24
+SCORING = EngineOptions(max_sequences=16, prefill_tokens=512)
+"""Texts and tokens in a step where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Scorer:
     """
 
     def __init__(self, model: LanguageModel, options: EngineOptions | None = None) -> None:
-        self.options = options = options or EngineOptions(max_sequences=16, prefill_tokens=512)
+        self.options = options = options or SCORING
         self._model = model
         budget = options.kv_bytes or quarter_of_memory()
         store = Store(model, options.cache, options.max_sequences, budget, options.prefill_tokens)
@@ -254,7 +254,7 @@ class Scorer:
             for span in spans
             for i in range(span.count)
         ]
-        step = max(1, _LOGITS // self._model.config.vocab_size)
+        step = max(1, LOGITS_AT_ONCE // self._model.config.vocab_size)
         for at in range(0, len(places), step):
             part = places[at : at + step]
             logits = self._model.head(hidden[mx.array([row for row, *_ in part])]).astype(mx.float32)
