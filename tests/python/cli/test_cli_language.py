@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from lamina.cli import main
@@ -284,15 +285,27 @@ class TestChat:
             assert text in seen
             seen = seen.split(text, 1)[1]
 
-        until(">>> ")
-        os.write(main_end, b"x = 1\n")
-        until(">>> ")
-        process.send_signal(signal.SIGINT)
-        until("/exit leaves")
-        until(">>> ")
-        os.write(main_end, b"\x04")
-        assert process.wait(60) == 0
-        os.close(main_end)
+        def until_it_reads() -> None:
+            # Between writing the prompt and waiting for keys, readline notices a signal at the next key only.
+            stat = Path(f"/proc/{process.pid}/stat")
+            deadline = time.monotonic() + 60
+            while stat.read_text().rpartition(")")[2].split()[0] != "S" and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+        try:
+            until(">>> ")
+            os.write(main_end, b"x = 1\n")
+            until(">>> ")
+            until_it_reads()
+            process.send_signal(signal.SIGINT)
+            until("/exit leaves")
+            until(">>> ")
+            os.write(main_end, b"\x04")
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait()
+            os.close(main_end)
         assert (tmp_path / "lamina" / "chat_history").read_text() == "x = 1\n"
 
 
