@@ -49,6 +49,8 @@ struct Backend {
   TileFn (*tile)(OpId, Dtype);
   TileFn (*cast)(Dtype, Dtype);
   ReduceFn (*reduce)(OpId, Dtype);
+  SpreadFn spread;
+  const StreamCopy* streams;  // null: there is none
   // Pairs of ops that tapes run in one pass (fusion/tape.h); null: there are none.
   fusion::PairTest has_pair;
   TileFn (*pair)(OpId inner, OpId outer, bool left, Dtype);

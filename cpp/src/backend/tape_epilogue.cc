@@ -112,7 +112,7 @@ void TapeEpilogue::make_scalars() {
     memory += each;
     if (c.kind == InstrKind::kLoad) {
       const Operand& o = inputs_[static_cast<size_t>(c.source)];
-      fill(static_cast<char*>(at_[i]), o.base, tile_, o.item);
+      b_.spread(at_[i], o.base, tile_, o.item);
     } else {
       call(code_of(i), at_.data(), at_[i], tile_);
     }

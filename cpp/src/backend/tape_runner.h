@@ -16,6 +16,8 @@ struct BoundTape {
   std::vector<ReduceFn> reduce;  // by instruction; null unless a reduction
   std::vector<ReduceProductsFn> reduce_products;  // by instruction; null unless a reduction of products
   std::vector<ReduceFn> combine;                  // folds partial results of that reduction
+  SpreadFn spread = nullptr;
+  const StreamCopy* streams = nullptr;  // null: there is none
   void (*copy)(const View& in, const View& out) = nullptr;
 };
 // Throws Unsupported where the backend has no function for an instruction.

@@ -6,13 +6,13 @@
 
 namespace lamina {
 
-// n elements of `item` bytes, all of them the one at `value`.
-inline void fill(char* out, const void* value, int64_t n, int64_t item) {
+// SpreadFn by plain loops.
+inline void fill(void* out, const void* value, int64_t n, int64_t item) {
   switch (item) {
     case 1: std::memset(out, *static_cast<const unsigned char*>(value), static_cast<size_t>(n)); return;
-    case 2: std::fill_n(reinterpret_cast<uint16_t*>(out), n, *static_cast<const uint16_t*>(value)); return;
-    case 4: std::fill_n(reinterpret_cast<uint32_t*>(out), n, *static_cast<const uint32_t*>(value)); return;
-    default: std::fill_n(reinterpret_cast<uint64_t*>(out), n, *static_cast<const uint64_t*>(value)); return;
+    case 2: std::fill_n(static_cast<uint16_t*>(out), n, *static_cast<const uint16_t*>(value)); return;
+    case 4: std::fill_n(static_cast<uint32_t*>(out), n, *static_cast<const uint32_t*>(value)); return;
+    default: std::fill_n(static_cast<uint64_t*>(out), n, *static_cast<const uint64_t*>(value)); return;
   }
 }
 

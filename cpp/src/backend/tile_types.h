@@ -12,6 +12,16 @@ namespace lamina {
 // allowed. A bool is one byte, 0 or 1. No alignment beyond that of an element is needed. n may be 0.
 using TileFn = void (*)(const void* const* in, void* out, size_t n);
 
+// Writes n elements of `item` bytes (1, 2, 4 or 8), all of them the one at `value`.
+using SpreadFn = void (*)(void* out, const void* value, int64_t n, int64_t item);
+
+// Copies whose stores go past the caches. Other threads see them after a fence of the thread that made them.
+struct StreamCopy {
+  bool (*worth)(int64_t bytes);  // whether an output of that size will not stay in the caches anyway
+  void (*copy)(void* to, const void* from, int64_t bytes);
+  void (*fence)();
+};
+
 // Folds n contiguous elements into the accumulator *acc (its dtype: reduce_dtype). The order of combination
 // depends on n only, never on alignment; rounding errors of a sum grow as log(n), whatever n.
 using ReduceFn = void (*)(const void* in, size_t n, void* acc);

@@ -103,6 +103,14 @@ def test_rows_of_everything_but_products_are_always_invariant(what: str, dtype: 
     assert_rows_alone(EVERY_ROW[what], mx.array(np.asarray(x.astype(mx.float32))) if what == "fft" else x)
 
 
+@pytest.mark.parametrize("what", ["softmax", "norm by hand"])
+def test_results_beyond_the_caches_are_those_of_small_batches(what: str) -> None:
+    """Of 33 MiB, which are written past the caches, and of pieces that are not; rows do not end at lines."""
+    x = normal(6, 4201, LENGTH)
+    pieces = [bits(EVERY_ROW[what](x[first : first + 600]))[0] for first in range(0, len(x), 600)]
+    assert bits(EVERY_ROW[what](x)) == [b"".join(pieces)]
+
+
 def test_long_rows_are_invariant() -> None:
     """Rows of several pieces, one of which alone is cut between threads."""
     x = normal(2, 3, 300_007)

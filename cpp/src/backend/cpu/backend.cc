@@ -4,6 +4,7 @@
 #include "backend/cpu/cache.h"
 #include "backend/cpu/convolution.h"
 #include "backend/cpu/copy.h"
+#include "backend/cpu/copy_stream.h"
 #include "backend/cpu/fft.h"
 #include "backend/cpu/gather.h"
 #include "backend/cpu/gemm.h"
@@ -357,6 +358,9 @@ const Backend& cpu_backend() {
     c.tile = simd_tile;
     c.cast = cast_tile;
     c.reduce = reduce_tile;
+    c.spread = spread_tile();
+    static constexpr StreamCopy kStreams{cpu::worth_streaming, cpu::stream_copy, cpu::stream_fence};
+    c.streams = &kStreams;
     c.has_pair = cpu::has_pair;
     c.pair = pair_tile;
     c.reduce_products = reduce_products_tile;

@@ -15,6 +15,8 @@ TileFn pair_tile(OpId inner, OpId outer, bool left, Dtype compute);
 // Any dtype to any other; float16 and bfloat16 round to nearest even and keep NaN.
 TileFn cast_tile(Dtype from, Dtype to);
 
+SpreadFn spread_tile();
+
 // Fold of one row into one accumulator.
 ReduceFn reduce_tile(OpId id, Dtype compute);
 // Fold of the products of two rows; null where there is none.

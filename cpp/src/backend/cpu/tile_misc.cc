@@ -1,4 +1,9 @@
+#include <cstring>
+
+#include "backend/cpu/simd_target.h"
+#include "backend/cpu/tile.h"
 #include "backend/cpu/tile_tables.h"
+#include "backend/tile_copies.h"
 
 #define LAMINA_WITHOUT_AVX3_DL
 #include "backend/cpu/targets.h"
@@ -210,6 +215,28 @@ TileFn find_complex(OpId id) {
   }
 }
 
+template <class T>
+void spread_lanes(void* out, const void* value, int64_t n) {
+  const ScalableTag<T> d;
+  T element;
+  std::memcpy(&element, value, sizeof(T));
+  const auto v = Set(d, element);
+  T* to = static_cast<T*>(out);
+  size_t i = 0;
+  for (; i + Lanes(d) <= static_cast<size_t>(n); i += Lanes(d)) StoreU(v, d, to + i);
+  if (i < static_cast<size_t>(n)) tile::store_first(v, d, to + i, static_cast<size_t>(n) - i);
+}
+void spread(void* out, const void* value, int64_t n, int64_t item) {
+  switch (item) {
+    case 1: return spread_lanes<uint8_t>(out, value, n);
+    case 2: return spread_lanes<uint16_t>(out, value, n);
+    case 4: return spread_lanes<uint32_t>(out, value, n);
+    default: return spread_lanes<uint64_t>(out, value, n);
+  }
+}
+
+SpreadFn find_spread() { return &spread; }
+
 TileFn find_select(Dtype compute) {
   switch (itemsize(compute)) {
     case 1: return &select_lanes<uint8_t>;
@@ -222,6 +249,7 @@ TileFn find_select(Dtype compute) {
 TileFn find_bool(OpId) { return nullptr; }
 TileFn find_complex(OpId) { return nullptr; }
 TileFn find_select(Dtype) { return nullptr; }
+SpreadFn find_spread() { return nullptr; }
 #endif  // LAMINA_SIMD_TARGET
 }  // namespace HWY_NAMESPACE
 }  // namespace lamina
@@ -232,8 +260,14 @@ namespace lamina {
 HWY_EXPORT(find_bool);
 HWY_EXPORT(find_complex);
 HWY_EXPORT(find_select);
+HWY_EXPORT(find_spread);
 TileFn bool_tile(OpId id) { return HWY_DYNAMIC_DISPATCH(find_bool)(id); }
 TileFn complex_tile(OpId id) { return HWY_DYNAMIC_DISPATCH(find_complex)(id); }
 TileFn select_tile(Dtype compute) { return HWY_DYNAMIC_DISPATCH(find_select)(compute); }
+SpreadFn spread_tile() {
+  init_simd_target();
+  const SpreadFn fast = HWY_DYNAMIC_DISPATCH(find_spread)();
+  return fast ? fast : fill;
+}
 }  // namespace lamina
 #endif

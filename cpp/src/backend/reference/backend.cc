@@ -18,6 +18,7 @@
 #include "backend/reference/scan.h"
 #include "backend/reference/scatter.h"
 #include "backend/reference/sort.h"
+#include "backend/tile_copies.h"
 #include "quant/affine.h"
 #include "quant/formats.h"
 #include "quant/fp_blocks.h"
@@ -195,8 +196,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
 
 const Backend& reference_backend() {
   static const Backend b = [] {
-    Backend r{"reference", {},      reference_tile, reference_cast,  reference_reduce,
-              nullptr,     nullptr, nullptr,        reference::copy, false,
+    Backend r{"reference", {},      reference_tile, reference_cast, reference_reduce, fill,
+              nullptr,     nullptr, nullptr,        nullptr,        reference::copy,  false,
               true};
     reference::fill_kernels(r.kernels);
     return r;
