@@ -61,7 +61,7 @@ std::vector<float> expected_int8(const IntegerWeights& w, const float* x, int64_
 
 // Every number of rows gives the expected bits, and nothing is written outside.
 void check_bits(QmmArgs q, const std::vector<float>& want) {
-  for (int64_t m : {1, 2, 5, 13, 16, 17, 33}) {
+  for (int64_t m : {1, 2, 5, 8, 13, 16, 17, 33}) {
     Guarded y(m * q.n, Dtype::kFloat32);
     q.m = m, q.y = y.data();
     quantized_matmul(q);

@@ -17,6 +17,10 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
+// Packed affine codes that kernels read as they are: a byte holds whole ones.
+inline bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
+inline int64_t stream_planes(const QmmWeights& w) { return reads_packed(w) ? 8 / w.bits : 1; }
+
 // a * b + c with one rounding.
 HWY_INLINE V fused(V a, V b, V c) {
 #if LAMINA_SIMD_TARGET

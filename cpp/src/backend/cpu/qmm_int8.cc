@@ -18,8 +18,7 @@
 
 #include "backend/cpu/qmm_decode-inl.h"
 #include "backend/cpu/qmm_dots-inl.h"
-#include "backend/cpu/qmm_sixteen-inl.h"
-#include "backend/cpu/qmm_sixteen_gguf-inl.h"
+#include "backend/cpu/qmm_sixteen_forms-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -31,9 +30,6 @@ constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 4;
 #endif
-
-// Packed affine codes that kernels read as they are: a byte holds whole ones.
-bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
 
 // Where byte i of 16 codes comes from, in the order of the units that they belong to.
 template <int kPlanes>
@@ -115,7 +111,6 @@ void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const floa
   std::fill_n(row.starts + groups, kQmmPad, 0);
 }
 
-int64_t stream_planes(const QmmWeights& w) { return reads_packed(w) ? 8 / w.bits : 1; }
 // 32-bit words of a row as the streaming kernel reads it.
 int64_t stream_words(const QmmWeights& w) { return w.cols / 4 / stream_planes(w); }
 // An even number, so that two can be read at a time.
@@ -294,45 +289,16 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8R
 }
 
 #if HWY_TARGET <= HWY_AVX3
-// Working memory of `stream_sixteens`.
-struct SixteenWork {
-  int64_t padded, wide_ld;
-  float *scales, *biases;  // [padded][16]
-  uint8_t* wide;           // [16][wide_ld], codes where they are not read packed
-
-  SixteenWork(const QmmWeights& w, void* work)
-      : padded((w.integer_groups() + 15) / 16 * 16),
-        wide_ld(reads_packed(w) ? 0 : (w.cols + 63) / 64 * 64),
-        scales(static_cast<float*>(work)),
-        biases(scales + padded * sixteen::kRows),
-        wide(reinterpret_cast<uint8_t*>(biases + padded * sixteen::kRows)) {}
-  int64_t bytes() const { return sixteen::kRows * (2 * padded * 4 + wide_ld); }
-};
-
-void sixteen_edges(const QmmWeights& w, int64_t row0, int64_t next_row, const SixteenWork& s) {
-  if (w.format != QuantFormat::kAffine || itemsize(w.scale_dtype) != 2) {
-    if (sixteen::block_edges(w, row0, s.scales, s.biases)) return;
-    return qmm_codes().edges(w, row0, sixteen::kRows, s.scales, s.biases);
-  }
-  const auto widen =
-      w.scale_dtype == Dtype::kFloat16 ? sixteen::widen_edges<true> : sixteen::widen_edges<false>;
-  const int64_t groups = w.groups(), bytes = groups * 2, some = std::min(sixteen::kRows, w.rows - next_row);
-  for (const auto& [src, dst] : {std::pair(w.scales, s.scales), std::pair(w.biases, s.biases)}) {
-    sixteen::fetch(static_cast<const uint8_t*>(src) + next_row * bytes, some * bytes);
-    widen(src, row0, w.rows, groups, dst);
-  }
-}
-
 template <class Codes, bool kWidened, int kLanes, bool kShort>
 void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
                      void* work) {
-  const SixteenWork s(w, work);
+  const sixteen::Work s(w, work);
   const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   HWY_ALIGN float totals[kQmmStreamed][sixteen::kRows];
   for (int64_t row = span.row0; row < end; row += sixteen::kRows) {
     const int64_t then = std::min(row + sixteen::kRows < end ? row + sixteen::kRows : span.next, w.rows);
     const sixteen::Ahead ahead = w.codes + then * w.code_row_bytes;
-    sixteen_edges(w, row, then, s);
+    sixteen::edges_of(w, row, then, s, [] {});
     if constexpr (kWidened) qmm_codes().widen(w, row, sixteen::kRows, 0, w.cols, s.wide, s.wide_ld);
     const sixteen::RowPointers rows = kWidened ? sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld)
                                                : sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes);
@@ -352,44 +318,13 @@ void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8R
   }
 }
 
-using StreamFn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row*, int64_t, float*, void*);
+struct SixteenStreams {
+  using Fn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row*, int64_t, float*, void*);
+  template <class Codes, bool kWidened, int kLanes, bool kShort>
+  static constexpr Fn kFn = stream_sixteens<Codes, kWidened, kLanes, kShort>;
+};
 
-template <class Codes, bool kWidened, bool kShort>
-StreamFn sixteens_of(int64_t lanes_per_group) {
-  switch (lanes_per_group) {
-    case 4: return stream_sixteens<Codes, kWidened, 4, kShort>;
-    case 8: return stream_sixteens<Codes, kWidened, 8, kShort>;
-    case 16: return stream_sixteens<Codes, kWidened, 16, kShort>;
-    case 32:
-      // Two vectors of a group are added before their lanes are: too much for 16 bits.
-      return Codes::kPlanes == 1 ? stream_sixteens<Codes, kWidened, 32, false> : nullptr;
-    default: return nullptr;
-  }
-}
-
-// Null for what it does not have. Sums of two lanes fit 16 bits for codes of at most 5 bits in a byte, and
-// for packed ones of 4 and 2.
-StreamFn sixteens_for(const QmmWeights& w) {
-  const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
-  switch (w.format) {
-    case QuantFormat::kAffine: break;
-    case QuantFormat::kQ4_0: return stream_sixteens<sixteen::NibbleBlocks<18, 2>, false, 8, true>;
-    case QuantFormat::kQ4_1: return stream_sixteens<sixteen::NibbleBlocks<20, 4>, false, 8, true>;
-    case QuantFormat::kQ8_0: return stream_sixteens<sixteen::ByteBlocks, false, 8, false>;
-    case QuantFormat::kQ4K: return stream_sixteens<sixteen::FourBitSuperblocks, false, 8, true>;
-    case QuantFormat::kQ6K: return stream_sixteens<sixteen::SixBitSuperblocks, false, 4, false>;
-    default: return sixteens_of<sixteen::Bytes, true, false>(lanes_per_group);
-  }
-  switch (w.bits) {
-    case 2: return sixteens_of<sixteen::Packed<2>, false, true>(lanes_per_group);
-    case 4: return sixteens_of<sixteen::Packed<4>, false, true>(lanes_per_group);
-    case 8: return sixteens_of<sixteen::Packed<8>, false, false>(lanes_per_group);
-    case 3:
-    case 5: return sixteens_of<sixteen::Bytes, true, true>(lanes_per_group);
-    case 6: return sixteens_of<sixteen::Bytes, true, false>(lanes_per_group);
-    default: return nullptr;
-  }
-}
+SixteenStreams::Fn sixteens_for(const QmmWeights& w) { return sixteen::kernel_for<SixteenStreams>(w); }
 #endif
 
 int64_t stream_most(const QmmWeights& w) {
@@ -403,7 +338,7 @@ int64_t stream_most(const QmmWeights& w) {
 void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
             void* work) {
 #if HWY_TARGET <= HWY_AVX3
-  if (const StreamFn sixteens = sixteens_for(w)) return sixteens(w, span, x, m, tile, work);
+  if (const auto sixteens = sixteens_for(w)) return sixteens(w, span, x, m, tile, work);
 #endif
   (void)m;
   const int64_t row0 = span.row0, rows = span.count;
@@ -419,7 +354,7 @@ void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, in
 int64_t stream_bytes(const QmmWeights& w) {
   int64_t bytes = StreamWork(w, nullptr).bytes();
 #if HWY_TARGET <= HWY_AVX3
-  bytes = std::max(bytes, SixteenWork(w, nullptr).bytes());
+  bytes = std::max(bytes, sixteen::Work(w, nullptr).bytes());
 #endif
   return bytes;
 }

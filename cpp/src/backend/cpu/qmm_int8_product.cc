@@ -57,6 +57,36 @@ void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   });
 }
 
+// Rows of activations for which the tiles of AMX serve, with weights that are read as they lie.
+constexpr int64_t kLeastTileStream = 5, kMostTileStream = 16;
+
+void multiply_tile_stream(const QmmArgs& q, const QmmProblem& p, bool parallel) {
+  const QmmInt8& kernels = qmm_int8();
+  const int64_t each = kernels.stream_units(p.w), edges = p.w.integer_groups() * 16, cols = q.m > 8 ? 16 : 8;
+  Scratch units(cols * each * 4), scales(edges * 4), sums(edges * 4), starts(edges * 4);
+  const QmmTileInput x{cols, units.as<int32_t>(), scales.as<float>(), sums.as<float>(), starts.as<int32_t>()};
+  {
+    const Int8Rows rows(q, p, kernels.stream_planes(p.w), 0, q.m, parallel);
+    Scratch arranged(q.m * each * 4);
+    QmmInt8Row arranged_rows[kMostTileStream];
+    for (int64_t i = 0; i < q.m; ++i) {
+      arranged_rows[i] = rows.at(i);
+      auto* to = arranged.as<int32_t>() + i * each;
+      kernels.arrange(p.w, arranged_rows[i].units, to);
+      arranged_rows[i].units = to;
+    }
+    qmm_tile_stream().fill(p.w, arranged_rows, q.m, each, x);
+  }
+  const int64_t step = qmm_rows_per_job(q, p);
+  run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
+    const int64_t row0 = job * step, count = std::min(step, q.n - row0);
+    Scratch tile(q.m * count * 4), work(kernels.stream_bytes(p.w));
+    const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
+    qmm_tile_stream().stream(p.w, span, x, q.m, tile.as<float>(), work.as<void>());
+    qmm_finish_tile(q, p, tile.as<float>(), 0, q.m, row0, count, count);
+  });
+}
+
 // The activations, interleaved as register tiles of `mr` rows read them.
 class PanelRows {
  public:
@@ -256,6 +286,9 @@ void multiply_tiles(const QmmArgs& q, const QmmProblem& p, bool parallel) {
 
 void qmm_multiply_int8(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   // All give the same bits.
+  if (amx_active() && q.m >= kLeastTileStream && q.m <= kMostTileStream && qmm_tile_stream().streams(p.w)) {
+    return multiply_tile_stream(q, p, parallel);
+  }
   if (q.m <= qmm_int8().stream_most(p.w)) return multiply_streamed(q, p, parallel);
   if (amx_active() && q.m >= kLeastTileRows) return multiply_tiles(q, p, parallel);
   multiply_panels(q, p, parallel);

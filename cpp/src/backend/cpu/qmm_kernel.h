@@ -173,4 +173,23 @@ struct QmmTiles {
 };
 const QmmTiles& qmm_tiles();
 
+// Up to 16 rows of activations as the right operand of tiles, for weights that are read sixteen rows at a
+// time.
+struct QmmTileInput {
+  int64_t cols;          // 8 or 16; the last rows are repeated
+  int32_t* units;        // [units of a row, in the order of QmmInt8::arrange][cols]
+  float *scales, *sums;  // [groups][16], those of 8 rows twice
+  int32_t* starts;       // the same
+};
+struct QmmTileStream {
+  // Whether there is a kernel for these weights.
+  bool (*streams)(const QmmWeights& w);
+  // Makes x of m rows whose `units` are arranged.
+  void (*fill)(const QmmWeights& w, const QmmInt8Row* rows, int64_t m, int64_t units, const QmmTileInput& x);
+  // As QmmInt8::stream.
+  void (*stream)(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput& x, int64_t m, float* tile,
+                 void* work);
+};
+const QmmTileStream& qmm_tile_stream();
+
 }  // namespace lamina::cpu

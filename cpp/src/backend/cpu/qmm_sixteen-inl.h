@@ -195,10 +195,13 @@ HWY_INLINE void turn_pairs(const Load& load, __m512i (&pairs)[8]) {
 }
 
 // dst[g * 16 + r] = number g of row r as float32, for g < n rounded up to 16. kHalf: float16, else bfloat16.
-template <bool kHalf>
-void widen_edges(const void* src, int64_t row0, int64_t rows, int64_t n, float* dst) {
+// Calls tick() now and then.
+template <bool kHalf, class Tick>
+HWY_INLINE void widen_edges(const void* src, int64_t row0, int64_t rows, int64_t n, float* dst,
+                            const Tick& tick) {
   const RowPointers from(static_cast<const uint8_t*>(src), row0, rows, n * 2);
   for (int64_t g = 0; g < n; g += 16) {
+    tick();
     const auto inside = static_cast<__mmask16>((1u << std::min<int64_t>(16, n - g)) - 1);
     __m512i pairs[8];
     turn_pairs([&](auto r) HWY_ATTR { return _mm256_maskz_loadu_epi16(inside, from.at[r] + g * 2); }, pairs);

@@ -1,0 +1,100 @@
+// Which codes each form of weights has for kernels of sixteen weight rows (qmm_sixteen-inl.h), and its
+// scales. Per-target, for those of 16 lanes.
+#if defined(LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
+#undef LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
+#else
+#define LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
+#endif
+
+#include <algorithm>
+#include <utility>
+
+#include "backend/cpu/qmm_sixteen-inl.h"
+#include "backend/cpu/qmm_sixteen_gguf-inl.h"
+
+#if HWY_TARGET <= HWY_AVX3
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace sixteen {
+
+// Working memory.
+struct Work {
+  int64_t padded, wide_ld;
+  float *scales, *biases;  // [padded][16]
+  uint8_t* wide;           // [16][wide_ld], codes where they are not read packed
+
+  Work(const QmmWeights& w, void* work)
+      : padded((w.integer_groups() + 15) / 16 * 16),
+        wide_ld(reads_packed(w) ? 0 : (w.cols + 63) / 64 * 64),
+        scales(static_cast<float*>(work)),
+        biases(scales + padded * kRows),
+        wide(reinterpret_cast<uint8_t*>(biases + padded * kRows)) {}
+  int64_t bytes() const { return kRows * (2 * padded * 4 + wide_ld); }
+};
+
+// Scales and biases of rows from row0 on; those of rows from next_row on come into the cache meanwhile. Calls
+// tick() now and then.
+template <class Tick>
+HWY_INLINE void edges_of(const QmmWeights& w, int64_t row0, int64_t next_row, const Work& s,
+                         const Tick& tick) {
+  if (w.format != QuantFormat::kAffine || itemsize(w.scale_dtype) != 2) {
+    if (block_edges(w, row0, s.scales, s.biases)) return;
+    return qmm_codes().edges(w, row0, kRows, s.scales, s.biases);
+  }
+  const int64_t groups = w.groups(), bytes = groups * 2, some = std::min(kRows, w.rows - next_row);
+  for (const auto& [src, dst] : {std::pair(w.scales, s.scales), std::pair(w.biases, s.biases)}) {
+    fetch(static_cast<const uint8_t*>(src) + next_row * bytes, some * bytes);
+    if (w.scale_dtype == Dtype::kFloat16) {
+      widen_edges<true>(src, row0, w.rows, groups, dst, tick);
+    } else {
+      widen_edges<false>(src, row0, w.rows, groups, dst, tick);
+    }
+  }
+}
+
+template <class Kernels, class Codes, bool kWidened, bool kShort>
+typename Kernels::Fn kernel_of(int64_t lanes_per_group) {
+  switch (lanes_per_group) {
+    case 4: return Kernels::template kFn<Codes, kWidened, 4, kShort>;
+    case 8: return Kernels::template kFn<Codes, kWidened, 8, kShort>;
+    case 16: return Kernels::template kFn<Codes, kWidened, 16, kShort>;
+    case 32:
+      // Two vectors of a group are added before their lanes are: too much for 16 bits.
+      if constexpr (Codes::kPlanes == 1) return Kernels::template kFn<Codes, kWidened, 32, false>;
+      return nullptr;
+    default: return nullptr;
+  }
+}
+
+// Kernels::kFn<Codes, kWidened, kLanes, kShort> for these weights. kWidened: codes are bytes in Work::wide;
+// kLanes: 32-bit lanes of a group in its vectors of codes; kShort: sums of two lanes fit 16 bits, as they do
+// for codes of at most 5 bits in a byte, and for packed ones of 4 and 2. Null for what there is not.
+template <class Kernels>
+typename Kernels::Fn kernel_for(const QmmWeights& w) {
+  const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
+  switch (w.format) {
+    case QuantFormat::kAffine: break;
+    case QuantFormat::kQ4_0: return Kernels::template kFn<NibbleBlocks<18, 2>, false, 8, true>;
+    case QuantFormat::kQ4_1: return Kernels::template kFn<NibbleBlocks<20, 4>, false, 8, true>;
+    case QuantFormat::kQ8_0: return Kernels::template kFn<ByteBlocks, false, 8, false>;
+    case QuantFormat::kQ4K: return Kernels::template kFn<FourBitSuperblocks, false, 8, true>;
+    case QuantFormat::kQ6K: return Kernels::template kFn<SixBitSuperblocks, false, 4, false>;
+    default: return kernel_of<Kernels, Bytes, true, false>(lanes_per_group);
+  }
+  switch (w.bits) {
+    case 2: return kernel_of<Kernels, Packed<2>, false, true>(lanes_per_group);
+    case 4: return kernel_of<Kernels, Packed<4>, false, true>(lanes_per_group);
+    case 8: return kernel_of<Kernels, Packed<8>, false, false>(lanes_per_group);
+    case 3:
+    case 5: return kernel_of<Kernels, Bytes, true, true>(lanes_per_group);
+    case 6: return kernel_of<Kernels, Bytes, true, false>(lanes_per_group);
+    default: return nullptr;
+  }
+}
+
+}  // namespace sixteen
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // HWY_TARGET <= HWY_AVX3
+#endif
