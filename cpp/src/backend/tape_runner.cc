@@ -32,12 +32,15 @@ constexpr int64_t kPartial = 32768;  // elements of a row of two such pieces or 
 constexpr int64_t kPartialItem = 8;  // bytes of a partial result, at most
 constexpr int64_t kSerialWork = 1 << 15;  // element-instructions below which threads do not pay
 constexpr int64_t kChunkWork = 1 << 17;   // element-instructions of one parallel chunk
-constexpr int64_t kManyChunks = 64, kLongChunk = 1 << 16;  // so many are enough; elements of a chunk of tiles
+constexpr int64_t kManyChunks = 8, kLongChunk = 1 << 16;  // for a thread; elements of a chunk of tiles
 
 char* thread_scratch(size_t bytes) {
   thread_local TileScratch scratch;
   return scratch.of(bytes);
 }
+
+// So many are enough.
+int64_t many_chunks() { return kManyChunks * num_threads(); }
 
 int64_t round_up(int64_t n, int64_t m) { return (n + m - 1) / m * m; }
 
@@ -114,7 +117,7 @@ class Runner : private TapeLayout {
     const auto group_of = [&](int64_t items) {
       const int64_t least = kChunkWork / (per_row * tiling_.rows);
       const int64_t most = kLongChunk / std::max<int64_t>(1, columns_ * tiling_.rows);
-      return std::max({int64_t{1}, least, std::min(items / kManyChunks, most)});
+      return std::max({int64_t{1}, least, std::min(items / many_chunks(), most)});
     };
     if (tiling_.mode == Tiling::Mode::kRows) {
       const int64_t blocks = (rows_ + tiling_.rows - 1) / tiling_.rows;
@@ -131,7 +134,7 @@ class Runner : private TapeLayout {
       const int64_t least = kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size()));
       // Each chunk spreads the scalars anew: of many tiles it takes more.
       const int64_t some =
-          std::max({int64_t{1}, least, std::min(tiles / kManyChunks, kLongChunk / tiling_.tile)});
+          std::max({int64_t{1}, least, std::min(tiles / many_chunks(), kLongChunk / tiling_.tile)});
       split(tiles, some, serial, [this](State& s, int64_t begin, int64_t end) {
         bound_ ? bound_tiles(s, begin, end) : plain_tiles(s, begin, end);
       });
