@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +159,8 @@ def acceptance() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
+    from importlib import metadata  # 20 ms, which other commands need not wait
+
     found: dict[str, str | None] = {"lamina": lamina.__version__, "python": platform.python_version()}
     for name in VERSIONS:
         try:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import lamina.core as mx
 import lamina.nn as nn
+from lamina._lazy import LazyModule
 from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 Advance = Callable[[int], object]
 LOGITS_AT_ONCE = 1 << 24

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 import lamina.core as mx
 from lamina.lm.cache.pool import KVFormat, Pool, Rows, as_rows, from_rows
 from lamina.lm.cache.protocol import Rotation, StepFunction
@@ -36,12 +34,15 @@ class Layout:
         new = mx.arange(length, dtype=mx.int32) + start
         if self.blocks > 1:
             new = (new // self.rows) % self.blocks * self.rows + new % self.rows
-        first = np.arange(batch, dtype=np.int32)[:, None]
-        slots = new if batch == 1 else (mx.array(first * (self.blocks * self.rows)) + new[None]).reshape(-1)
-        tables = first * self.blocks + np.arange(columns, dtype=np.int32) % self.blocks
-        ends = (np.arange(batch, dtype=np.int32) + 1) * length
+        if batch == 1:
+            slots = new
+        else:
+            firsts = [[b * self.blocks * self.rows] for b in range(batch)]
+            slots = (mx.array(firsts, dtype=mx.int32) + new[None]).reshape(-1)
+        tables = [[b * self.blocks + c % self.blocks for c in range(columns)] for b in range(batch)]
+        ends = [(b + 1) * length for b in range(batch)]
         lengths = mx.full((batch,), start + length, dtype=mx.int32)
-        return Rows(slots, mx.array(tables), mx.array(ends), lengths)
+        return Rows(slots, mx.array(tables, dtype=mx.int32), mx.array(ends, dtype=mx.int32), lengths)
 
     def columns(self, end: int) -> int:
         """Return how many blocks hold ``end`` positions: a power of two, so that it seldom changes."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import lamina.core as mx
 import lamina.nn as nn
+from lamina._lazy import LazyModule
 from lamina.lm.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _CLASSES: dict[type, type] = {}
 

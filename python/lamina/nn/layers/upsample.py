@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 import lamina.core as mx
+from lamina._lazy import LazyModule
 from lamina.nn.layers.base import Module
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 __all__ = ["Upsample"]
 
