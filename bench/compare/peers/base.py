@@ -34,6 +34,10 @@ class Ops:
         """``x`` converted to the dtype of that name."""
         return x.astype(getattr(self, dtype))
 
+    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` of arrays, compiled."""
+        raise Unsupported(f"{self._name} records no functions")
+
     def contiguous(self, x: Any) -> Any:
         """``x`` in row-major memory."""
         return self.ascontiguousarray(x)

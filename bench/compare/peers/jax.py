@@ -45,6 +45,10 @@ class JaxOps(Ops):
             feature_group_count=groups,
         )
 
+    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` of arrays, compiled."""
+        return self._jax.jit(function)
+
     def cummax(self, x: Any, axis: int) -> Any:
         """The library's own running maximum."""
         return self._jax.lax.cummax(x, axis=axis)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,10 @@ class LaminaOps(MlxOps):
     def matmul_4bit_int8(self, x: Any, packed: Any) -> Any:
         """x @ w.T with x rounded to 8 bits in each group."""
         return self.matmul_4bit(x, packed, activations="int8")
+
+    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` of arrays, compiled to one operation."""
+        return self._module.compile(function, whole=True)
 
     def paged_attention(self, q: Any, keys: Any, values: Any, tables: Any, scale: float) -> Any:
         """The library's own attention over blocks."""

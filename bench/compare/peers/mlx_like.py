@@ -72,6 +72,10 @@ class MlxOps(Ops):
         """x @ w.T with 4-bit weights in groups of 64."""
         return self._module.quantized_matmul(x, *packed, transpose=True, group_size=64, bits=4, **options)
 
+    def recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` of arrays, compiled."""
+        return self._module.compile(function)
+
     def adamw(self, parameters: Sequence[Any], gradients: Sequence[Any], settings: Any) -> Any:
         """The library's own AdamW; parameters and state are in memory when a step returns."""
         s, mx = settings, self._module
