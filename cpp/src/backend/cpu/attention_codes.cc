@@ -259,11 +259,13 @@ void direct_scores_of(const RowPanel& panel, int64_t dim, const float* queries, 
   const D d;
   constexpr int kEach = kBytes ? 2 : 4;              // pairs in four bytes
   constexpr int64_t kBlocks = kPairs / (4 * kEach);  // of 16 bytes in a group
-  const int64_t groups = dim / kGroup, passes = kAttentionPanel / (2 * kLanes);
+  const int64_t groups = dim / kGroup;
   const Queries q(queries, kRows, groups);
   const Found found(panel);
-  Ahead ahead(panel, passes * groups * kBlocks);
-  for (int64_t col = 0; col < kAttentionPanel; col += 2 * kLanes) {
+  const Columns columns(panel, 2 * kLanes);
+  unroll<kRows>([&](auto r) HWY_ATTR { columns.clear(out + r * kScoreStep); });
+  Ahead ahead(panel, columns.passes() * groups * kBlocks);
+  for (int64_t col = columns.begin; col < columns.end; col += 2 * kLanes) {
     HWY_ALIGN float scales[kMostGroups * 2 * kLanes];
     for (int64_t i = 0; i < 2 * kLanes; i += kLanes) {
       turn_scales(found.scales + col + i, groups, scales + i, 2 * kLanes);

@@ -148,8 +148,10 @@ void scores_of(const RowPanel& panel, int64_t dim, const float* HWY_RESTRICT que
   constexpr int64_t kBlock = 4 * Format::kDims;  // elements in 16 bytes
   const void* known = *std::find_if(panel.rows, panel.rows + panel.count, [](const void* r) { return r; });
   const int64_t blocks = dim / kBlock;
-  Ahead ahead(panel, kAttentionPanel / (2 * kLanes) * blocks);
-  for (int64_t col = 0; col < kAttentionPanel; col += 2 * kLanes) {
+  const Columns columns(panel, 2 * kLanes);
+  unroll<kRows>([&](auto r) HWY_ATTR { columns.clear(out + r * kScoreStep); });
+  Ahead ahead(panel, columns.passes() * blocks);
+  for (int64_t col = columns.begin; col < columns.end; col += 2 * kLanes) {
     const float* rows[2 * kLanes];
     for (int64_t i = 0; i < 2 * kLanes; ++i) {
       const bool there = col + i < panel.count && panel.rows[col + i];

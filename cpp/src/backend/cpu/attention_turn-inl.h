@@ -53,6 +53,25 @@ bool load_floats_of(const T* row, int64_t dim, float* dst, int64_t ld) {
   }
 }
 
+// The columns of a panel that have rows, in whole passes of `step` columns; scores of the others are of no
+// use.
+struct Columns {
+  int64_t begin = 0, end = 0, step;
+
+  Columns(const RowPanel& panel, int64_t pass) : step(pass) {
+    while (begin < panel.count && !panel.rows[begin]) ++begin;
+    begin = begin / step * step;
+    end = (panel.count + step - 1) / step * step;
+  }
+  int64_t passes() const { return (end - begin) / step; }
+
+  // Makes the other scores of a row zero.
+  void clear(float* row) const {
+    std::fill(row, row + begin, 0.0f);
+    std::fill(row + end, row + kAttentionPanel, 0.0f);
+  }
+};
+
 // Asks the memory for what comes next, a part at each of some steps.
 class Ahead {
  public:
