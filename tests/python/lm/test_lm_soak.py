@@ -64,7 +64,8 @@ def test_generations_leave_nothing(kind, endless):
         for _ in stream_generate(model, endless, prompt, 4, sampler, prompt_cache=cache, **options):
             pass
 
-    assert slope(run, 350, 250) < 1024
+    # Plans of all lengths and options are made within the first hundreds.
+    assert slope(run, 750, 1000) < 1024
 
 
 def test_an_engine_holds_what_it_may_and_no_more(endless):
@@ -73,7 +74,7 @@ def test_an_engine_holds_what_it_may_and_no_more(endless):
     def run(i: int) -> None:
         engine.run([Request([i % 250 + 1, *range(1, 20 + (i + k) % 40)], 5) for k in range(2)])
 
-    assert slope(run, 80, 160) < 1024
+    assert slope(run, 160, 240) < 1024
     assert engine.memory.store.nbytes <= 400_000
 
 
@@ -117,7 +118,9 @@ def test_a_steady_step_of_an_engine_allocates_nothing(endless):
 def test_a_steady_stream_allocates_nothing(sampler):
     model, tokenizer = load(demo_path())
     endless = Tokenizer(tokenizer.inner)
-    counts = []
-    for _ in stream_generate(model, endless, "def f(x):\n", 120, sampler, logprobs=2):
-        counts.append(mx.get_system_allocation_count())
+    # Twice: where processors are busy, a thread may get its first work, and its working memory, late.
+    for _ in range(2):
+        counts = []
+        for _ in stream_generate(model, endless, "def f(x):\n", 120, sampler, logprobs=2):
+            counts.append(mx.get_system_allocation_count())
     assert counts[-1] == counts[50]

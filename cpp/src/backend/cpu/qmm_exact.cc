@@ -74,8 +74,12 @@ struct RowBlock {
   const float* scales;
   const float* biases;
   int64_t ld;  // of scales and biases
-  int64_t k, group;
+  int64_t k, group, row_bytes;
+  // Codes from there on come into the cache meanwhile, in the order of memory; null: none do.
+  const uint8_t* ahead;
 };
+// Rows from one of a block to one that is fetched while it is multiplied.
+constexpr int64_t kRowsAhead = 16;
 
 // totals[r][i] += bias part: sum over groups of bias * (sum of the group's activations).
 template <int kRows, int kCols>
@@ -116,6 +120,11 @@ void stream_words(const RowBlock& w, const float* HWY_RESTRICT x, int64_t ldx, c
   const auto chunk = [&](int64_t at, auto load) HWY_ATTR {
     hn::Vec<D32> v[kRows];
     V acc[kRows][kCols];
+    // Rows side by side are no stream that the prefetchers of the second-level cache follow.
+    if (w.ahead) {
+      unroll<kRows>([&](auto r)
+                        HWY_ATTR { __builtin_prefetch(w.ahead + (at * kRows + r * lanes) * 4, 0, 2); });
+    }
     unroll<kRows>([&](auto r) HWY_ATTR {
       v[r] = load(reinterpret_cast<const uint32_t*>(w.codes[r]) + at);
       unroll<kCols>([&](auto i) HWY_ATTR { acc[r][i] = hn::Zero(D()); });
@@ -189,6 +198,8 @@ void stream_columns(const RowBlock& w, int64_t count, const QmmInput& x, float* 
     RowBlock part = w;
     for (int64_t q = 0; q < rows(); ++q) part.codes[q] = w.codes[r + q];
     part.scales += r * w.ld, part.biases += r * w.ld;
+    // Once for each row.
+    part.ahead = i == 0 && rows() > 1 ? w.codes[r] + kRowsAhead * w.row_bytes : nullptr;
     const float* values = x.values + i * x.ld;
     const float* sums = x.sums + i * x.sums_ld;
     if constexpr (is_word_format(Codes::kBits)) {
@@ -217,7 +228,7 @@ void stream_codes(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInpu
                   float* work) {
   const int64_t groups = w.groups(), padded = groups + kQmmPad;
   RowBlock block{};
-  block.ld = padded, block.k = w.cols, block.group = w.group;
+  block.ld = padded, block.k = w.cols, block.group = w.group, block.row_bytes = w.row_bytes();
   block.scales = work, block.biases = work + 4 * padded;
   auto* last_row = reinterpret_cast<uint8_t*>(work + 8 * padded);
   for (int64_t first = 0; first < rows; first += 4) {
