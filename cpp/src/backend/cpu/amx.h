@@ -42,22 +42,14 @@ template <int kTile>
 inline void amx_zero() {
   asm volatile("tilezero %%tmm%c0" ::"i"(kTile));
 }
-// What lies from a tile's first row on, however far: named instead of all memory, it lets the compiler keep
-// what lies elsewhere in registers.
-struct AmxMemory {
-  char bytes[int64_t{1} << 30];
-};
 // Row i from `rows` + i * stride_bytes.
 template <int kTile>
 inline void amx_load(const void* rows, int64_t stride_bytes) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(stride_bytes), "i"(kTile),
-               "m"(*static_cast<const AmxMemory*>(rows)));
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(stride_bytes), "i"(kTile) : "memory");
 }
 template <int kTile>
 inline void amx_store(void* rows, int64_t stride_bytes) {
-  asm volatile("tilestored %%tmm%c3, (%1,%2,1)"
-               : "+m"(*static_cast<AmxMemory*>(rows))
-               : "r"(rows), "r"(stride_bytes), "i"(kTile));
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(rows), "r"(stride_bytes), "i"(kTile) : "memory");
 }
 // kSum[m][n] += the products of bytes 4 k .. 4 k + 3 of row m of kLeft and bytes 4 n .. 4 n + 3 of row k of
 // kRight, over k; int32, exact unless it overflows. The left bytes are unsigned or signed, the right signed.
