@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class LazyModule:
     """Stands for the module ``name``; the first use of one of its names imports it.
-
-    Type checkers get the module itself::
-
-        if TYPE_CHECKING:
-            import numpy as np
-        else:
-            np = LazyModule("numpy")
 
     Examples
     --------
@@ -30,3 +23,9 @@ class LazyModule:
         value = getattr(importlib.import_module(self._name), attribute)
         setattr(self, attribute, value)
         return value
+
+
+if TYPE_CHECKING:
+    import numpy
+else:
+    numpy = LazyModule("numpy")

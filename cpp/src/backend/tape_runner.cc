@@ -111,37 +111,33 @@ class Runner : private TapeLayout {
   void run() {
     // Empty rows may still have results of their own, of which reductions are only one kind.
     if (rows_ == 0 || (columns_ == 0 && !has_row_code())) return;
-    const int64_t per_row = std::max<int64_t>(1, columns_) * static_cast<int64_t>(code_.size());
-    const bool serial = rows_ * per_row < kSerialWork;
-    // Each chunk spreads the scalars anew: of many rows it takes more.
-    const auto group_of = [&](int64_t items) {
-      const int64_t least = kChunkWork / (per_row * tiling_.rows);
-      const int64_t most = kLongChunk / std::max<int64_t>(1, columns_ * tiling_.rows);
-      return std::max({int64_t{1}, least, std::min(items / many_chunks(), most)});
+    const int64_t row = std::max<int64_t>(1, columns_), ops = static_cast<int64_t>(code_.size());
+    const bool serial = rows_ * row * ops < kSerialWork;
+    // Each chunk spreads the scalars anew: of many items it takes more.
+    const auto group_of = [ops](int64_t items, int64_t elems) {
+      const int64_t least = kChunkWork / (elems * ops);
+      return std::max({int64_t{1}, least, std::min(items / many_chunks(), kLongChunk / elems)});
     };
     if (tiling_.mode == Tiling::Mode::kRows) {
       const int64_t blocks = (rows_ + tiling_.rows - 1) / tiling_.rows;
-      split(blocks, group_of(blocks), serial, [this](State& s, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) whole_rows(s, i * tiling_.rows);
-      });
+      split(blocks, group_of(blocks, row * tiling_.rows), serial,
+            [this](State& s, int64_t begin, int64_t end) {
+              for (int64_t i = begin; i < end; ++i) whole_rows(s, i * tiling_.rows);
+            });
     } else if (tiling_.mode == Tiling::Mode::kKept) {
-      split(rows_, group_of(rows_), serial, [this](State& s, int64_t begin, int64_t end) {
+      split(rows_, group_of(rows_, row), serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) kept_row(s, i);
         if (streams_) streams_->fence();
       });
     } else if (is_elementwise(b_.tape)) {
       const int64_t tiles = rows_ * tiles_of(columns_);
-      const int64_t least = kChunkWork / (tiling_.tile * static_cast<int64_t>(code_.size()));
-      // Each chunk spreads the scalars anew: of many tiles it takes more.
-      const int64_t some =
-          std::max({int64_t{1}, least, std::min(tiles / many_chunks(), kLongChunk / tiling_.tile)});
-      split(tiles, some, serial, [this](State& s, int64_t begin, int64_t end) {
+      split(tiles, group_of(tiles, tiling_.tile), serial, [this](State& s, int64_t begin, int64_t end) {
         bound_ ? bound_tiles(s, begin, end) : plain_tiles(s, begin, end);
       });
     } else if (!full_after_ && !late_reduce_ && !early_row_store_ && pieces_of(columns_) > 1) {
       run_partials();
     } else {
-      split(rows_, group_of(rows_), serial, [this](State& s, int64_t begin, int64_t end) {
+      split(rows_, group_of(rows_, row), serial, [this](State& s, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) phased_row(s, i);
       });
     }
@@ -414,9 +410,10 @@ class Runner : private TapeLayout {
         }
         char* to = result(s, i, row, column, slot);
         if (c.phase != static_cast<int32_t>(p)) continue;
-        if (to != slot && streams_) s.at[i] = slot;
+        const bool past_caches = streams_ && to != slot;
+        if (past_caches) s.at[i] = slot;
         compute(s, i, n);
-        if (to != slot && streams_) streams_->copy(to, slot, n * static_cast<int64_t>(itemsize(c.dtype)));
+        if (past_caches) streams_->copy(to, slot, n * static_cast<int64_t>(itemsize(c.dtype)));
       }
     }
   }

@@ -10,17 +10,12 @@ import importlib
 import json
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import ConstraintError
 from lamina.lm.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 # Keywords of JSON Schema that hold one schema, several by name, and several in a list; and all others.
 _ONE = {"items", "additionalItems", "additionalProperties", "contains", "propertyNames", "not", "if", "then"}

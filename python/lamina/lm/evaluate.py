@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import DataError
 from lamina.lm.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 Advance = Callable[[int], object]
 LOGITS_AT_ONCE = 1 << 24

@@ -20,6 +20,8 @@ namespace {
 // Packed affine codes that kernels read as they are: a byte holds whole ones.
 inline bool reads_packed(const QmmWeights& w) { return w.format == QuantFormat::kAffine && 8 % w.bits == 0; }
 inline int64_t stream_planes(const QmmWeights& w) { return reads_packed(w) ? 8 / w.bits : 1; }
+// 32-bit words of a row as streaming kernels read it.
+inline int64_t stream_words(const QmmWeights& w) { return w.cols / 4 / stream_planes(w); }
 
 // a * b + c with one rounding.
 HWY_INLINE V fused(V a, V b, V c) {

@@ -111,8 +111,6 @@ void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const floa
   std::fill_n(row.starts + groups, kQmmPad, 0);
 }
 
-// 32-bit words of a row as the streaming kernel reads it.
-int64_t stream_words(const QmmWeights& w) { return w.cols / 4 / stream_planes(w); }
 // An even number, so that two can be read at a time.
 int64_t stream_chunks(const QmmWeights& w) {
   return (stream_words(w) + 2 * lane_count() - 1) / (2 * lane_count()) * 2;
@@ -292,17 +290,10 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8R
 template <class Codes, bool kWidened, int kLanes, bool kShort>
 void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
                      void* work) {
-  const sixteen::Work s(w, work);
   const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   HWY_ALIGN float totals[kQmmStreamed][sixteen::kRows];
-  for (int64_t row = span.row0; row < end; row += sixteen::kRows) {
-    const int64_t then = std::min(row + sixteen::kRows < end ? row + sixteen::kRows : span.next, w.rows);
-    const sixteen::Ahead ahead = w.codes + then * w.code_row_bytes;
-    sixteen::edges_of(w, row, then, s, [] {});
-    if constexpr (kWidened) qmm_codes().widen(w, row, sixteen::kRows, 0, w.cols, s.wide, s.wide_ld);
-    const sixteen::RowPointers rows = kWidened ? sixteen::RowPointers(s.wide, 0, sixteen::kRows, s.wide_ld)
-                                               : sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes);
-    const sixteen::Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
+  const auto block = [&](int64_t row, const sixteen::RowPointers& rows, const sixteen::Edges& edges,
+                         sixteen::Ahead ahead) HWY_ATTR {
     const auto some = [&]<int kX>(std::integral_constant<int, kX>, int64_t i) {
       sixteen::multiply<Codes, kLanes, kShort, kX>(rows, words, groups, x + i, edges, ahead, totals + i);
       return kX;
@@ -315,7 +306,9 @@ void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8R
     for (int64_t i = 0; i < m; ++i) {
       std::copy_n(totals[i], std::min(sixteen::kRows, end - row), tile + i * span.count + (row - span.row0));
     }
-  }
+  };
+  sixteen::each_block<kWidened>(
+      w, span, work, [] {}, block);
 }
 
 struct SixteenStreams {

@@ -36,54 +36,61 @@ class Int8Rows {
   int64_t count_;
 };
 
-void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
-  const QmmInt8& kernels = qmm_int8();
-  const Int8Rows rows(q, p, kernels.stream_planes(p.w), 0, q.m, parallel && q.m > 2);
-  const int64_t each = kernels.stream_units(p.w);
-  Scratch units(q.m * each * 4);
-  QmmInt8Row x[kQmmStreamed];
-  for (int64_t i = 0; i < q.m; ++i) {
-    x[i] = rows.at(i);
-    kernels.arrange(p.w, x[i].units, units.as<int32_t>() + i * each);
-    x[i].units = units.as<int32_t>() + i * each;
+// Rows of activations for which the tiles of AMX serve, with weights that are read as they lie.
+constexpr int64_t kLeastTileStream = 5, kMostTileStream = 16;
+
+// All activations, few of them, in the order in which weights that are read as they lie meet them.
+class ArrangedRows {
+ public:
+  ArrangedRows(const QmmArgs& q, const QmmProblem& p, bool parallel)
+      : rows_(q, p, qmm_int8().stream_planes(p.w), 0, q.m, parallel && q.m > 2),
+        each_(qmm_int8().stream_units(p.w)),
+        units_(q.m * each_ * 4) {
+    for (int64_t i = 0; i < q.m; ++i) {
+      x_[i] = rows_.at(i);
+      auto* to = units_.as<int32_t>() + i * each_;
+      qmm_int8().arrange(p.w, x_[i].units, to);
+      x_[i].units = to;
+    }
   }
+  const QmmInt8Row* rows() const { return x_; }
+  int64_t units() const { return each_; }  // of a row
+
+ private:
+  Int8Rows rows_;
+  int64_t each_;
+  Scratch units_;
+  QmmInt8Row x_[std::max(kQmmStreamed, kMostTileStream)];
+};
+
+// stream(span, tile, work) for all weight rows, as QmmInt8::stream.
+template <class Stream>
+void stream_spans(const QmmArgs& q, const QmmProblem& p, bool parallel, const Stream& stream) {
   const int64_t step = qmm_rows_per_job(q, p);
   run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, count = std::min(step, q.n - row0);
-    Scratch tile(q.m * count * 4), work(kernels.stream_bytes(p.w));
+    Scratch tile(q.m * count * 4), work(qmm_int8().stream_bytes(p.w));
     const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
-    kernels.stream(p.w, span, x, q.m, tile.as<float>(), work.as<void>());
+    stream(span, tile.as<float>(), work.as<void>());
     qmm_finish_tile(q, p, tile.as<float>(), 0, q.m, row0, count, count);
   });
 }
 
-// Rows of activations for which the tiles of AMX serve, with weights that are read as they lie.
-constexpr int64_t kLeastTileStream = 5, kMostTileStream = 16;
+void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
+  const ArrangedRows x(q, p, parallel);
+  stream_spans(q, p, parallel, [&](const QmmRowSpan& span, float* tile, void* work) {
+    qmm_int8().stream(p.w, span, x.rows(), q.m, tile, work);
+  });
+}
 
 void multiply_tile_stream(const QmmArgs& q, const QmmProblem& p, bool parallel) {
-  const QmmInt8& kernels = qmm_int8();
-  const int64_t each = kernels.stream_units(p.w), edges = p.w.integer_groups() * 16, cols = q.m > 8 ? 16 : 8;
-  Scratch units(cols * each * 4), scales(edges * 4), sums(edges * 4), starts(edges * 4);
+  const ArrangedRows rows(q, p, parallel);
+  const int64_t edges = p.w.integer_groups() * 16, cols = q.m > 8 ? 16 : 8;
+  Scratch units(cols * rows.units() * 4), scales(edges * 4), sums(edges * 4), starts(edges * 4);
   const QmmTileInput x{cols, units.as<int32_t>(), scales.as<float>(), sums.as<float>(), starts.as<int32_t>()};
-  {
-    const Int8Rows rows(q, p, kernels.stream_planes(p.w), 0, q.m, parallel);
-    Scratch arranged(q.m * each * 4);
-    QmmInt8Row arranged_rows[kMostTileStream];
-    for (int64_t i = 0; i < q.m; ++i) {
-      arranged_rows[i] = rows.at(i);
-      auto* to = arranged.as<int32_t>() + i * each;
-      kernels.arrange(p.w, arranged_rows[i].units, to);
-      arranged_rows[i].units = to;
-    }
-    qmm_tile_stream().fill(p.w, arranged_rows, q.m, each, x);
-  }
-  const int64_t step = qmm_rows_per_job(q, p);
-  run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
-    const int64_t row0 = job * step, count = std::min(step, q.n - row0);
-    Scratch tile(q.m * count * 4), work(kernels.stream_bytes(p.w));
-    const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
-    qmm_tile_stream().stream(p.w, span, x, q.m, tile.as<float>(), work.as<void>());
-    qmm_finish_tile(q, p, tile.as<float>(), 0, q.m, row0, count, count);
+  qmm_tile_stream().fill(p.w, rows.rows(), q.m, rows.units(), x);
+  stream_spans(q, p, parallel, [&](const QmmRowSpan& span, float* tile, void* work) {
+    qmm_tile_stream().stream(p.w, span, x, q.m, tile, work);
   });
 }
 

@@ -53,6 +53,24 @@ HWY_INLINE void edges_of(const QmmWeights& w, int64_t row0, int64_t next_row, co
   }
 }
 
+// multiply(row, rows, edges, ahead) for every sixteen weight rows of a span, from `row` on. kWidened as
+// below; calls tick() now and then.
+template <bool kWidened, class Multiply, class Tick>
+HWY_INLINE void each_block(const QmmWeights& w, const QmmRowSpan& span, void* work, const Tick& tick,
+                           const Multiply& multiply) {
+  const Work s(w, work);
+  const Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
+  const int64_t end = span.row0 + span.count;
+  for (int64_t row = span.row0; row < end; row += kRows) {
+    const int64_t then = std::min(row + kRows < end ? row + kRows : span.next, w.rows);
+    edges_of(w, row, then, s, tick);
+    if constexpr (kWidened) qmm_codes().widen(w, row, kRows, 0, w.cols, s.wide, s.wide_ld);
+    const RowPointers rows = kWidened ? RowPointers(s.wide, 0, kRows, s.wide_ld)
+                                      : RowPointers(w.codes, row, w.rows, w.code_row_bytes);
+    multiply(row, rows, edges, w.codes + then * w.code_row_bytes);
+  }
+}
+
 template <class Kernels, class Codes, bool kWidened, bool kShort>
 typename Kernels::Fn kernel_of(int64_t lanes_per_group) {
   switch (lanes_per_group) {

@@ -203,21 +203,12 @@ class Block {
 template <class Codes, bool kWidened, int kLanes, int kCols>
 void stream_cols(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput& x, int64_t m, float* tile,
                  void* work) {
-  const sixteen::Work s(w, work);
   const AmxTiles held(shape_of(std::min(kLanes, 16), kCols));
-  const int64_t groups = w.integer_groups(), words = w.cols / 4 / stream_planes(w),
-                end = span.row0 + span.count;
+  const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   alignas(64) float totals[kRows * kCols], turned[kCols * kRows];
-  for (int64_t row = span.row0; row < end; row += kRows) {
-    const int64_t then = std::min(row + kRows < end ? row + kRows : span.next, w.rows);
-    sixteen::edges_of(w, row, then, s, stay_awake);
-    if constexpr (kWidened) qmm_codes().widen(w, row, kRows, 0, w.cols, s.wide, s.wide_ld);
-    const sixteen::RowPointers rows = kWidened ? sixteen::RowPointers(s.wide, 0, kRows, s.wide_ld)
-                                               : sixteen::RowPointers(w.codes, row, w.rows, w.code_row_bytes);
-    const sixteen::Edges edges{s.scales, w.integers.biased ? s.biases : nullptr};
-    Block<Codes, kLanes, kCols>(rows, words, groups, x, edges, w.codes + then * w.code_row_bytes,
-                                w.integers.offset != 0)
-        .run(totals);
+  const auto block = [&](int64_t row, const sixteen::RowPointers& rows, const sixteen::Edges& edges,
+                         sixteen::Ahead ahead) HWY_ATTR {
+    Block<Codes, kLanes, kCols>(rows, words, groups, x, edges, ahead, w.integers.offset != 0).run(totals);
     const auto of_row = [&](int64_t r) { return totals + r * kCols; };
     float* out = tile + (row - span.row0);
     if (const int64_t count = end - row; count >= kRows) {
@@ -226,7 +217,8 @@ void stream_cols(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput
       transpose_words_of(of_row, kRows, m, turned, kRows);
       for (int64_t i = 0; i < m; ++i) std::copy_n(turned + i * kRows, count, out + i * span.count);
     }
-  }
+  };
+  sixteen::each_block<kWidened>(w, span, work, stay_awake, block);
 }
 
 struct Streams {

@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.cache.make import CacheOptions, SequenceCache
 from lamina.lm.cache.plain import KVCache
 from lamina.lm.cache.prompt import PromptCache
@@ -21,11 +21,6 @@ from lamina.lm.errors import CacheError, CheckpointError, LMError
 from lamina.lm.generate.step import LanguageModel
 from lamina.lm.io import load_tensors, replacing
 from lamina.utils import tree_flatten
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 FORMAT = "lamina-prompt-cache"
 VERSION = 1

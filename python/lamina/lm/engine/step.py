@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.cache.plain import BLOCK_ROWS
 from lamina.lm.cache.pool import Rows
 from lamina.lm.engine.ragged import Chunk, RaggedStep, ragged_arrays, ragged_cache
 from lamina.lm.engine.sequence import Sequence, Text
 from lamina.lm.engine.store import Store
 from lamina.lm.generate.step import LanguageModel
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True)

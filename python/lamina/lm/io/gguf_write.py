@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.config import AttentionConfig, DecoderConfig, MLPConfig, MoEConfig, RopeScaling, RotaryConfig
 from lamina.lm.errors import CheckpointError, ConfigError
 from lamina.lm.io.checkpoint import Blocks, Value
@@ -16,11 +16,6 @@ from lamina.lm.io.gguf import pairs_from_halves
 from lamina.lm.io.gguf_names import ARCHITECTURES, Architecture
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.write import vocabulary_to_gguf
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 # ``general.file_type``: what llama.cpp calls a file whose matrices are mostly of one type.
 _FILE_TYPES = {

@@ -15,16 +15,11 @@ A module ``m`` of AWQ or GPTQ, whose weight is (out, in), has groups of g inputs
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 Arrays = dict[str, mx.array]
 # Where output c of 8 is in a word of AWQ.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.config import Quantization
 from lamina.lm.errors import ConfigError
 from lamina.lm.evaluate import encoded
@@ -21,11 +21,6 @@ from lamina.lm.quantization.layers import columns_of, layer_in, rows_of, stored_
 from lamina.lm.quantization.recipe import Recipe, is_router, layer_costs, uniform_plan, widen
 from lamina.lm.tokenizer import Tokenizer
 from lamina.utils import tree_flatten
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 Log = Callable[[str], None]
 # Text for calibration: windows of tokens, for input statistics and for the cost of each layer.

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 _CLASSES: dict[type, type] = {}
 

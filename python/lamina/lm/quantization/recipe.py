@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
 import lamina.nn as nn
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import ConfigError
 from lamina.lm.quantization.calibrate import packable
 from lamina.lm.quantization.formats import Format
 from lamina.lm.quantization.layers import columns_of
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 Log = Callable[[str], None]
 # What a layer becomes where its rows do not divide into the groups of the wanted format: blocks of 32 in

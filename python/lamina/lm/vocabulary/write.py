@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lamina.core as mx
-from lamina._lazy import LazyModule
+from lamina._lazy import numpy as np
 from lamina.lm.errors import CheckpointError
 from lamina.lm.tokenizer import Tokenizer
 from lamina.lm.vocabulary.build import SPACE, TokenType
 from lamina.lm.vocabulary.pretokenizers import LAMINA_CUT, NEAREST_TO_LAMINA, name_of
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
 
 _KEY = "tokenizer.ggml."
 
