@@ -23,14 +23,18 @@ constexpr BlockFormat gguf_row(std::string_view name, int64_t block, int bits, i
           0,
           Dtype::kUInt8,
           gguf_decode<kFormat>,
-          {group, offset, biased, gguf_integers<kFormat>}};
+          {group, offset, offset == 128 ? 255 : (1 << bits) - 1, biased, gguf_integers<kFormat>}};
+}
+
+constexpr IntegerForm e2m1_form(int group, ReadIntegers* read) {
+  return {group, kE2m1Offset, 2 * kE2m1Offset, false, read};
 }
 
 // By QuantFormat, kAffine left out.
 constexpr BlockFormat kFormats[] = {
-    {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4, {32, kE2m1Offset, false, mxfp4_integers}},
+    {"mxfp4", 32, 4, 16, 1, Dtype::kUInt32, decode_mxfp4, e2m1_form(32, mxfp4_integers)},
     {"mxfp8", 32, 8, 32, 1, Dtype::kUInt32, decode_mxfp8},
-    {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4, {16, kE2m1Offset, false, nvfp4_integers}},
+    {"nvfp4", 16, 4, 8, 1, Dtype::kUInt32, decode_nvfp4, e2m1_form(16, nvfp4_integers)},
     // Elements and bytes of a block, bits; elements of a group, offset.
     gguf_row<QuantFormat::kQ4_0>("q4_0", 32, 4, 18, 32, 8),
     gguf_row<QuantFormat::kQ4_1>("q4_1", 32, 4, 20, 32, 0, kBiased),

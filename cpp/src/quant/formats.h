@@ -15,10 +15,10 @@ namespace lamina {
 using ReadIntegers = void(const uint8_t* codes, const uint8_t* block_scales, int64_t blocks, uint8_t* ints,
                           float* scales, float* biases);
 
-// Elements as integers: each is scale * (code - offset), + bias where biased, with codes of 0 to 255 and one
-// scale and bias for each `group` consecutive elements. The product is exact in float32.
+// Elements as integers: each is scale * (code - offset), + bias where biased, with codes of 0 to `most` and
+// one scale and bias for each `group` consecutive elements. The product is exact in float32.
 struct IntegerForm {
-  int group = 0, offset = 0;
+  int group = 0, offset = 0, most = 0;
   bool biased = false;
   ReadIntegers* read = nullptr;  // null for a format whose elements are no such integers
 };

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "qmm_testing.h"
 
@@ -78,12 +79,21 @@ Guarded activations(int64_t m, int64_t k, std::mt19937& rng) {
   return x;
 }
 
-void check_affine(QmmCase t, std::mt19937& rng) {
+// All of the same size, so that all codes are 127, or all -127.
+Guarded extreme_activations(int64_t m, int64_t k) {
+  Guarded x(m * k, Dtype::kFloat32);
+  for (int64_t i = 0; i < m * k; ++i) x.set(i, i / k % 2 ? 3.0 : -3.0);
+  return x;
+}
+
+void check_affine(QmmCase t, std::mt19937& rng, std::optional<int> byte = {}) {
   SCOPED_TRACE(describe(t));
   t.mode = QmmMode::kInt8, t.m = kMostRows;
   Weights w(1, t.n, t.k, t.group, t.bits, t.s, rng);
-  Guarded x = activations(t.m, t.k, rng), y(t.m * t.n, Dtype::kFloat32);
-  IntegerWeights ints{{t.group, 0, true}, {}, {}, {}};
+  if (byte) std::memset(w.packed.data(), *byte, static_cast<size_t>(w.packed.elems()) * 4);
+  Guarded x = byte ? extreme_activations(t.m, t.k) : activations(t.m, t.k, rng);
+  Guarded y(t.m * t.n, Dtype::kFloat32);
+  IntegerWeights ints{{t.group, 0, (1 << t.bits) - 1, true}, {}, {}, {}};
   for (int64_t j = 0; j < t.n; ++j) {
     for (int64_t s = 0; s < t.k; ++s) {
       ints.codes.push_back(static_cast<uint8_t>(w.code(j, s)));
@@ -113,12 +123,12 @@ TEST(QmmInt8, AffineBitsAreThoseOfTheContract) {
 }
 
 // Random bytes are codes; scales get an ordinary size.
-void check_blocks(QuantFormat format, int64_t n, int64_t k, std::mt19937& rng) {
+void check_blocks(QuantFormat format, int64_t n, int64_t k, std::mt19937& rng, std::optional<int> byte = {}) {
   const BlockFormat& f = block_format(format);
   SCOPED_TRACE(std::string(f.name) + " n " + std::to_string(n) + " k " + std::to_string(k));
   Guarded codes(n * f.row_bytes(k), Dtype::kUInt8), scales(n * f.row_scale_bytes(k), Dtype::kUInt8);
   auto* bytes = codes.as<uint8_t>();
-  for (int64_t i = 0; i < codes.elems(); ++i) bytes[i] = static_cast<uint8_t>(rng());
+  for (int64_t i = 0; i < codes.elems(); ++i) bytes[i] = static_cast<uint8_t>(byte ? *byte : rng());
   for (int64_t i = 0; i < scales.elems(); ++i) {
     scales.as<uint8_t>()[i] =
         static_cast<uint8_t>(format == QuantFormat::kNvfp4 ? rng() % 120 : 110 + rng() % 9);
@@ -135,7 +145,8 @@ void check_blocks(QuantFormat format, int64_t n, int64_t k, std::mt19937& rng) {
   ints.scales.resize(static_cast<size_t>(n * k / f.integers.group)), ints.biases = ints.scales;
   f.integers.read(bytes, scales.as<uint8_t>(), blocks, ints.codes.data(), ints.scales.data(),
                   ints.biases.data());
-  Guarded x = activations(kMostRows, k, rng);
+  for (uint8_t code : ints.codes) ASSERT_LE(code, f.integers.most);
+  Guarded x = byte ? extreme_activations(kMostRows, k) : activations(kMostRows, k, rng);
   const std::vector<float> want = expected_int8(ints, x.as<float>(), kMostRows, n, k);
   QmmArgs q;
   q.n = n, q.k = k, q.format = format, q.group = static_cast<int>(f.block), q.bits = f.bits;
@@ -147,6 +158,22 @@ void check_blocks(QuantFormat format, int64_t n, int64_t k, std::mt19937& rng) {
     SCOPED_TRACE(name);
     check_bits(q, want);
   });
+}
+
+// The largest sums that kernels add up in 16 bits.
+TEST(QmmInt8, ExtremesDoNotSaturate) {
+  std::mt19937 rng(14);
+  for (int byte : {0, 255}) {
+    for (int bits : kAffineBits) {
+      for (int group : kAffineGroups) {
+        check_affine({.m = 0, .n = 37, .k = 384, .group = group, .bits = bits}, rng, byte);
+      }
+    }
+    for (int number = 1; is_block_format(static_cast<QuantFormat>(number)); ++number) {
+      const auto format = static_cast<QuantFormat>(number);
+      if (block_format(format).integers.group > 0) check_blocks(format, 37, 512, rng, byte);
+    }
+  }
 }
 
 TEST(QmmInt8, BlockFormatsBitsAreThoseOfTheContract) {

@@ -26,7 +26,7 @@ QmmWeights weights_at(const QmmArgs& q, int64_t matrix) {
   w.rows = q.transpose ? q.n : q.k, w.cols = q.transpose ? q.k : q.n;
   w.format = q.format, w.group = q.group, w.bits = q.bits, w.scale_dtype = q.scale_dtype;
   if (q.format == QuantFormat::kAffine) {
-    w.integers = {q.group, 0, true};
+    w.integers = {q.group, 0, (1 << q.bits) - 1, true};
     w.code_row_bytes = w.cols * q.bits / 8;
     w.scale_row_bytes = w.groups() * static_cast<int64_t>(itemsize(q.scale_dtype));
   } else {

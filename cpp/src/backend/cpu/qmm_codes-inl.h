@@ -92,15 +92,41 @@ void spread_affine(const uint8_t* src, int64_t n, uint8_t* dst) {
   }
 }
 #else
+// Sixteen codes at a time, in 16-bit lanes: each takes the two bytes that hold its code, and a product moves
+// the code to the top.
+template <int kBits>
+struct Spread {
+  alignas(32) uint8_t bytes[32];
+  alignas(32) uint16_t factors[16];
+  constexpr Spread() : bytes(), factors() {
+    for (int i = 0; i < 16; ++i) {
+      bytes[2 * i] = static_cast<uint8_t>(i * kBits / 8);
+      bytes[2 * i + 1] = static_cast<uint8_t>(bytes[2 * i] + 1);
+      factors[i] = static_cast<uint16_t>(1 << (16 - kBits - i * kBits % 8));
+    }
+  }
+};
+template <int kBits>
+HWY_INLINE __m256i spread_sixteen(const uint8_t* src) {
+  static constexpr Spread<kBits> kSpread;
+  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.bytes));
+  const __m256i factors = _mm256_load_si256(reinterpret_cast<const __m256i*>(kSpread.factors));
+  const __m256i all = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(src)));
+  return _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_shuffle_epi8(all, bytes), factors), 16 - kBits);
+}
+template <int kBits>
+HWY_INLINE void spread_thirty_two(const uint8_t* src, uint8_t* dst) {
+  const __m256i both =
+      _mm256_packus_epi16(spread_sixteen<kBits>(src), spread_sixteen<kBits>(src + 2 * kBits));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm256_permute4x64_epi64(both, 0xd8));
+}
 template <int kBits>
 void spread_affine(const uint8_t* src, int64_t n, uint8_t* dst) {
-  constexpr uint64_t kMask = 0x0101010101010101u * ((1u << kBits) - 1);
-  for (int64_t i = 0; i < n; i += 8, src += kBits) {
-    uint64_t eight = 0;
-    std::memcpy(&eight, src, kBits);
-    eight = _pdep_u64(eight, kMask);
-    std::memcpy(dst + i, &eight, 8);
-  }
+  // A load takes 16 bytes: more than the last codes have.
+  for (; n > 64; n -= 32, src += 4 * kBits, dst += 32) spread_thirty_two<kBits>(src, dst);
+  HWY_ALIGN uint8_t last[8 * kBits + 16] = {};
+  std::memcpy(last, src, static_cast<size_t>(n) * kBits / 8);
+  for (int64_t i = 0; i < n; i += 32) spread_thirty_two<kBits>(last + i / 8 * kBits, dst + i);
 }
 #endif
 

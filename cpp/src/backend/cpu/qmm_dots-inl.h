@@ -32,34 +32,63 @@ HWY_INLINE V fused(V a, V b, V c) {
 #endif
 }
 
-// sum + the dot products of 4 unsigned bytes of w, up to 127 where they are narrow, with 4 signed bytes of x,
-// per 32-bit lane; no step saturates.
+// Where dots of bytes come from pairs in 16 bits (vpmaddubsw). Narrow codes, of 6 bits or less, are one
+// factor as they are, and pairs of two steps fit. Wide ones are made signed, so that their size is that
+// factor and their sign goes to the other one: their dots lack kWideCentre times the sum of the other factor.
+#define LAMINA_QMM_PAIRS (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3)
+constexpr int kWideCentre = 128;
+
+inline bool wide_codes(const QmmWeights& w) { return w.integers.most > 63; }
+// What dots of these weights' codes lack the sum of activations times.
+inline int dots_lack(const QmmWeights& w) {
+  return (LAMINA_QMM_PAIRS && wide_codes(w) ? kWideCentre : 0) - w.integers.offset;
+}
+
+#if LAMINA_QMM_PAIRS
+// In 16-bit lanes, the dots of two unsigned bytes of w and two signed ones of x.
+template <bool kNarrow>
+HWY_INLINE VI pairs_of(VI w, VI x) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kNarrow) return VI{_mm512_maddubs_epi16(w.raw, x.raw)};
+  const __m512i centred = _mm512_xor_si512(w.raw, _mm512_set1_epi8(-128));
+  const __m512i turned =
+      _mm512_mask_sub_epi8(x.raw, _mm512_movepi8_mask(centred), _mm512_setzero_si512(), x.raw);
+  return VI{_mm512_maddubs_epi16(_mm512_abs_epi8(centred), turned)};
+#else
+  if constexpr (kNarrow) return VI{_mm256_maddubs_epi16(w.raw, x.raw)};
+  const __m256i centred = _mm256_xor_si256(w.raw, _mm256_set1_epi8(-128));
+  return VI{_mm256_maddubs_epi16(_mm256_abs_epi8(centred), _mm256_sign_epi8(x.raw, centred))};
+#endif
+}
+
+HWY_INLINE VI add_pairs(VI a, VI b) {
+  const hn::Repartition<int16_t, DI> d16;
+  VI sum = hn::BitCast(DI(), hn::Add(hn::BitCast(d16, a), hn::BitCast(d16, b)));
+  // GCC would add up in the form of a tree, whose leaves no registers hold.
+  asm("" : "+v"(sum.raw));
+  return sum;
+}
+
+// sum + both 16-bit numbers of each lane.
+HWY_INLINE VI add_both(VI sum, VI pairs) {
+#if HWY_TARGET == HWY_AVX3
+  return hn::Add(sum, VI{_mm512_madd_epi16(pairs.raw, _mm512_set1_epi16(1))});
+#else
+  return hn::Add(sum, VI{_mm256_madd_epi16(pairs.raw, _mm256_set1_epi16(1))});
+#endif
+}
+#endif  // LAMINA_QMM_PAIRS
+
+// sum + the dot products of 4 unsigned bytes of w with 4 signed bytes of x, per 32-bit lane (less what wide
+// codes lack); no step saturates.
 template <bool kNarrow>
 HWY_INLINE VI add_dots(VI sum, VI w, VI x) {
 #if HWY_TARGET == HWY_AVX3_DL
   // The target's attribute list lacks avx512vnni, which every CPU of this target has.
   asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(w.raw), "v"(x.raw));
   return sum;
-#elif HWY_TARGET == HWY_AVX3
-  const __m512i ones = _mm512_set1_epi16(1);
-  if constexpr (kNarrow) {
-    return VI{_mm512_add_epi32(sum.raw, _mm512_madd_epi16(_mm512_maddubs_epi16(w.raw, x.raw), ones))};
-  } else {
-    const __m512i low = _mm512_maddubs_epi16(_mm512_and_si512(w.raw, _mm512_set1_epi8(127)), x.raw);
-    const __m512i top = _mm512_and_si512(_mm512_srli_epi16(w.raw, 7), _mm512_set1_epi8(1));
-    const __m512i high = _mm512_madd_epi16(_mm512_maddubs_epi16(top, x.raw), _mm512_set1_epi16(128));
-    return VI{_mm512_add_epi32(sum.raw, _mm512_add_epi32(_mm512_madd_epi16(low, ones), high))};
-  }
-#elif HWY_TARGET == HWY_AVX2
-  const __m256i ones = _mm256_set1_epi16(1);
-  if constexpr (kNarrow) {
-    return VI{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(_mm256_maddubs_epi16(w.raw, x.raw), ones))};
-  } else {
-    const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(w.raw, _mm256_set1_epi8(127)), x.raw);
-    const __m256i top = _mm256_and_si256(_mm256_srli_epi16(w.raw, 7), _mm256_set1_epi8(1));
-    const __m256i high = _mm256_madd_epi16(_mm256_maddubs_epi16(top, x.raw), _mm256_set1_epi16(128));
-    return VI{_mm256_add_epi32(sum.raw, _mm256_add_epi32(_mm256_madd_epi16(low, ones), high))};
-  }
+#elif LAMINA_QMM_PAIRS
+  return add_both(sum, pairs_of<kNarrow>(w, x));
 #else
   const auto a = static_cast<uint32_t>(hn::GetLane(w)), b = static_cast<uint32_t>(hn::GetLane(x));
   int32_t dot = hn::GetLane(sum);

@@ -18,15 +18,16 @@
 
 #include "backend/cpu/qmm_decode-inl.h"
 #include "backend/cpu/qmm_dots-inl.h"
-#include "backend/cpu/qmm_sixteen_forms-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-#if HWY_TARGET <= HWY_AVX3
+#if HWY_TARGET == HWY_AVX3_DL
 constexpr int kTileRows = 12;
+#elif HWY_TARGET == HWY_AVX3
+constexpr int kTileRows = 8;
 #else
 constexpr int kTileRows = 4;
 #endif
@@ -87,8 +88,8 @@ float largest_size(int64_t n, const float* x) {
   return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), most)));
 }
 
-void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const float* x, const QmmInt8Row& row) {
-  const int64_t group = form.group, groups = k / group;
+void quantize_row(const QmmWeights& w, int64_t planes, const float* x, const QmmInt8Row& row) {
+  const int64_t group = w.integers.group, groups = w.integer_groups();
   HWY_ALIGN int8_t regrouped[128];
   for (int64_t g = 0; g < groups; ++g) {
     const float most = largest_size(group, x + g * group);
@@ -104,252 +105,11 @@ void quantize_row(const IntegerForm& form, int64_t planes, int64_t k, const floa
     if (planes > 1) regroup(planes, group, codes, bytes);
     row.scales[g] = most < INFINITY ? most / 127.0f : NAN;
     row.sums[g] = row.scales[g] * static_cast<float>(sum);
-    row.starts[g] = -form.offset * sum;
+    row.starts[g] = dots_lack(w) * sum;
   }
   std::fill_n(row.scales + groups, kQmmPad, 0.0f);
   std::fill_n(row.sums + groups, kQmmPad, 0.0f);
   std::fill_n(row.starts + groups, kQmmPad, 0);
-}
-
-// An even number, so that two can be read at a time.
-int64_t stream_chunks(const QmmWeights& w) {
-  return (stream_words(w) + 2 * lane_count() - 1) / (2 * lane_count()) * 2;
-}
-int64_t stream_units(const QmmWeights& w) { return stream_chunks(w) * lane_count() * stream_planes(w); }
-
-// Chunk by chunk (a vector of words), plane by plane.
-void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
-  const int64_t lanes = lane_count(), planes = stream_planes(w), words = stream_words(w);
-  if (planes == 1) {
-    std::copy_n(units, words, arranged);
-    std::fill(arranged + words, arranged + stream_units(w), 0);
-    return;
-  }
-  for (int64_t chunk = 0; chunk < stream_chunks(w); ++chunk) {
-    const int32_t* from = units + chunk * lanes * planes;
-    const int64_t inside = std::clamp<int64_t>(words - chunk * lanes, 0, lanes);
-    for (int64_t j = 0; j < planes; ++j, arranged += lanes) {
-      for (int64_t lane = 0; lane < inside; ++lane) arranged[lane] = from[lane * planes + j];
-      std::fill(arranged + inside, arranged + lanes, 0);
-    }
-  }
-}
-
-// Sums of every kCount adjacent ones of kCount vectors' lanes, in order.
-template <int kCount>
-HWY_INLINE VI sum_adjacent(const int32_t* p) {
-  if constexpr (kCount == 1) {
-    return hn::Load(DI(), p);
-  } else {
-    const VI low = sum_adjacent<kCount / 2>(p),
-             high = sum_adjacent<kCount / 2>(p + kCount / 2 * lane_count());
-#if HWY_TARGET == HWY_SCALAR
-    return hn::Add(low, high);
-#else
-    return hn::Add(hn::ConcatEven(DI(), high, low), hn::ConcatOdd(DI(), high, low));
-#endif
-  }
-}
-
-// scaled[g] = the dot of group g, from the raw lanes of one weight row, times the activations' scale.
-template <int kLanesPerGroup>
-void scale_dots(int64_t groups, const int32_t* raw, const QmmInt8Row& x, float* scaled) {
-  for (int64_t g = 0; g < groups; g += lane_count()) {
-    const VI dots =
-        hn::Add(sum_adjacent<kLanesPerGroup>(raw + g * kLanesPerGroup), hn::LoadU(DI(), x.starts + g));
-    hn::Store(hn::Mul(hn::ConvertTo(D(), dots), hn::LoadU(D(), x.scales + g)), D(), scaled + g);
-  }
-}
-
-void scale_dots(int64_t lanes_per_group, int64_t groups, const int32_t* raw, const QmmInt8Row& x,
-                float* scaled) {
-  switch (lanes_per_group) {
-    case 1: return scale_dots<1>(groups, raw, x, scaled);
-    case 2: return scale_dots<2>(groups, raw, x, scaled);
-    case 4: return scale_dots<4>(groups, raw, x, scaled);
-    case 8: return scale_dots<8>(groups, raw, x, scaled);
-    case 16: return scale_dots<16>(groups, raw, x, scaled);
-    default: return scale_dots<32>(groups, raw, x, scaled);
-  }
-}
-
-constexpr int64_t kStreamRows = 4;
-// Weight rows whose groups are added up together, down the lanes.
-constexpr int64_t kSumRows = 16;
-
-// Working memory of `stream`.
-struct StreamWork {
-  int64_t padded, raw_elems, wide_bytes;
-  float *scaled, *turned;      // [kSumRows][padded], and the other way round
-  float *w_scales, *w_biases;  // [padded][kSumRows]
-  int32_t* raw;                // [kStreamRows][raw_elems]
-  uint8_t* wide;               // [kStreamRows][wide_bytes], codes where they are not read packed
-
-  StreamWork(const QmmWeights& w, void* work)
-      : padded((w.integer_groups() + kQmmPad + 15) / 16 * 16),
-        // Whole vectors of groups are read, so that the raw lanes have room for as many.
-        raw_elems((w.integer_groups() + 15) / 16 * 16 * (w.integers.group / 4 / stream_planes(w)) + 16),
-        wide_bytes(reads_packed(w) ? 0 : (w.cols + 63) / 64 * 64),
-        scaled(static_cast<float*>(work)),
-        turned(scaled + kSumRows * padded),
-        w_scales(turned + kSumRows * padded),
-        w_biases(w_scales + kSumRows * padded),
-        raw(reinterpret_cast<int32_t*>(w_biases + kSumRows * padded)),
-        wide(reinterpret_cast<uint8_t*>(raw + kStreamRows * raw_elems)) {}
-  int64_t bytes() const { return 4 * kSumRows * padded * 4 + kStreamRows * (raw_elems * 4 + wide_bytes); }
-};
-
-// Raw lane sums of kRows weight rows with one row of activations.
-template <int kBits, int kRows>
-void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const int32_t* HWY_RESTRICT units,
-                int32_t* HWY_RESTRICT raw, int64_t raw_ld) {
-  constexpr int kPlanes = 8 / kBits;
-  const int64_t lanes = lane_count();
-  const auto chunk = [&](int64_t at, auto load) HWY_ATTR {
-    VI w[kRows], acc[kRows];
-    unroll<kRows>([&](auto r) HWY_ATTR {
-      w[r] = load(codes + r * row_bytes + at * 4);
-      acc[r] = hn::Zero(DI());
-    });
-    unroll<kPlanes>([&](auto j) HWY_ATTR {
-      const VI x = hn::LoadU(DI(), units + at * kPlanes + j * lanes);
-      unroll<kRows>([&](auto r) HWY_ATTR {
-        acc[r] = add_dots<(kBits < 8)>(acc[r], plane_of<kBits, static_cast<int>(j)>(w[r]), x);
-      });
-    });
-    unroll<kRows>([&](auto r) HWY_ATTR { hn::Store(acc[r], DI(), raw + r * raw_ld + at); });
-  };
-  int64_t at = 0;
-  for (; at + lanes <= words; at += lanes) {
-    chunk(at, [](const uint8_t* p) HWY_ATTR { return hn::LoadU(DI(), reinterpret_cast<const int32_t*>(p)); });
-  }
-  if (at < words) {
-    const auto mask = hn::FirstN(DI(), static_cast<size_t>(words - at));
-    chunk(at, [&](const uint8_t* p)
-                  HWY_ATTR { return hn::MaskedLoad(mask, DI(), reinterpret_cast<const int32_t*>(p)); });
-  }
-}
-
-// out[r] = the scaled dots of kSumRows weight rows with their scales and biases, in the order of the groups.
-void add_groups(const QmmWeights& w, const StreamWork& s, const float* sums, float* out) {
-  const int64_t groups = w.integer_groups();
-  const auto row = [&](int64_t r) { return s.scaled + r * s.padded; };
-  transpose_words_of(row, kSumRows, groups, s.turned, kSumRows);
-  for (int64_t r = 0; r < kSumRows; r += lane_count()) {
-    V total = hn::Zero(D());
-    const auto add = [&](const float* edges, auto factor) HWY_ATTR {
-      for (int64_t g = 0; g < groups; ++g) {
-        total = fused(factor(g), hn::Load(D(), edges + g * kSumRows + r), total);
-      }
-    };
-    if (w.integers.biased) add(s.w_biases, [&](int64_t g) HWY_ATTR { return hn::Set(D(), sums[g]); });
-    add(s.w_scales, [&](int64_t g) HWY_ATTR { return hn::Load(D(), s.turned + g * kSumRows + r); });
-    hn::StoreU(total, D(), out + r);
-  }
-}
-
-// Raw lane sums of `count` <= kStreamRows weight rows from `row` on.
-template <int kBits, bool kPacked>
-void stream_rows(const QmmWeights& w, const StreamWork& s, int64_t row, int64_t count, const int32_t* units) {
-  const uint8_t* codes = kPacked ? w.codes + row * w.row_bytes() : s.wide;
-  const int64_t ld = kPacked ? w.row_bytes() : s.wide_bytes, words = stream_words(w);
-  if constexpr (!kPacked) { qmm_codes().widen(w, row, count, 0, w.cols, s.wide, s.wide_bytes); }
-  if (count == kStreamRows) {
-    return stream_raw<kBits, kStreamRows>(codes, ld, words, units, s.raw, s.raw_elems);
-  }
-  for (int64_t r = 0; r < count; ++r) {
-    stream_raw<kBits, 1>(codes + r * ld, ld, words, units, s.raw + r * s.raw_elems, s.raw_elems);
-  }
-}
-
-template <int kBits, bool kPacked = true>
-void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile,
-                 void* work) {
-  const StreamWork s(w, work);
-  const int64_t groups = w.integer_groups(), lanes_per_group = w.integers.group / 4 / stream_planes(w);
-  // What lies past the words stays zero; what lies past the rows is added up and dropped.
-  std::memset(s.raw, 0, static_cast<size_t>(kStreamRows * s.raw_elems) * sizeof(int32_t));
-  std::fill_n(s.scaled, kSumRows * s.padded, 0.0f);
-  for (int64_t first = 0; first < rows; first += kSumRows) {
-    const int64_t count = std::min(kSumRows, rows - first);
-    qmm_codes().edges(w, row0 + first, kSumRows, s.w_scales, s.w_biases);
-    for (int64_t r = 0; r < count; r += kStreamRows) {
-      const int64_t some = std::min(kStreamRows, count - r);
-      stream_rows<kBits, kPacked>(w, s, row0 + first + r, some, x.units);
-      for (int64_t q = 0; q < some; ++q) {
-        scale_dots(lanes_per_group, groups, s.raw + q * s.raw_elems, x, s.scaled + (r + q) * s.padded);
-      }
-    }
-    float totals[kSumRows];
-    add_groups(w, s, x.sums, totals);
-    std::copy_n(totals, count, tile + first);
-  }
-}
-
-#if HWY_TARGET <= HWY_AVX3
-template <class Codes, bool kWidened, int kLanes, bool kShort>
-void stream_sixteens(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
-                     void* work) {
-  const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
-  HWY_ALIGN float totals[kQmmStreamed][sixteen::kRows];
-  const auto block = [&](int64_t row, const sixteen::RowPointers& rows, const sixteen::Edges& edges,
-                         sixteen::Ahead ahead) HWY_ATTR {
-    const auto some = [&]<int kX>(std::integral_constant<int, kX>, int64_t i) {
-      sixteen::multiply<Codes, kLanes, kShort, kX>(rows, words, groups, x + i, edges, ahead, totals + i);
-      return kX;
-    };
-    for (int64_t i = 0; i < m;) {
-      i += m - i >= 4   ? some(std::integral_constant<int, 4>(), i)
-           : m - i >= 2 ? some(std::integral_constant<int, 2>(), i)
-                        : some(std::integral_constant<int, 1>(), i);
-    }
-    for (int64_t i = 0; i < m; ++i) {
-      std::copy_n(totals[i], std::min(sixteen::kRows, end - row), tile + i * span.count + (row - span.row0));
-    }
-  };
-  sixteen::each_block<kWidened>(
-      w, span, work, [] {}, block);
-}
-
-struct SixteenStreams {
-  using Fn = void (*)(const QmmWeights&, const QmmRowSpan&, const QmmInt8Row*, int64_t, float*, void*);
-  template <class Codes, bool kWidened, int kLanes, bool kShort>
-  static constexpr Fn kFn = stream_sixteens<Codes, kWidened, kLanes, kShort>;
-};
-
-SixteenStreams::Fn sixteens_for(const QmmWeights& w) { return sixteen::kernel_for<SixteenStreams>(w); }
-#endif
-
-int64_t stream_most(const QmmWeights& w) {
-#if HWY_TARGET <= HWY_AVX3
-  if (sixteens_for(w)) return kQmmStreamed;
-#endif
-  (void)w;
-  return 1;
-}
-
-void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
-            void* work) {
-#if HWY_TARGET <= HWY_AVX3
-  if (const auto sixteens = sixteens_for(w)) return sixteens(w, span, x, m, tile, work);
-#endif
-  (void)m;
-  const int64_t row0 = span.row0, rows = span.count;
-  if (!reads_packed(w)) return stream_bits<8, false>(w, row0, rows, *x, tile, work);
-  switch (w.bits) {
-    case 1: return stream_bits<1>(w, row0, rows, *x, tile, work);
-    case 2: return stream_bits<2>(w, row0, rows, *x, tile, work);
-    case 4: return stream_bits<4>(w, row0, rows, *x, tile, work);
-    default: return stream_bits<8>(w, row0, rows, *x, tile, work);
-  }
-}
-
-int64_t stream_bytes(const QmmWeights& w) {
-  int64_t bytes = StreamWork(w, nullptr).bytes();
-#if HWY_TARGET <= HWY_AVX3
-  bytes = std::max(bytes, sixteen::Work(w, nullptr).bytes());
-#endif
-  return bytes;
 }
 
 int64_t panel_words(const QmmWeights& w, int64_t planes) { return w.cols / 4 / planes; }
@@ -433,12 +193,55 @@ void begin_tile(const QmmPanelArgs& a) {
   });
 }
 
-template <int kBits, bool kNarrow, int kRows>
-void multiply_tile(const QmmPanelArgs& a) {
+// acc[r][c] + the dots of activations r with both halves of the weight rows of a panel, over a group. kSteps:
+// dots of pairs that are added in 16 bits where there are such; 0 for wide codes.
+template <int kBits, int kSteps, int kRows>
+HWY_INLINE void add_group(const int32_t* words, const int32_t* units, int64_t group_words,
+                          VI (&acc)[kRows][2]) {
   constexpr int kPlanes = 8 / kBits;
+  const int64_t lanes = lane_count();
+#if LAMINA_QMM_PAIRS
+  constexpr int kWords = std::max(1, kSteps / kPlanes);
+#else
+  constexpr int kWords = 1;
+#endif
+  for (int64_t i = 0; i < group_words; i += kWords) {
+#if LAMINA_QMM_PAIRS
+    VI pairs[kRows][2];
+#endif
+    unroll<kWords>([&]([[maybe_unused]] auto word) HWY_ATTR {
+      const VI w0 = hn::Load(DI(), words), w1 = hn::Load(DI(), words + lanes);
+      unroll<kPlanes>([&](auto j) HWY_ATTR {
+        const VI p0 = plane_of<kBits, static_cast<int>(j)>(w0), p1 = plane_of<kBits, static_cast<int>(j)>(w1);
+        unroll<kRows>([&](auto r) HWY_ATTR {
+          const VI x = hn::Set(DI(), units[j * kRows + r]);
+#if LAMINA_QMM_PAIRS
+          const VI pair0 = pairs_of<(kSteps > 0)>(p0, x), pair1 = pairs_of<(kSteps > 0)>(p1, x);
+          constexpr bool kFirst = word == 0 && j == 0;
+          pairs[r][0] = kFirst ? pair0 : add_pairs(pairs[r][0], pair0);
+          pairs[r][1] = kFirst ? pair1 : add_pairs(pairs[r][1], pair1);
+#else
+          acc[r][0] = add_dots<(kSteps > 0)>(acc[r][0], p0, x);
+          acc[r][1] = add_dots<(kSteps > 0)>(acc[r][1], p1, x);
+#endif
+        });
+      });
+      words += 2 * lanes;
+      units += kPlanes * kRows;
+    });
+#if LAMINA_QMM_PAIRS
+    unroll<kRows>([&](auto r) HWY_ATTR {
+      acc[r][0] = add_both(acc[r][0], pairs[r][0]);
+      acc[r][1] = add_both(acc[r][1], pairs[r][1]);
+    });
+#endif
+  }
+}
+
+template <int kBits, int kSteps, int kRows>
+void multiply_tile(const QmmPanelArgs& a) {
   const int64_t lanes = lane_count(), width = 2 * lanes, group_words = a.group * kBits / 32;
   const int64_t fetch_bytes = (a.next_bytes / a.groups + 63) / 64 * 64;
-  const int32_t *HWY_RESTRICT words = a.words, *HWY_RESTRICT units = a.units;
   begin_tile<kRows>(a);
   for (int64_t g = 0; g < a.groups; ++g) {
     for (int64_t at = g * fetch_bytes; at < std::min(a.next_bytes, (g + 1) * fetch_bytes); at += 64) {
@@ -448,19 +251,8 @@ void multiply_tile(const QmmPanelArgs& a) {
     const auto* starts = reinterpret_cast<const int32_t*>(x_scales + 2 * kRows);
     VI acc[kRows][2];
     unroll<kRows>([&](auto r) HWY_ATTR { acc[r][0] = acc[r][1] = hn::Set(DI(), starts[r]); });
-    for (int64_t i = 0; i < group_words; ++i) {
-      const VI w0 = hn::Load(DI(), words), w1 = hn::Load(DI(), words + lanes);
-      unroll<kPlanes>([&](auto j) HWY_ATTR {
-        const VI p0 = plane_of<kBits, static_cast<int>(j)>(w0), p1 = plane_of<kBits, static_cast<int>(j)>(w1);
-        unroll<kRows>([&](auto r) HWY_ATTR {
-          const VI x = hn::Set(DI(), units[j * kRows + r]);
-          acc[r][0] = add_dots<kNarrow>(acc[r][0], p0, x);
-          acc[r][1] = add_dots<kNarrow>(acc[r][1], p1, x);
-        });
-      });
-      words += width;
-      units += kPlanes * kRows;
-    }
+    add_group<kBits, kSteps, kRows>(a.words + g * group_words * width, a.units + g * a.group / 4 * kRows,
+                                    group_words, acc);
     const V low = hn::Load(D(), a.w_edges + g * width), high = hn::Load(D(), a.w_edges + g * width + lanes);
     unroll<kRows>([&](auto r) HWY_ATTR {
       float* out = a.tile + r * a.ld;
@@ -475,37 +267,37 @@ void multiply_tile(const QmmPanelArgs& a) {
 
 using TileFn = void (*)(const QmmPanelArgs&);
 
-template <int kBits, bool kNarrow, int... kRows>
+template <int kBits, int kSteps, int... kRows>
 constexpr auto tile_table(std::integer_sequence<int, kRows...>) {
-  return std::array<TileFn, sizeof...(kRows)>{&multiply_tile<kBits, kNarrow, kRows + 1>...};
+  return std::array<TileFn, sizeof...(kRows)>{&multiply_tile<kBits, kSteps, kRows + 1>...};
 }
 
-template <int kBits, bool kNarrow = (kBits < 8)>
-constexpr auto kTiles = tile_table<kBits, kNarrow>(std::make_integer_sequence<int, kTileRows>());
+template <int kBits, int kSteps>
+constexpr auto kTiles = tile_table<kBits, kSteps>(std::make_integer_sequence<int, kTileRows>());
 
-void multiply(const QmmWeights& w, int64_t planes, const QmmPanelArgs& a) {
-  // Where instructions for narrow bytes are others.
-  constexpr bool kTwoKinds = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+void multiply([[maybe_unused]] const QmmWeights& w, int64_t planes, const QmmPanelArgs& a) {
   const auto at = static_cast<size_t>(a.rows - 1);
   switch (planes) {
-    case 8: return kTiles<1>[at](a);
-    case 4: return kTiles<2>[at](a);
-    case 2: return kTiles<4>[at](a);
+    case 8: return kTiles<1, 8>[at](a);
+    case 4: return kTiles<2, 8>[at](a);
+    case 2: return kTiles<4, 8>[at](a);
     default: break;
   }
-  if (w.bits < 8 && w.integers.offset < 128) return kTiles<8, kTwoKinds>[at](a);
-  kTiles<8>[at](a);
+#if LAMINA_QMM_PAIRS
+  // 2 * 127 * most in every step, and no more steps than a group has words.
+  const int most = w.integers.most;
+  if (most <= 15 && a.group >= 32) return kTiles<8, 8>[at](a);
+  if (most <= 31) return kTiles<8, 4>[at](a);
+  if (!wide_codes(w)) return kTiles<8, 2>[at](a);
+#endif
+  kTiles<8, 0>[at](a);
 }
 
 }  // namespace
 
 const QmmInt8* int8_kernels() {
-  static constexpr QmmInt8 kTable = {kTileRows,     2 * static_cast<int64_t>(hn::MaxLanes(DI())),
-                                     quantize_row,  stream_most,
-                                     stream_planes, stream_units,
-                                     stream_bytes,  arrange,
-                                     stream,        panel_words,
-                                     pack,          multiply};
+  static constexpr QmmInt8 kTable = {
+      kTileRows, 2 * static_cast<int64_t>(hn::MaxLanes(DI())), quantize_row, panel_words, pack, multiply};
   return &kTable;
 }
 

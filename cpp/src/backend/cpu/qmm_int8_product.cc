@@ -20,7 +20,7 @@ class Int8Rows {
     run_jobs(count, parallel && count > 1, [&](int64_t i) {
       Scratch row(q.k * 4);
       qmm_load_row(q, p, row0 + i, row.as<float>());
-      qmm_int8().quantize_row(p.w.integers, planes, q.k, row.as<float>(), at(i));
+      qmm_int8().quantize_row(p.w, planes, row.as<float>(), at(i));
     });
   }
 
@@ -43,13 +43,13 @@ constexpr int64_t kLeastTileStream = 5, kMostTileStream = 16;
 class ArrangedRows {
  public:
   ArrangedRows(const QmmArgs& q, const QmmProblem& p, bool parallel)
-      : rows_(q, p, qmm_int8().stream_planes(p.w), 0, q.m, parallel && q.m > 2),
-        each_(qmm_int8().stream_units(p.w)),
+      : rows_(q, p, qmm_int8_stream().planes(p.w), 0, q.m, parallel && q.m > 2),
+        each_(qmm_int8_stream().units_of(p.w)),
         units_(q.m * each_ * 4) {
     for (int64_t i = 0; i < q.m; ++i) {
       x_[i] = rows_.at(i);
       auto* to = units_.as<int32_t>() + i * each_;
-      qmm_int8().arrange(p.w, x_[i].units, to);
+      qmm_int8_stream().arrange(p.w, x_[i].units, to);
       x_[i].units = to;
     }
   }
@@ -63,13 +63,13 @@ class ArrangedRows {
   QmmInt8Row x_[std::max(kQmmStreamed, kMostTileStream)];
 };
 
-// stream(span, tile, work) for all weight rows, as QmmInt8::stream.
+// stream(span, tile, work) for all weight rows, as QmmInt8Stream::stream.
 template <class Stream>
 void stream_spans(const QmmArgs& q, const QmmProblem& p, bool parallel, const Stream& stream) {
   const int64_t step = qmm_rows_per_job(q, p);
   run_jobs(ceil_div(q.n, step), parallel, [&](int64_t job) {
     const int64_t row0 = job * step, count = std::min(step, q.n - row0);
-    Scratch tile(q.m * count * 4), work(qmm_int8().stream_bytes(p.w));
+    Scratch tile(q.m * count * 4), work(qmm_int8_stream().work_bytes(p.w));
     const QmmRowSpan span{row0, count, row0 + (parallel ? num_threads() : 1) * step};
     stream(span, tile.as<float>(), work.as<void>());
     qmm_finish_tile(q, p, tile.as<float>(), 0, q.m, row0, count, count);
@@ -79,7 +79,7 @@ void stream_spans(const QmmArgs& q, const QmmProblem& p, bool parallel, const St
 void multiply_streamed(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   const ArrangedRows x(q, p, parallel);
   stream_spans(q, p, parallel, [&](const QmmRowSpan& span, float* tile, void* work) {
-    qmm_int8().stream(p.w, span, x.rows(), q.m, tile, work);
+    qmm_int8_stream().stream(p.w, span, x.rows(), q.m, tile, work);
   });
 }
 
@@ -132,7 +132,7 @@ constexpr int64_t kWidenRows = 25;
 void multiply_panels(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   const QmmInt8& kernels = qmm_int8();
   const int64_t groups = p.w.integer_groups(), nr = kernels.nr, mr = kernels.mr;
-  const int64_t planes = q.m < kWidenRows ? kernels.stream_planes(p.w) : 1;
+  const int64_t planes = q.m < kWidenRows ? qmm_int8_stream().planes(p.w) : 1;
   const PanelRows x(q, p, planes, mr, parallel);
   const int64_t panels = ceil_div(q.n, nr);
   const int64_t each = std::clamp<int64_t>(panels / (4 * num_threads()), 1, 8);
@@ -296,7 +296,7 @@ void qmm_multiply_int8(const QmmArgs& q, const QmmProblem& p, bool parallel) {
   if (amx_active() && q.m >= kLeastTileStream && q.m <= kMostTileStream && qmm_tile_stream().streams(p.w)) {
     return multiply_tile_stream(q, p, parallel);
   }
-  if (q.m <= qmm_int8().stream_most(p.w)) return multiply_streamed(q, p, parallel);
+  if (q.m <= qmm_int8_stream().most_rows(p.w)) return multiply_streamed(q, p, parallel);
   if (amx_active() && q.m >= kLeastTileRows) return multiply_tiles(q, p, parallel);
   multiply_panels(q, p, parallel);
 }

@@ -94,7 +94,7 @@ struct QmmInt8Row {
   int32_t* units;   // k / 4
   float* scales;    // k / group + kQmmPad
   float* sums;      // the same: scale * (sum of q)
-  int32_t* starts;  // the same: -offset * (sum of q), where dots of codes begin
+  int32_t* starts;  // the same: where dots of codes begin, -offset * (sum of q) or what kernels need more
 };
 
 // A panel of nr weight rows against some rows of activations.
@@ -120,22 +120,24 @@ struct QmmRowSpan {
   int64_t row0, count, next;
 };
 
-struct QmmInt8 {
-  // Rows and columns of a register tile of `multiply`.
-  int64_t mr, nr;
-  void (*quantize_row)(const IntegerForm& form, int64_t planes, int64_t k, const float* x,
-                       const QmmInt8Row& row);
-
-  // m rows of activations, up to stream_most, against the weight rows of a span: tile[m][span.count]. Their
-  // units are arranged for the weights first: `stream_units` of each, in one plane or, where packed weights
-  // are read, 8 / bits. `work` is of stream_bytes.
-  int64_t (*stream_most)(const QmmWeights& w);
-  int64_t (*stream_planes)(const QmmWeights& w);
-  int64_t (*stream_units)(const QmmWeights& w);
-  int64_t (*stream_bytes)(const QmmWeights& w);
+// Up to most_rows rows of activations against the weight rows of a span: tile[m][span.count]. Their units are
+// arranged for the weights first: units_of of each, in one plane or, where packed weights are read, 8 / bits.
+// `work` is of work_bytes.
+struct QmmInt8Stream {
+  int64_t (*most_rows)(const QmmWeights& w);
+  int64_t (*planes)(const QmmWeights& w);
+  int64_t (*units_of)(const QmmWeights& w);
+  int64_t (*work_bytes)(const QmmWeights& w);
   void (*arrange)(const QmmWeights& w, const int32_t* units, int32_t* arranged);
   void (*stream)(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
                  void* work);
+};
+const QmmInt8Stream& qmm_int8_stream();
+
+struct QmmInt8 {
+  // Rows and columns of a register tile of `multiply`.
+  int64_t mr, nr;
+  void (*quantize_row)(const QmmWeights& w, int64_t planes, const float* x, const QmmInt8Row& row);
 
   // Panels of nr weight rows, as packed as they are stored (8 / bits planes, if that is whole and formats are
   // affine) or with a byte for a code (1 plane). words[panel_words * nr].
@@ -177,7 +179,7 @@ const QmmTiles& qmm_tiles();
 // time.
 struct QmmTileInput {
   int64_t cols;          // 8 or 16; the last rows are repeated
-  int32_t* units;        // [units of a row, in the order of QmmInt8::arrange][cols]
+  int32_t* units;        // [units of a row, in the order of QmmInt8Stream::arrange][cols]
   float *scales, *sums;  // [groups][16], those of 8 rows twice
   int32_t* starts;       // the same
 };
@@ -186,7 +188,7 @@ struct QmmTileStream {
   bool (*streams)(const QmmWeights& w);
   // Makes x of m rows whose `units` are arranged.
   void (*fill)(const QmmWeights& w, const QmmInt8Row* rows, int64_t m, int64_t units, const QmmTileInput& x);
-  // As QmmInt8::stream.
+  // As QmmInt8Stream::stream.
   void (*stream)(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput& x, int64_t m, float* tile,
                  void* work);
 };

@@ -13,7 +13,7 @@
 // After foreach_target.h.
 #include <hwy/highway.h>
 
-#include "backend/cpu/qmm_sixteen_forms-inl.h"
+#include "backend/cpu/qmm_row_lanes_forms-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
@@ -22,7 +22,7 @@ namespace {
 
 #if HWY_TARGET == HWY_AVX3_DL
 
-constexpr int64_t kRows = sixteen::kRows, kTileBytes = 1024;
+constexpr int64_t kRows = row_lanes::kRows, kTileBytes = 1024;
 // A step is a chunk of codes, or two where a group needs them. Its codes are spread to bytes three steps
 // before their dots are scaled, and multiplied two steps before: tiles and vectors wait for what the other
 // ones have just stored.
@@ -51,12 +51,12 @@ constexpr RowsOfTotals kRowsOfTotals;
 HWY_INLINE void stay_awake() { amx_dot_u8s8<0, 4, 6>(); }
 
 // Sixteen weight rows against kCols rows of activations. A vector of totals has one weight row, or two where
-// there are 8 rows of activations. kLanes as in sixteen::multiply.
+// there are 8 rows of activations. kLanes as in row_lanes::multiply.
 template <class Codes, int kLanes, int kCols>
 class Block {
  public:
-  Block(const sixteen::RowPointers& rows, int64_t words, int64_t groups, const QmmTileInput& x,
-        const sixteen::Edges& edges, sixteen::Ahead ahead, bool offset)
+  Block(const row_lanes::RowPointers& rows, int64_t words, int64_t groups, const QmmTileInput& x,
+        const row_lanes::Edges& edges, row_lanes::Ahead ahead, bool offset)
       : rows_(rows), words_(words), groups_(groups), x_(x), edges_(edges), ahead_(ahead), offset_(offset) {}
 
   // out[row * kCols + activation]
@@ -103,7 +103,7 @@ class Block {
       for (int64_t r = 0; r < kRows; r += 4) {
         fetch();
         unroll<4>([&](auto i) HWY_ATTR {
-          const VI w{Codes::load(rows_.at[r + i], chunk)};
+          const VI w = Codes::load(rows_.at[r + i], chunk);
           unroll<kPlanes>([&](auto j) HWY_ATTR {
             const VI codes = plane_of<8 / kPlanes, static_cast<int>(j)>(w);
             _mm512_store_si512(to + (c * kPlanes + j) * kTileBytes + (r + i) * 64, codes.raw);
@@ -189,11 +189,11 @@ class Block {
     }
   }
 
-  const sixteen::RowPointers& rows_;
+  const row_lanes::RowPointers& rows_;
   const int64_t words_, groups_;
   const QmmTileInput& x_;
-  const sixteen::Edges edges_;
-  sixteen::Ahead ahead_;
+  const row_lanes::Edges edges_;
+  row_lanes::Ahead ahead_;
   const bool offset_;
   int32_t* pending_ = nullptr;  // where the tiles multiplied last are to go
   alignas(64) uint8_t codes_[kSlots][kPieces * kTileBytes];
@@ -206,8 +206,8 @@ void stream_cols(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput
   const AmxTiles held(shape_of(std::min(kLanes, 16), kCols));
   const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   alignas(64) float totals[kRows * kCols], turned[kCols * kRows];
-  const auto block = [&](int64_t row, const sixteen::RowPointers& rows, const sixteen::Edges& edges,
-                         sixteen::Ahead ahead) HWY_ATTR {
+  const auto block = [&](int64_t row, const row_lanes::RowPointers& rows, const row_lanes::Edges& edges,
+                         row_lanes::Ahead ahead) HWY_ATTR {
     Block<Codes, kLanes, kCols>(rows, words, groups, x, edges, ahead, w.integers.offset != 0).run(totals);
     const auto of_row = [&](int64_t r) { return totals + r * kCols; };
     float* out = tile + (row - span.row0);
@@ -218,7 +218,7 @@ void stream_cols(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput
       for (int64_t i = 0; i < m; ++i) std::copy_n(turned + i * kRows, count, out + i * span.count);
     }
   };
-  sixteen::each_block<kWidened>(w, span, work, stay_awake, block);
+  row_lanes::each_block<kWidened>(w, span, work, stay_awake, block);
 }
 
 struct Streams {
@@ -234,11 +234,11 @@ struct Streams {
   static constexpr Fn kFn = run<Codes, kWidened, kLanes, kShort>;
 };
 
-bool streams(const QmmWeights& w) { return sixteen::kernel_for<Streams>(w) != nullptr; }
+bool streams(const QmmWeights& w) { return row_lanes::kernel_for<Streams>(w) != nullptr; }
 
 void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput& x, int64_t m, float* tile,
             void* work) {
-  sixteen::kernel_for<Streams>(w)(w, span, x, m, tile, work);
+  row_lanes::kernel_for<Streams>(w)(w, span, x, m, tile, work);
 }
 
 void fill(const QmmWeights& w, const QmmInt8Row* rows, int64_t m, int64_t units, const QmmTileInput& x) {

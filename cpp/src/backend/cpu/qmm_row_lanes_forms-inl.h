@@ -1,28 +1,28 @@
-// Which codes each form of weights has for kernels of sixteen weight rows (qmm_sixteen-inl.h), and its
-// scales. Per-target, for those of 16 lanes.
-#if defined(LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
-#undef LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
+// Which codes each form of weights has for kernels with a lane for a weight row (qmm_row_lanes-inl.h), and
+// its scales. Per-target, not for the emulated baseline.
+#if defined(LAMINA_CPU_QMM_ROW_LANES_FORMS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAMINA_CPU_QMM_ROW_LANES_FORMS_INL_H_
+#undef LAMINA_CPU_QMM_ROW_LANES_FORMS_INL_H_
 #else
-#define LAMINA_CPU_QMM_SIXTEEN_FORMS_INL_H_
+#define LAMINA_CPU_QMM_ROW_LANES_FORMS_INL_H_
 #endif
 
 #include <algorithm>
 #include <utility>
 
-#include "backend/cpu/qmm_sixteen-inl.h"
-#include "backend/cpu/qmm_sixteen_gguf-inl.h"
+#include "backend/cpu/qmm_row_lanes-inl.h"
+#include "backend/cpu/qmm_row_lanes_gguf-inl.h"
 
-#if HWY_TARGET <= HWY_AVX3
+#if LAMINA_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
 namespace lamina::cpu::HWY_NAMESPACE {
-namespace sixteen {
+namespace row_lanes {
 
 // Working memory.
 struct Work {
   int64_t padded, wide_ld;
-  float *scales, *biases;  // [padded][16]
-  uint8_t* wide;           // [16][wide_ld], codes where they are not read packed
+  float *scales, *biases;  // [padded][kRows]
+  uint8_t* wide;           // [kRows][wide_ld], codes where they are not read packed
 
   Work(const QmmWeights& w, void* work)
       : padded((w.integer_groups() + 15) / 16 * 16),
@@ -53,7 +53,7 @@ HWY_INLINE void edges_of(const QmmWeights& w, int64_t row0, int64_t next_row, co
   }
 }
 
-// multiply(row, rows, edges, ahead) for every sixteen weight rows of a span, from `row` on. kWidened as
+// multiply(row, rows, edges, ahead) for every kRows weight rows of a span, from `row` on. kWidened as
 // below; calls tick() now and then.
 template <bool kWidened, class Multiply, class Tick>
 HWY_INLINE void each_block(const QmmWeights& w, const QmmRowSpan& span, void* work, const Tick& tick,
@@ -71,14 +71,19 @@ HWY_INLINE void each_block(const QmmWeights& w, const QmmRowSpan& span, void* wo
   }
 }
 
+// Codes that have been made bytes. Where there are dots of bytes, narrow ones are no others.
+using WideBytes = Packed<8>;
+using NarrowBytes = Packed<8, (LAMINA_QMM_PAIRS != 0)>;
+
 template <class Kernels, class Codes, bool kWidened, bool kShort>
 typename Kernels::Fn kernel_of(int64_t lanes_per_group) {
+  // Vectors of a group that are added before their lanes are: too much for 16 bits.
+  constexpr bool kShort16 = kShort && kRows >= 16;
   switch (lanes_per_group) {
     case 4: return Kernels::template kFn<Codes, kWidened, 4, kShort>;
     case 8: return Kernels::template kFn<Codes, kWidened, 8, kShort>;
-    case 16: return Kernels::template kFn<Codes, kWidened, 16, kShort>;
+    case 16: return Kernels::template kFn<Codes, kWidened, 16, kShort16>;
     case 32:
-      // Two vectors of a group are added before their lanes are: too much for 16 bits.
       if constexpr (Codes::kPlanes == 1) return Kernels::template kFn<Codes, kWidened, 32, false>;
       return nullptr;
     default: return nullptr;
@@ -98,21 +103,23 @@ typename Kernels::Fn kernel_for(const QmmWeights& w) {
     case QuantFormat::kQ8_0: return Kernels::template kFn<ByteBlocks, false, 8, false>;
     case QuantFormat::kQ4K: return Kernels::template kFn<FourBitSuperblocks, false, 8, true>;
     case QuantFormat::kQ6K: return Kernels::template kFn<SixBitSuperblocks, false, 4, false>;
-    default: return kernel_of<Kernels, Bytes, true, false>(lanes_per_group);
+    default:
+      return wide_codes(w) ? kernel_of<Kernels, WideBytes, true, false>(lanes_per_group)
+                           : kernel_of<Kernels, NarrowBytes, true, false>(lanes_per_group);
   }
   switch (w.bits) {
     case 2: return kernel_of<Kernels, Packed<2>, false, true>(lanes_per_group);
     case 4: return kernel_of<Kernels, Packed<4>, false, true>(lanes_per_group);
     case 8: return kernel_of<Kernels, Packed<8>, false, false>(lanes_per_group);
     case 3:
-    case 5: return kernel_of<Kernels, Bytes, true, true>(lanes_per_group);
-    case 6: return kernel_of<Kernels, Bytes, true, false>(lanes_per_group);
+    case 5: return kernel_of<Kernels, NarrowBytes, true, true>(lanes_per_group);
+    case 6: return kernel_of<Kernels, NarrowBytes, true, false>(lanes_per_group);
     default: return nullptr;
   }
 }
 
-}  // namespace sixteen
+}  // namespace row_lanes
 }  // namespace lamina::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
-#endif  // HWY_TARGET <= HWY_AVX3
+#endif  // LAMINA_SIMD_TARGET
 #endif

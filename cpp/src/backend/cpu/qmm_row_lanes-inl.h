@@ -1,0 +1,321 @@
+// One row of 8-bit activations against as many weight rows as a vector has lanes: a lane for a row.
+// Per-target, not for the emulated baseline.
+#if defined(LAMINA_CPU_QMM_ROW_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LAMINA_CPU_QMM_ROW_LANES_INL_H_
+#undef LAMINA_CPU_QMM_ROW_LANES_INL_H_
+#else
+#define LAMINA_CPU_QMM_ROW_LANES_INL_H_
+#endif
+
+#include <hwy/highway.h>
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/qmm_dots-inl.h"
+#include "backend/cpu/qmm_kernel.h"
+#include "backend/cpu/targets.h"
+
+#if LAMINA_SIMD_TARGET
+HWY_BEFORE_NAMESPACE();
+namespace lamina::cpu::HWY_NAMESPACE {
+namespace row_lanes {
+
+// Weight rows that are worked on together; also the 32-bit words of a chunk of codes.
+constexpr int64_t kRows = hn::MaxLanes(D());
+constexpr int kBlocks = kRows / 4;  // of 128 bits in a vector
+
+// Where memory begins that comes into the cache meanwhile, line by line in its order: the prefetchers of the
+// second level follow only such accesses, and so many rows at once are none.
+using Ahead = const uint8_t*;
+
+HWY_INLINE void fetch(Ahead from, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 3);
+}
+
+// The sums of adjacent 16-bit numbers that a and b hold in 32-bit lanes, those of a first in every block.
+HWY_INLINE VI sums_of_short(VI a, VI b) {
+#if HWY_TARGET <= HWY_AVX3
+  return VI{_mm512_madd_epi16(_mm512_packs_epi32(a.raw, b.raw), _mm512_set1_epi16(1))};
+#else
+  return VI{_mm256_madd_epi16(_mm256_packs_epi32(a.raw, b.raw), _mm256_set1_epi16(1))};
+#endif
+}
+
+// In each block of four lanes: the sums of that block of a, b, c and d. kShort: sums of two lanes fit 16
+// bits.
+template <bool kShort>
+HWY_INLINE VI sums_of_blocks(VI a, VI b, VI c, VI d) {
+  if constexpr (kShort) {
+    return sums_of_short(sums_of_short(a, b), sums_of_short(c, d));
+  } else {
+    const DI di;
+    const hn::Repartition<int64_t, DI> d64;
+    const auto ab = hn::BitCast(d64, hn::Add(hn::InterleaveLower(di, a, b), hn::InterleaveUpper(di, a, b)));
+    const auto cd = hn::BitCast(d64, hn::Add(hn::InterleaveLower(di, c, d), hn::InterleaveUpper(di, c, d)));
+    return hn::Add(hn::BitCast(di, hn::InterleaveLower(d64, ab, cd)),
+                   hn::BitCast(di, hn::InterleaveUpper(d64, ab, cd)));
+  }
+}
+
+// From the sums of blocks, [four rows][block][row]: the dots of the groups, a lane for a row. kLanes: of a
+// group, in its vectors.
+#if HWY_TARGET <= HWY_AVX3
+template <int kLanes>
+HWY_INLINE void dots_of_groups(const VI (&sums)[kBlocks], VI* dots) {
+  const __m512i s[4] = {sums[0].raw, sums[1].raw, sums[2].raw, sums[3].raw};
+  if constexpr (kLanes == 4) {
+    const __m512i low0 = _mm512_shuffle_i32x4(s[0], s[1], 0x44),
+                  low1 = _mm512_shuffle_i32x4(s[2], s[3], 0x44);
+    const __m512i top0 = _mm512_shuffle_i32x4(s[0], s[1], 0xee),
+                  top1 = _mm512_shuffle_i32x4(s[2], s[3], 0xee);
+    dots[0] = VI{_mm512_shuffle_i32x4(low0, low1, 0x88)},
+    dots[1] = VI{_mm512_shuffle_i32x4(low0, low1, 0xdd)};
+    dots[2] = VI{_mm512_shuffle_i32x4(top0, top1, 0x88)},
+    dots[3] = VI{_mm512_shuffle_i32x4(top0, top1, 0xdd)};
+  } else {
+    const auto pairs = [](__m512i a, __m512i b) HWY_ATTR {
+      return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+    };
+    const __m512i low = pairs(s[0], s[1]), top = pairs(s[2], s[3]);
+    const __m512i even = _mm512_shuffle_i32x4(low, top, 0x88), odd = _mm512_shuffle_i32x4(low, top, 0xdd);
+    if constexpr (kLanes == 8) {
+      dots[0] = VI{even}, dots[1] = VI{odd};
+    } else {
+      dots[0] = VI{_mm512_add_epi32(even, odd)};
+    }
+  }
+}
+#else
+template <int kLanes>
+HWY_INLINE void dots_of_groups(const VI (&sums)[kBlocks], VI* dots) {
+  const VI low{_mm256_permute2x128_si256(sums[0].raw, sums[1].raw, 0x20)},
+      top{_mm256_permute2x128_si256(sums[0].raw, sums[1].raw, 0x31)};
+  if constexpr (kLanes == 4) {
+    dots[0] = low, dots[1] = top;
+  } else {
+    dots[0] = hn::Add(low, top);
+  }
+}
+#endif
+
+// Where the weight rows lie. Rows past the last one repeat it.
+struct RowPointers {
+  const uint8_t* at[kRows];
+  RowPointers(const uint8_t* base, int64_t row0, int64_t rows, int64_t ld) {
+    for (int64_t r = 0; r < kRows; ++r) at[r] = base + std::min(row0 + r, rows - 1) * ld;
+  }
+};
+
+struct Edges {
+  const float *scales, *biases;  // [groups][kRows]; no biases: null
+};
+
+// How codes are read: kPlanes vectors of a chunk of kRows words, and the lines to fetch for four rows of it.
+// kNarrow: codes are not wide_codes.
+template <int kBits, bool kIsNarrow = (kBits < 8)>
+struct Packed {
+  static constexpr int kPlanes = 8 / kBits, kFetch = kRows / 4;
+  static constexpr bool kNarrow = kIsNarrow;
+  struct Chunk {
+    int64_t byte;
+#if HWY_TARGET <= HWY_AVX3
+    __mmask16 inside;
+#else
+    __m256i inside;
+#endif
+  };
+  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
+    const auto left = static_cast<int>(std::clamp<int64_t>(words - at, 0, kRows));
+#if HWY_TARGET <= HWY_AVX3
+    return {at * 4, static_cast<__mmask16>((1u << left) - 1)};
+#else
+    return {at * 4, _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0))};
+#endif
+  }
+  static HWY_INLINE VI load(const uint8_t* row, const Chunk& c) {
+#if HWY_TARGET <= HWY_AVX3
+    return VI{_mm512_maskz_loadu_epi32(c.inside, row + c.byte)};
+#else
+    return VI{_mm256_maskload_epi32(reinterpret_cast<const int*>(row + c.byte), c.inside)};
+#endif
+  }
+};
+
+// The sums of blocks of four rows over kChunks vectors of codes, for kX rows of activations.
+template <class Codes, int kChunks, bool kShort, int kX>
+HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
+                          const int32_t* const* units, Ahead ahead, VI (*sums)[kBlocks], int q) {
+  constexpr int kPlanes = Codes::kPlanes;
+  VI acc[4][kX];
+  unroll<Codes::kFetch * kChunks>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
+  unroll<4>([&](auto r) HWY_ATTR {
+    unroll<kX>([&](auto x) HWY_ATTR { acc[r][x] = hn::Zero(DI()); });
+    unroll<kChunks>([&](auto c) HWY_ATTR {
+      const VI w = Codes::load(rows[r], chunks[c]);
+#if LAMINA_QMM_PAIRS
+      VI pairs[kX];
+#endif
+      unroll<kPlanes>([&](auto j) HWY_ATTR {
+        const VI codes = plane_of<8 / kPlanes, static_cast<int>(j)>(w);
+        unroll<kX>([&](auto x) HWY_ATTR {
+          const VI unit = hn::LoadU(DI(), units[x] + kRows * (c * kPlanes + j));
+#if LAMINA_QMM_PAIRS
+          // Two planes of 4 bits, or four of 2 bits, fit.
+          const VI some = pairs_of<Codes::kNarrow>(codes, unit);
+          pairs[x] = j == 0 ? some : add_pairs(pairs[x], some);
+          if constexpr (j == kPlanes - 1) acc[r][x] = add_both(acc[r][x], pairs[x]);
+#else
+          acc[r][x] = add_dots<Codes::kNarrow>(acc[r][x], codes, unit);
+#endif
+        });
+      });
+    });
+  });
+  unroll<kX>([&](auto x) HWY_ATTR {
+    sums[x][q] = sums_of_blocks<kShort>(acc[0][x], acc[1][x], acc[2][x], acc[3][x]);
+  });
+}
+
+// out[x][r] = the product of row r and activations x, for kX of them. kLanes: 32-bit lanes of a group in the
+// vectors of codes, 4 to 32. Units of the activations end with whole chunks, as many as a group has.
+template <class Codes, int kLanes, bool kShort, int kX>
+void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row* x, const Edges& edges,
+              Ahead ahead, float (*out)[kRows]) {
+  constexpr int kPlanes = Codes::kPlanes, kVector = kRows, kChunks = std::max(1, kLanes / kVector),
+                kGroups = std::max(1, kVector / kLanes), kFetched = Codes::kFetch * kChunks * 64;
+  const D d;
+  V total[kX];
+  unroll<kX>([&](auto i) HWY_ATTR { total[i] = hn::Zero(d); });
+  for (int64_t g = 0; edges.biases && g < groups; ++g) {
+    const V bias = hn::Load(d, edges.biases + g * kRows);
+    unroll<kX>([&](auto i) HWY_ATTR { total[i] = fused(hn::Set(d, x[i].sums[g]), bias, total[i]); });
+  }
+  const auto add = [&](auto i, int64_t g, VI dot) HWY_ATTR {
+    const VI whole = hn::Add(dot, hn::Set(DI(), x[i].starts[g]));
+    const V scaled = hn::Mul(hn::ConvertTo(d, whole), hn::Set(d, x[i].scales[g]));
+    total[i] = fused(scaled, hn::Load(d, edges.scales + g * kRows), total[i]);
+  };
+  for (int64_t at = 0, g = 0; at < words; at += kRows * kChunks, g += kGroups) {
+    VI sums[kX][kBlocks];
+    typename Codes::Chunk chunks[kChunks];
+    const int32_t* units[kX];
+    for (int c = 0; c < kChunks; ++c) chunks[c] = Codes::chunk(at + kRows * c, words);
+    unroll<kX>([&](auto i) HWY_ATTR { units[i] = x[i].units + at * kPlanes; });
+    for (int q = 0; q < kBlocks; ++q) {
+      four_rows<Codes, kChunks, kShort, kX>(rows.at + 4 * q, chunks, units, ahead + q * kFetched, sums, q);
+    }
+    ahead += kBlocks * kFetched;
+    unroll<kX>([&](auto i) HWY_ATTR {
+      VI dots[kGroups];
+      dots_of_groups<std::min(kLanes, kVector)>(sums[i], dots);
+      if (g + kGroups <= groups) {
+        unroll<kGroups>([&](auto k) HWY_ATTR { add(i, g + k, dots[k]); });
+      } else {
+        for (int k = 0; g + k < groups; ++k) add(i, g + k, dots[k]);
+      }
+    });
+  }
+  unroll<kX>([&](auto i) HWY_ATTR { hn::StoreU(total[i], d, out[i]); });
+}
+
+// --- scales and biases of 16 bits ------------------------------------------------------------------------
+
+#if HWY_TARGET <= HWY_AVX3
+// The pairs of 16-bit numbers of sixteen rows, turned: pairs[j] has pair j of each row, for j < 8.
+template <class Load>
+HWY_INLINE void turn_pairs(const Load& load, __m512i (&pairs)[8]) {
+  __m512i cols[2][4];
+  unroll<2>([&](auto half) HWY_ATTR {
+    __m512i z[4];
+    unroll<4>([&](auto r) HWY_ATTR {
+      z[r] = _mm512_inserti64x4(_mm512_castsi256_si512(load(8 * half + r)), load(8 * half + r + 4), 1);
+    });
+    const __m512i low01 = _mm512_unpacklo_epi32(z[0], z[1]), top01 = _mm512_unpackhi_epi32(z[0], z[1]);
+    const __m512i low23 = _mm512_unpacklo_epi32(z[2], z[3]), top23 = _mm512_unpackhi_epi32(z[2], z[3]);
+    cols[half][0] = _mm512_unpacklo_epi64(low01, low23), cols[half][1] = _mm512_unpackhi_epi64(low01, low23);
+    cols[half][2] = _mm512_unpacklo_epi64(top01, top23), cols[half][3] = _mm512_unpackhi_epi64(top01, top23);
+  });
+  unroll<4>([&](auto j) HWY_ATTR {
+    pairs[j] = _mm512_shuffle_i32x4(cols[0][j], cols[1][j], 0x88);
+    pairs[j + 4] = _mm512_shuffle_i32x4(cols[0][j], cols[1][j], 0xdd);
+  });
+}
+
+// dst[g * kRows + r] = number first + g of row r as float32, for g < 16. kHalf: float16, else bfloat16.
+template <bool kHalf>
+HWY_INLINE void widen_some(const RowPointers& from, int64_t first, int64_t n, float* dst) {
+  const auto inside = static_cast<__mmask16>((1u << std::min<int64_t>(16, n - first)) - 1);
+  __m512i pairs[8];
+  turn_pairs([&](auto r) HWY_ATTR { return _mm256_maskz_loadu_epi16(inside, from.at[r] + first * 2); },
+             pairs);
+  unroll<8>([&](auto j) HWY_ATTR {
+    float* to = dst + 2 * j * kRows;
+    if constexpr (kHalf) {
+      const __m512i high = _mm512_srli_epi32(pairs[j], 16);
+      _mm512_store_ps(to, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs[j])));
+      _mm512_store_ps(to + kRows, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(high)));
+    } else {
+      const __m512i high = _mm512_and_si512(pairs[j], _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+      _mm512_store_si512(to, _mm512_slli_epi32(pairs[j], 16));
+      _mm512_store_si512(to + kRows, high);
+    }
+  });
+}
+#else
+// Eight rows of eight 16-bit numbers, turned. Three times, each one is put between those four rows further.
+HWY_INLINE void turn_eight(__m128i (&rows)[8]) {
+  for (int step = 0; step < 3; ++step) {
+    __m128i turned[8];
+    unroll<4>([&](auto i) HWY_ATTR {
+      turned[2 * i] = _mm_unpacklo_epi16(rows[i], rows[i + 4]);
+      turned[2 * i + 1] = _mm_unpackhi_epi16(rows[i], rows[i + 4]);
+    });
+    unroll<8>([&](auto i) HWY_ATTR { rows[i] = turned[i]; });
+  }
+}
+
+// dst[g * kRows + r] = number first + g of row r as float32, for g < 16. kHalf: float16, else bfloat16.
+template <bool kHalf>
+HWY_INLINE void widen_some(const RowPointers& from, int64_t first, int64_t n, float* dst) {
+  for (int64_t g = first; g < std::min(first + 16, n); g += 8, dst += 8 * kRows) {
+    __m128i rows[8];
+    unroll<8>([&](auto r) HWY_ATTR {
+      const auto* p = reinterpret_cast<const __m128i*>(from.at[r] + g * 2);
+      if (g + 8 <= n) {
+        rows[r] = _mm_loadu_si128(p);
+      } else {
+        rows[r] = _mm_setzero_si128();
+        std::memcpy(&rows[r], p, static_cast<size_t>(n - g) * 2);
+      }
+    });
+    turn_eight(rows);
+    unroll<8>([&](auto j) HWY_ATTR {
+      if constexpr (kHalf) {
+        _mm256_store_ps(dst + j * kRows, _mm256_cvtph_ps(rows[j]));
+      } else {
+        const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(rows[j]), 16);
+        _mm256_store_ps(dst + j * kRows, _mm256_castsi256_ps(wide));
+      }
+    });
+  }
+}
+#endif
+
+// dst[g * kRows + r] = number g of row r as float32, for g < n rounded up to 16. Calls tick() now and then.
+template <bool kHalf, class Tick>
+HWY_INLINE void widen_edges(const void* src, int64_t row0, int64_t rows, int64_t n, float* dst,
+                            const Tick& tick) {
+  const RowPointers from(static_cast<const uint8_t*>(src), row0, rows, n * 2);
+  for (int64_t g = 0; g < n; g += 16) {
+    tick();
+    widen_some<kHalf>(from, g, n, dst + g * kRows);
+  }
+}
+
+}  // namespace row_lanes
+}  // namespace lamina::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // LAMINA_SIMD_TARGET
+#endif
