@@ -31,8 +31,13 @@ int64_t units_of(const QmmWeights& w) { return chunks_of(w) * lane_count() * str
 void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
   const int64_t lanes = lane_count(), planes = stream_planes(w), words = stream_words(w);
   if (planes == 1) {
-    std::copy_n(units, words, arranged);
     std::fill(arranged + words, arranged + units_of(w), 0);
+#if LAMINA_SIMD_TARGET
+    if (w.format == QuantFormat::kQ4_0 || w.format == QuantFormat::kQ4_1) {
+      return row_lanes::Q4_0::arrange(words, units, arranged);
+    }
+#endif
+    std::copy_n(units, words, arranged);
     return;
   }
   for (int64_t chunk = 0; chunk < chunks_of(w); ++chunk) {
@@ -203,7 +208,8 @@ constexpr int64_t kMostRows = HWY_TARGET <= HWY_AVX3 ? kQmmStreamed : 4;
 template <class Codes, bool kWidened, int kLanes, bool kShort>
 void stream_row_lanes(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m,
                       float* tile, void* work) {
-  const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
+  const int64_t groups = w.integer_groups(), words = w.cols / 4 / Codes::kPlanes,
+                end = span.row0 + span.count;
   HWY_ALIGN float totals[kQmmStreamed][row_lanes::kRows];
   const auto block = [&](int64_t row, const row_lanes::RowPointers& rows, const row_lanes::Edges& edges,
                          row_lanes::Ahead ahead) HWY_ATTR {

@@ -180,9 +180,10 @@ HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chun
 
 // out[x][r] = the product of row r and activations x, for kX of them. kLanes: 32-bit lanes of a group in the
 // vectors of codes, 4 to 32. Units of the activations end with whole chunks, as many as a group has.
+// Flattened: left to itself, GCC calls some of the unrolled steps.
 template <class Codes, int kLanes, bool kShort, int kX>
-void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row* x, const Edges& edges,
-              Ahead ahead, float (*out)[kRows]) {
+HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row* x,
+                          const Edges& edges, Ahead ahead, float (*out)[kRows]) {
   constexpr int kPlanes = Codes::kPlanes, kVector = kRows, kChunks = std::max(1, kLanes / kVector),
                 kGroups = std::max(1, kVector / kLanes), kFetched = Codes::kFetch * kChunks * 64;
   const D d;
@@ -203,9 +204,12 @@ void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmI
     const int32_t* units[kX];
     for (int c = 0; c < kChunks; ++c) chunks[c] = Codes::chunk(at + kRows * c, words);
     unroll<kX>([&](auto i) HWY_ATTR { units[i] = x[i].units + at * kPlanes; });
-    for (int q = 0; q < kBlocks; ++q) {
+    // No loop, so that sums stay in registers.
+    const auto four = [&](int q) HWY_ATTR {
       four_rows<Codes, kChunks, kShort, kX>(rows.at + 4 * q, chunks, units, ahead + q * kFetched, sums, q);
-    }
+    };
+    four(0), four(1);
+    if constexpr (kBlocks > 2) four(2), four(3);
     ahead += kBlocks * kFetched;
     unroll<kX>([&](auto i) HWY_ATTR {
       VI dots[kGroups];
@@ -264,39 +268,47 @@ HWY_INLINE void widen_some(const RowPointers& from, int64_t first, int64_t n, fl
   });
 }
 #else
-// Eight rows of eight 16-bit numbers, turned. Three times, each one is put between those four rows further.
-HWY_INLINE void turn_eight(__m128i (&rows)[8]) {
-  for (int step = 0; step < 3; ++step) {
-    __m128i turned[8];
-    unroll<4>([&](auto i) HWY_ATTR {
-      turned[2 * i] = _mm_unpacklo_epi16(rows[i], rows[i + 4]);
-      turned[2 * i + 1] = _mm_unpackhi_epi16(rows[i], rows[i + 4]);
-    });
-    unroll<8>([&](auto i) HWY_ATTR { rows[i] = turned[i]; });
-  }
+// The pairs of 16-bit numbers of eight rows, turned: pairs[j] has pair j of each row, for j < 4.
+template <class Load>
+HWY_INLINE void turn_pairs(const Load& load, __m256i (&pairs)[4]) {
+  __m256i z[4];
+  unroll<4>([&](auto r) HWY_ATTR {
+    z[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(r)), load(r + 4), 1);
+  });
+  const __m256i low01 = _mm256_unpacklo_epi32(z[0], z[1]), top01 = _mm256_unpackhi_epi32(z[0], z[1]);
+  const __m256i low23 = _mm256_unpacklo_epi32(z[2], z[3]), top23 = _mm256_unpackhi_epi32(z[2], z[3]);
+  pairs[0] = _mm256_unpacklo_epi64(low01, low23), pairs[1] = _mm256_unpackhi_epi64(low01, low23);
+  pairs[2] = _mm256_unpacklo_epi64(top01, top23), pairs[3] = _mm256_unpackhi_epi64(top01, top23);
 }
 
 // dst[g * kRows + r] = number first + g of row r as float32, for g < 16. kHalf: float16, else bfloat16.
 template <bool kHalf>
 HWY_INLINE void widen_some(const RowPointers& from, int64_t first, int64_t n, float* dst) {
+  const __m256i top = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   for (int64_t g = first; g < std::min(first + 16, n); g += 8, dst += 8 * kRows) {
-    __m128i rows[8];
-    unroll<8>([&](auto r) HWY_ATTR {
-      const auto* p = reinterpret_cast<const __m128i*>(from.at[r] + g * 2);
+    __m256i pairs[4];
+    const auto load = [&](auto r) HWY_ATTR {
+      const uint8_t* row = from.at[r] + g * 2;
+      __m128i some = _mm_setzero_si128();
       if (g + 8 <= n) {
-        rows[r] = _mm_loadu_si128(p);
+        some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
       } else {
-        rows[r] = _mm_setzero_si128();
-        std::memcpy(&rows[r], p, static_cast<size_t>(n - g) * 2);
+        std::memcpy(&some, row, static_cast<size_t>(n - g) * 2);
       }
-    });
-    turn_eight(rows);
-    unroll<8>([&](auto j) HWY_ATTR {
+      return some;
+    };
+    turn_pairs(load, pairs);
+    unroll<4>([&](auto j) HWY_ATTR {
+      float* to = dst + 2 * j * kRows;
       if constexpr (kHalf) {
-        _mm256_store_ps(dst + j * kRows, _mm256_cvtph_ps(rows[j]));
+        // Eight first ones below eight second ones.
+        const __m256i low = _mm256_andnot_si256(top, pairs[j]), high = _mm256_srli_epi32(pairs[j], 16);
+        const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+        _mm256_store_ps(to, _mm256_cvtph_ps(_mm256_castsi256_si128(both)));
+        _mm256_store_ps(to + kRows, _mm256_cvtph_ps(_mm256_extracti128_si256(both, 1)));
       } else {
-        const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(rows[j]), 16);
-        _mm256_store_ps(dst + j * kRows, _mm256_castsi256_ps(wide));
+        _mm256_store_ps(to, _mm256_castsi256_ps(_mm256_slli_epi32(pairs[j], 16)));
+        _mm256_store_ps(to + kRows, _mm256_castsi256_ps(_mm256_and_si256(pairs[j], top)));
       }
     });
   }

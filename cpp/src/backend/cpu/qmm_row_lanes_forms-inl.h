@@ -71,6 +71,8 @@ HWY_INLINE void each_block(const QmmWeights& w, const QmmRowSpan& span, void* wo
   }
 }
 
+using Q4_0 = NibbleBlocks<18, 2>;
+using Q4_1 = NibbleBlocks<20, 4>;
 // Codes that have been made bytes. Where there are dots of bytes, narrow ones are no others.
 using WideBytes = Packed<8>;
 using NarrowBytes = Packed<8, (LAMINA_QMM_PAIRS != 0)>;
@@ -98,8 +100,8 @@ typename Kernels::Fn kernel_for(const QmmWeights& w) {
   const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
   switch (w.format) {
     case QuantFormat::kAffine: break;
-    case QuantFormat::kQ4_0: return Kernels::template kFn<NibbleBlocks<18, 2>, false, 8, true>;
-    case QuantFormat::kQ4_1: return Kernels::template kFn<NibbleBlocks<20, 4>, false, 8, true>;
+    case QuantFormat::kQ4_0: return Kernels::template kFn<Q4_0, false, Q4_0::kLanes, true>;
+    case QuantFormat::kQ4_1: return Kernels::template kFn<Q4_1, false, Q4_1::kLanes, true>;
     case QuantFormat::kQ8_0: return Kernels::template kFn<ByteBlocks, false, 8, false>;
     case QuantFormat::kQ4K: return Kernels::template kFn<FourBitSuperblocks, false, 8, true>;
     case QuantFormat::kQ6K: return Kernels::template kFn<SixBitSuperblocks, false, 4, false>;

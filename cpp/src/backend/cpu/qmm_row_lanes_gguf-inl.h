@@ -34,7 +34,7 @@ HWY_INLINE __m512i in_halves(__m256i low, __m256i high) {
 // Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i.
 template <int64_t kBytes, int64_t kAt>
 struct NibbleBlocks {
-  static constexpr int kPlanes = 1, kFetch = 3;
+  static constexpr int kPlanes = 1, kFetch = 3, kLanes = 8;
   static constexpr bool kNarrow = true;
   struct Chunk {
     int64_t first, second;  // bytes from the row on
@@ -50,6 +50,9 @@ struct NibbleBlocks {
     const __m512i pairs =
         in_halves(_mm256_broadcastsi128_si256(sixteen_at(row + c.first)), _mm256_and_si256(second, c.inside));
     return VI{masked(_mm512_srlv_epi64(pairs, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0)), 15)};
+  }
+  static void arrange(int64_t words, const int32_t* units, int32_t* arranged) {
+    std::copy_n(units, words, arranged);
   }
 };
 
@@ -108,16 +111,33 @@ HWY_INLINE __m256i masked(__m256i bits, int mask) {
   return _mm256_and_si256(bits, _mm256_set1_epi8(static_cast<char>(mask)));
 }
 
-// Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i.
+// Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i. A chunk is two blocks.
 template <int64_t kBytes, int64_t kAt>
 struct NibbleBlocks {
-  static constexpr int kPlanes = 1, kFetch = 2;
+  static constexpr int kPlanes = 2, kFetch = 3, kLanes = 4;
   static constexpr bool kNarrow = true;
-  using Chunk = int64_t;
-  static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at / 8 * kBytes + kAt; }
-  static HWY_INLINE VI load(const uint8_t* row, Chunk c) {
-    const __m256i pairs = _mm256_broadcastsi128_si256(sixteen_at(row + c));
-    return VI{masked(_mm256_srlv_epi64(pairs, _mm256_set_epi64x(4, 4, 0, 0)), 15)};
+  struct Chunk {
+    int64_t first, second;  // bytes from the row on
+    __m128i inside;         // all bits where there is a second block
+  };
+  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
+    const int64_t first = at / 4 * kBytes + kAt;
+    const bool both = words - at > 4;
+    return {first, both ? first + kBytes : first, _mm_set1_epi32(both ? -1 : 0)};
+  }
+  static HWY_INLINE VI load(const uint8_t* row, const Chunk& c) {
+    const __m128i second = _mm_and_si128(sixteen_at(row + c.second), c.inside);
+    return VI{_mm256_inserti128_si256(_mm256_castsi128_si256(sixteen_at(row + c.first)), second, 1)};
+  }
+  // Of the units of two blocks, those of the first halves come first.
+  static void arrange(int64_t words, const int32_t* units, int32_t* arranged) {
+    for (int64_t at = 0; at < words; at += 16, units += 16, arranged += 16) {
+      const bool both = words - at > 8;
+      for (int64_t i = 0; i < 4; ++i) {
+        arranged[i] = units[i], arranged[8 + i] = units[4 + i];
+        arranged[4 + i] = both ? units[8 + i] : 0, arranged[12 + i] = both ? units[12 + i] : 0;
+      }
+    }
   }
 };
 
@@ -171,6 +191,16 @@ struct SixBitSuperblocks {
 
 // --- scales ----------------------------------------------------------------------------------------------
 
+// The float16 in the lower half of each word.
+HWY_INLINE V low_halves(VI words) {
+#if HWY_TARGET <= HWY_AVX3
+  return V{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words.raw))};
+#else
+  const __m256i low = _mm256_and_si256(words.raw, _mm256_set1_epi32(0xffff));
+  return V{_mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)))};
+#endif
+}
+
 // A 32-bit word of each row.
 class WordsOfRows {
  public:
@@ -184,6 +214,8 @@ class WordsOfRows {
     at_ = _mm512_load_si512(at);
   }
   HWY_INLINE VI at(int64_t byte) const { return VI{_mm512_i32gather_epi32(at_, base_ + byte, 1)}; }
+  // A float16 of each row.
+  HWY_INLINE V half_at(int64_t byte) const { return low_halves(at(byte)); }
 
  private:
   const uint8_t* base_;
@@ -191,6 +223,16 @@ class WordsOfRows {
 #else
   // A gather of eight lanes takes longer than eight loads.
   WordsOfRows(const QmmWeights& w, int64_t row0) : rows_(w.codes, row0, w.rows, w.code_row_bytes) {}
+  // A float16 of each row.
+  HWY_INLINE V half_at(int64_t byte) const {
+    const auto bits = [&](int r) HWY_ATTR {
+      int16_t half;
+      std::memcpy(&half, rows_.at[r] + byte, 2);
+      return half;
+    };
+    return V{_mm256_cvtph_ps(
+        _mm_setr_epi16(bits(0), bits(1), bits(2), bits(3), bits(4), bits(5), bits(6), bits(7)))};
+  }
   HWY_INLINE VI at(int64_t byte) const {
     const auto word = [&](int r) HWY_ATTR {
       int32_t bits;
@@ -205,15 +247,6 @@ class WordsOfRows {
 #endif
 };
 
-// The float16 in the lower half of each word.
-HWY_INLINE V low_halves(VI words) {
-#if HWY_TARGET <= HWY_AVX3
-  return V{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words.raw))};
-#else
-  const __m256i low = _mm256_and_si256(words.raw, _mm256_set1_epi32(0xffff));
-  return V{_mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)))};
-#endif
-}
 HWY_INLINE VI shifted_down(VI words, int bits) {
   const D32 d32;
   return hn::BitCast(DI(), hn::ShiftRightSame(hn::BitCast(d32, words), bits));
@@ -255,9 +288,7 @@ inline bool block_edges(const QmmWeights& w, int64_t row0, float* scales, float*
     case QuantFormat::kQ4_0:
     case QuantFormat::kQ8_0: {
       const int64_t bytes = w.format == QuantFormat::kQ4_0 ? 18 : 34;
-      for (int64_t b = 0; b < w.cols / 32; ++b) {
-        hn::Store(low_halves(rows.at(b * bytes)), d, scales + b * kRows);
-      }
+      for (int64_t b = 0; b < w.cols / 32; ++b) { hn::Store(rows.half_at(b * bytes), d, scales + b * kRows); }
       return true;
     }
     case QuantFormat::kQ4_1:
