@@ -143,7 +143,8 @@ inline void widen_affine(int bits, const uint8_t* row, int64_t first, int64_t n,
   }
 }
 
-// The codes of one block of each of GGUF's formats, at dst[0, elements).
+// The codes of one block of each of GGUF's formats, at dst[0, elements). Those that others are handed as functions
+// are not forced inline, which compilers under sanitizers refuse.
 HWY_INLINE void nibbles_of_16(const uint8_t* q, uint8_t* dst) {
   const D16 d;
   const auto bytes = hn::LoadU(d, q);
@@ -182,10 +183,10 @@ HWY_INLINE void two_bits_of_256(const uint8_t* q, uint8_t* dst, const Finish& fi
   });
 }
 
-HWY_INLINE void codes_q2_k(const uint8_t* b, uint8_t* dst) {
+inline void codes_q2_k(const uint8_t* b, uint8_t* dst) {
   two_bits_of_256(b + 16, dst, [](auto, auto low) HWY_ATTR { return low; });
 }
-HWY_INLINE void codes_q3_k(const uint8_t* b, uint8_t* dst) {
+inline void codes_q3_k(const uint8_t* b, uint8_t* dst) {
   const D32B d;
   const auto third = hn::LoadU(d, b);
   two_bits_of_256(b + 32, dst, [&](auto part, auto low) HWY_ATTR {
@@ -193,7 +194,7 @@ HWY_INLINE void codes_q3_k(const uint8_t* b, uint8_t* dst) {
   });
 }
 
-HWY_INLINE void codes_q4_k(const uint8_t* b, uint8_t* dst) {
+inline void codes_q4_k(const uint8_t* b, uint8_t* dst) {
   const D32B d;
   for (int i = 0; i < 4; ++i) {
     const auto bytes = hn::LoadU(d, b + 16 + i * 32);
@@ -202,7 +203,7 @@ HWY_INLINE void codes_q4_k(const uint8_t* b, uint8_t* dst) {
   }
 }
 
-HWY_INLINE void codes_q5_k(const uint8_t* b, uint8_t* dst) {
+inline void codes_q5_k(const uint8_t* b, uint8_t* dst) {
   const D32B d;
   const auto fifth = hn::LoadU(d, b + 16);
   unroll<4>([&](auto i) HWY_ATTR {
@@ -215,7 +216,7 @@ HWY_INLINE void codes_q5_k(const uint8_t* b, uint8_t* dst) {
   });
 }
 
-HWY_INLINE void codes_q6_k(const uint8_t* b, uint8_t* dst) {
+inline void codes_q6_k(const uint8_t* b, uint8_t* dst) {
   const D32B d;
   for (int half = 0; half < 2; ++half) {
     const auto first = hn::LoadU(d, b + half * 64), second = hn::LoadU(d, b + half * 64 + 32);
@@ -249,7 +250,7 @@ HWY_INLINE hn::Vec<D16> twice_e2m1_table() {
   return hn::Load(d, values);
 }
 
-HWY_INLINE void codes_iq4_xs(const uint8_t* b, uint8_t* dst) {
+inline void codes_iq4_xs(const uint8_t* b, uint8_t* dst) {
   for (int i = 0; i < 8; ++i) nibbles_of_16(b + 8 + i * 16, dst + i * 32);
   look_up(iq4_table(), 256, dst);
 }

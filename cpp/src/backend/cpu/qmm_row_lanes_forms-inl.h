@@ -73,7 +73,7 @@ HWY_INLINE void each_block(const QmmWeights& w, const QmmRowSpan& span, void* wo
 
 using Q4_0 = NibbleBlocks<18, 2>;
 using Q4_1 = NibbleBlocks<20, 4>;
-// Codes that have been made bytes. Where there are dots of bytes, narrow ones are no others.
+// Codes that have been made bytes. Where instructions for bytes take any, the two are one.
 using WideBytes = Packed<8>;
 using NarrowBytes = Packed<8, (LAMINA_QMM_PAIRS != 0)>;
 
