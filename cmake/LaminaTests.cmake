@@ -19,6 +19,8 @@ foreach(folder IN LISTS lamina_test_folders)
   add_executable(${target} ${sources})
   target_include_directories(${target} PRIVATE "${LAMINA_SOURCE_ROOT}" "${lamina_tests_root}")
   target_compile_definitions(${target} PRIVATE LAMINA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  # Templates over every dtype: compiling them well costs more than running them once does.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_link_libraries(${target} PRIVATE lamina lamina_flags lamina_dependencies lamina_tests_fmt GTest::gtest_main)
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   gtest_discover_tests(${target} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
