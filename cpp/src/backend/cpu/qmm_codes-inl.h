@@ -143,8 +143,8 @@ inline void widen_affine(int bits, const uint8_t* row, int64_t first, int64_t n,
   }
 }
 
-// The codes of one block of each of GGUF's formats, at dst[0, elements). Those that others are handed as functions
-// are not forced inline, which compilers under sanitizers refuse.
+// The codes of one block of each of GGUF's formats, at dst[0, elements). Those that are handed on as
+// functions are not forced inline, which GCC refuses under sanitizers.
 HWY_INLINE void nibbles_of_16(const uint8_t* q, uint8_t* dst) {
   const D16 d;
   const auto bytes = hn::LoadU(d, q);
