@@ -12,16 +12,25 @@ namespace {
 // Activations of rows [row0, row0 + count) in 8 bits.
 class Int8Rows {
  public:
-  Int8Rows(const QmmArgs& q, const QmmProblem& p, int64_t planes, int64_t row0, int64_t count, bool parallel)
-      : units_(q.k / 4),
+  Int8Rows(const QmmArgs& q, const QmmProblem& p, int64_t planes, int64_t row0, int64_t count)
+      : q_(q),
+        p_(p),
+        planes_(planes),
+        row0_(row0),
+        units_(q.k / 4),
         edges_(p.w.integer_groups() + kQmmPad),
         memory_(count * (q.k + 3 * edges_ * 4)),
-        count_(count) {
-    run_jobs(count, parallel && count > 1, [&](int64_t i) {
-      Scratch row(q.k * 4);
-      qmm_load_row(q, p, row0 + i, row.as<float>());
-      qmm_int8().quantize_row(p.w, planes, row.as<float>(), at(i));
-    });
+        count_(count) {}
+
+  // Makes row i.
+  void make(int64_t i) const {
+    Scratch row(q_.k * 4);
+    qmm_load_row(q_, p_, row0_ + i, row.as<float>());
+    qmm_int8().quantize_row(p_.w, planes_, row.as<float>(), at(i));
+  }
+  const Int8Rows& made() const {
+    for (int64_t i = 0; i < count_; ++i) make(i);
+    return *this;
   }
 
   QmmInt8Row at(int64_t i) const {
@@ -31,7 +40,9 @@ class Int8Rows {
   }
 
  private:
-  int64_t units_, edges_;
+  const QmmArgs& q_;
+  const QmmProblem& p_;
+  int64_t planes_, row0_, units_, edges_;
   Scratch memory_;
   int64_t count_;
 };
@@ -43,15 +54,16 @@ constexpr int64_t kLeastTileStream = 5, kMostTileStream = 16;
 class ArrangedRows {
  public:
   ArrangedRows(const QmmArgs& q, const QmmProblem& p, bool parallel)
-      : rows_(q, p, qmm_int8_stream().planes(p.w), 0, q.m, parallel && q.m > 2),
+      : rows_(q, p, qmm_int8_stream().planes(p.w), 0, q.m),
         each_(qmm_int8_stream().units_of(p.w)),
         units_(q.m * each_ * 4) {
-    for (int64_t i = 0; i < q.m; ++i) {
+    run_jobs(q.m, parallel && q.m > 2, [&](int64_t i) {
+      rows_.make(i);
       x_[i] = rows_.at(i);
       auto* to = units_.as<int32_t>() + i * each_;
       qmm_int8_stream().arrange(p.w, x_[i].units, to);
       x_[i].units = to;
-    }
+    });
   }
   const QmmInt8Row* rows() const { return x_; }
   int64_t units() const { return each_; }  // of a row
@@ -101,7 +113,7 @@ class PanelRows {
       : k_(q.k), groups_(p.w.integer_groups()), units_(q.m * q.k), edges_(q.m * groups_ * 3 * 4) {
     run_jobs(ceil_div(q.m, mr), parallel, [&](int64_t i) {
       const int64_t row0 = i * mr, count = std::min(mr, q.m - row0);
-      interleave(Int8Rows(q, p, planes, row0, count, false), row0, count);
+      interleave(Int8Rows(q, p, planes, row0, count).made(), row0, count);
     });
   }
   const int32_t* units(int64_t row0) const { return units_.as<int32_t>() + row0 * (k_ / 4); }
@@ -171,7 +183,7 @@ class TileRows {
         edges_(tiles(q) * kQmmTileCols * groups_ * 2 * 4) {
     run_jobs(tiles(q), parallel, [&](int64_t i) {
       const int64_t row0 = i * kQmmTileCols, count = std::min(kQmmTileCols, q.m - row0);
-      fill(Int8Rows(q, p, 1, row0, count, false), i, count);
+      fill(Int8Rows(q, p, 1, row0, count).made(), i, count);
     });
   }
   static int64_t tiles(const QmmArgs& q) { return ceil_div(q.m, kQmmTileCols); }

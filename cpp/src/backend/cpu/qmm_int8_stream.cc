@@ -40,13 +40,24 @@ void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
     std::copy_n(units, words, arranged);
     return;
   }
-  for (int64_t chunk = 0; chunk < chunks_of(w); ++chunk) {
+  const DI d;
+  for (int64_t chunk = 0; chunk < chunks_of(w); ++chunk, arranged += lanes * planes) {
     const int32_t* from = units + chunk * lanes * planes;
     const int64_t inside = std::clamp<int64_t>(words - chunk * lanes, 0, lanes);
-    for (int64_t j = 0; j < planes; ++j, arranged += lanes) {
-      for (int64_t lane = 0; lane < inside; ++lane) arranged[lane] = from[lane * planes + j];
-      std::fill(arranged + inside, arranged + lanes, 0);
+    VI v[4];
+    if (inside == lanes && planes == 2) {
+      hn::LoadInterleaved2(d, from, v[0], v[1]);
+    } else if (inside == lanes && planes == 4) {
+      hn::LoadInterleaved4(d, from, v[0], v[1], v[2], v[3]);
+    } else {
+      for (int64_t j = 0; j < planes; ++j) {
+        int32_t* to = arranged + j * lanes;
+        for (int64_t lane = 0; lane < inside; ++lane) to[lane] = from[lane * planes + j];
+        std::fill(to + inside, to + lanes, 0);
+      }
+      continue;
     }
+    for (int64_t j = 0; j < planes; ++j) hn::StoreU(v[j], d, arranged + j * lanes);
   }
 }
 

@@ -255,13 +255,15 @@ void fill(const QmmWeights& w, const QmmInt8Row* rows, int64_t m, int64_t units,
       std::copy_n(reinterpret_cast<const int32_t*>(turned + i * 16), x.cols, x.units + (u + i) * x.cols);
     }
   }
-  for (int64_t g = 0; g < w.integer_groups(); ++g) {
-    for (int64_t i = 0; i < 16; ++i) {
-      const QmmInt8Row& from = rows[std::min(i % x.cols, m - 1)];
-      x.scales[g * 16 + i] = from.scales[g], x.sums[g * 16 + i] = from.sums[g];
-      x.starts[g * 16 + i] = from.starts[g];
-    }
-  }
+  const auto edges = [&](auto part, void* dst) {
+    const auto row = [&](int64_t i) {
+      return reinterpret_cast<const float*>(rows[std::min(i % x.cols, m - 1)].*part);
+    };
+    transpose_words_of(row, 16, w.integer_groups(), static_cast<float*>(dst), 16);
+  };
+  edges(&QmmInt8Row::scales, x.scales);
+  edges(&QmmInt8Row::sums, x.sums);
+  edges(&QmmInt8Row::starts, x.starts);
 }
 
 #endif
