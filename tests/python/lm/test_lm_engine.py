@@ -110,6 +110,24 @@ def test_sequences_join_and_leave_at_any_step(kind, endless):
     assert nothing_in_use(engine)
 
 
+def test_pools_grow_once_for_answers_that_are_known(endless):
+    # More blocks than the first ones, and still more at the end: pools copy what they hold when they grow.
+    engine = Engine(toy("attention"), endless, EngineOptions(max_sequences=8))
+    store = engine.memory.store
+    handles = [engine.submit(Request([*PROMPTS[4], i], 200)) for i in range(8)]
+    while not all(h.generated_tokens for h in handles):
+        engine.step()
+    first = list(store.capacities)
+    drain(engine)
+    assert store.groups[0].blocks.high > 32
+    assert store.capacities == first
+    # A long answer has room for its beginning only.
+    engine = Engine(toy("attention"), endless, EngineOptions(max_sequences=8))
+    engine.submit(Request([1], 100_000))
+    engine.step()
+    assert engine.memory.store.capacities == [16]
+
+
 def test_events_tell_all(endless):
     model = toy("attention")
     ends = alone(model, endless, PROMPTS[2])

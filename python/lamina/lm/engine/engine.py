@@ -212,6 +212,7 @@ class Engine:
             sequence.slot = self._slots.pop()
             self.memory.reuse(sequence)
             sequence.handle.cached_tokens = sequence.cached_tokens
+            self.memory.store.expect(self._running)
 
     def _end(self, sequence: Sequence, events: list[Event], event: Event) -> None:
         """Add the last event of ``sequence`` and take it out."""

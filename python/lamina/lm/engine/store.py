@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,13 @@ from lamina.lm.cache.plain import BLOCK_ROWS
 from lamina.lm.cache.pool import KVFormat, grown
 from lamina.lm.cache.protocol import AttentionSpec, Rotation, StepFunction
 from lamina.lm.engine.blocks import Blocks
+from lamina.lm.engine.sequence import Text
 from lamina.lm.errors import CapacityError
 from lamina.lm.generate.step import LanguageModel
 
 _FIRST_BLOCKS = 16
+# Positions of an answer for which pools have room at once: growing copies what they hold.
+_LIKELY_ANSWER = 256
 
 
 @dataclass(frozen=True)
@@ -196,11 +199,17 @@ class Store:
         """Make everything anew, empty."""
         self.groups = [Group(g.window, g.block_bytes, Blocks(g.blocks.limit)) for g in self.groups]
         self.capacities = [0] * len(self.groups)
+        self.expected = [0] * len(self.groups)
         self.arrays = [self._empty(plan) for plan in self.plans]
 
     def _empty(self, plan: LayerPlan) -> list[mx.array]:
         pool = [] if plan.spec is None else self.format.empty(0, BLOCK_ROWS, plan.spec, plan.dtype)
         return pool + [mx.zeros((self.max_sequences, *shape), dtype=dtype) for shape, dtype in plan.states]
+
+    def expect(self, texts: Iterable[Text]) -> None:
+        """Let pools that must grow grow at once to what ``texts`` will probably need."""
+        lengths = [min(t.most_positions, t.prompt_tokens + _LIKELY_ANSWER) for t in texts]
+        self.expected = [sum(g.most_blocks(n, self.longest_step) for n in lengths) for g in self.groups]
 
     def fit(self) -> None:
         """Make the pools hold every block that was handed out."""
@@ -208,7 +217,8 @@ class Store:
             need = group.blocks.high
             if need <= self.capacities[i]:
                 continue
-            size = min(group.blocks.limit, max(need, 2 * self.capacities[i], _FIRST_BLOCKS))
+            wanted = max(need, 2 * self.capacities[i], self.expected[i], _FIRST_BLOCKS)
+            size = min(group.blocks.limit, wanted)
             for layer, plan in enumerate(self.plans):
                 if plan.spec is not None and plan.group == i:
                     count = self.pool_size
