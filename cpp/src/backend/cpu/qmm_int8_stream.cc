@@ -31,13 +31,16 @@ int64_t units_of(const QmmWeights& w) { return chunks_of(w) * lane_count() * str
 void arrange(const QmmWeights& w, const int32_t* units, int32_t* arranged) {
   const int64_t lanes = lane_count(), planes = stream_planes(w), words = stream_words(w);
   if (planes == 1) {
+    std::copy_n(units, words, arranged);
     std::fill(arranged + words, arranged + units_of(w), 0);
 #if LAMINA_SIMD_TARGET
-    if (w.format == QuantFormat::kQ4_0 || w.format == QuantFormat::kQ4_1) {
-      return row_lanes::Q4_0::arrange(words, units, arranged);
+    const bool nibbles = w.format == QuantFormat::kQ4_0 || w.format == QuantFormat::kQ4_1;
+    if (!nibbles || row_lanes::Q4_0::kPlanes == 1) return;
+    // Of two blocks, the first halves are one plane and the second halves the other.
+    for (int64_t at = 0; at < units_of(w); at += 16) {
+      std::swap_ranges(arranged + at + 4, arranged + at + 8, arranged + at + 8);
     }
 #endif
-    std::copy_n(units, words, arranged);
     return;
   }
   const DI d;
@@ -126,7 +129,7 @@ struct StreamWork {
 };
 
 // Raw lane sums of kRows weight rows with one row of activations.
-template <int kBits, bool kNarrow, int kRows>
+template <int kBits, int kRows>
 void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const int32_t* HWY_RESTRICT units,
                 int32_t* HWY_RESTRICT raw, int64_t raw_ld) {
   constexpr int kPlanes = 8 / kBits;
@@ -140,7 +143,7 @@ void stream_raw(const uint8_t* codes, int64_t row_bytes, int64_t words, const in
     unroll<kPlanes>([&](auto j) HWY_ATTR {
       const VI x = hn::LoadU(DI(), units + at * kPlanes + j * lanes);
       unroll<kRows>([&](auto r) HWY_ATTR {
-        acc[r] = add_dots<kNarrow>(acc[r], plane_of<kBits, static_cast<int>(j)>(w[r]), x);
+        acc[r] = add_dots<(kBits < 8)>(acc[r], plane_of<kBits, static_cast<int>(j)>(w[r]), x);
       });
     });
     unroll<kRows>([&](auto r) HWY_ATTR { hn::Store(acc[r], DI(), raw + r * raw_ld + at); });
@@ -175,20 +178,20 @@ void add_groups(const QmmWeights& w, const StreamWork& s, const float* sums, flo
 }
 
 // Raw lane sums of `count` <= kStreamRows weight rows from `row` on.
-template <int kBits, bool kNarrow, bool kPacked>
+template <int kBits, bool kPacked>
 void stream_rows(const QmmWeights& w, const StreamWork& s, int64_t row, int64_t count, const int32_t* units) {
   const uint8_t* codes = kPacked ? w.codes + row * w.row_bytes() : s.wide;
   const int64_t ld = kPacked ? w.row_bytes() : s.wide_bytes, words = stream_words(w);
   if constexpr (!kPacked) { qmm_codes().widen(w, row, count, 0, w.cols, s.wide, s.wide_bytes); }
   if (count == kStreamRows) {
-    return stream_raw<kBits, kNarrow, kStreamRows>(codes, ld, words, units, s.raw, s.raw_elems);
+    return stream_raw<kBits, kStreamRows>(codes, ld, words, units, s.raw, s.raw_elems);
   }
   for (int64_t r = 0; r < count; ++r) {
-    stream_raw<kBits, kNarrow, 1>(codes + r * ld, ld, words, units, s.raw + r * s.raw_elems, s.raw_elems);
+    stream_raw<kBits, 1>(codes + r * ld, ld, words, units, s.raw + r * s.raw_elems, s.raw_elems);
   }
 }
 
-template <int kBits, bool kNarrow = (kBits < 8), bool kPacked = true>
+template <int kBits, bool kPacked = true>
 void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8Row& x, float* tile,
                  void* work) {
   const StreamWork s(w, work);
@@ -201,7 +204,7 @@ void stream_bits(const QmmWeights& w, int64_t row0, int64_t rows, const QmmInt8R
     qmm_codes().edges(w, row0 + first, kSumRows, s.w_scales, s.w_biases);
     for (int64_t r = 0; r < count; r += kStreamRows) {
       const int64_t some = std::min(kStreamRows, count - r);
-      stream_rows<kBits, kNarrow, kPacked>(w, s, row0 + first + r, some, x.units);
+      stream_rows<kBits, kPacked>(w, s, row0 + first + r, some, x.units);
       for (int64_t q = 0; q < some; ++q) {
         scale_dots(lanes_per_group, groups, s.raw + q * s.raw_elems, x, s.scaled + (r + q) * s.padded);
       }
@@ -262,14 +265,13 @@ int64_t most_rows(const QmmWeights& w) {
 void stream(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m, float* tile,
             void* work) {
 #if LAMINA_SIMD_TARGET
+  // There is one for all that is not read packed.
   if (const auto by_lanes = row_lanes_for(w)) return by_lanes(w, span, x, m, tile, work);
+#else
+  if (!reads_packed(w)) return stream_bits<8, false>(w, span.row0, span.count, *x, tile, work);
 #endif
   (void)m;
   const int64_t row0 = span.row0, rows = span.count;
-  if (!reads_packed(w)) {
-    if (wide_codes(w)) return stream_bits<8, false, false>(w, row0, rows, *x, tile, work);
-    return stream_bits<8, true, false>(w, row0, rows, *x, tile, work);
-  }
   switch (w.bits) {
     case 1: return stream_bits<1>(w, row0, rows, *x, tile, work);
     case 2: return stream_bits<2>(w, row0, rows, *x, tile, work);

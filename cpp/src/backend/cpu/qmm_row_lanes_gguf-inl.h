@@ -23,6 +23,21 @@ HWY_INLINE __m256i thirty_two_at(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
 
+// A chunk of two blocks of kBytes bytes and kWords words of codes, kAt bytes into them.
+struct TwoBlocks {
+  int64_t first, second;  // bytes from the row on
+  __m256i inside;         // all bits where there is a second block
+};
+template <int64_t kBytes, int64_t kAt, int64_t kWords>
+struct ChunksOfTwo {
+  using Chunk = TwoBlocks;
+  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
+    const int64_t first = at / kWords * kBytes + kAt;
+    const bool both = words - at > kWords;
+    return {first, both ? first + kBytes : first, _mm256_set1_epi32(both ? -1 : 0)};
+  }
+};
+
 #if HWY_TARGET <= HWY_AVX3
 HWY_INLINE __m512i masked(__m512i bits, int mask) {
   return _mm512_and_si512(bits, _mm512_set1_epi8(static_cast<char>(mask)));
@@ -33,26 +48,14 @@ HWY_INLINE __m512i in_halves(__m256i low, __m256i high) {
 }
 // Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i.
 template <int64_t kBytes, int64_t kAt>
-struct NibbleBlocks {
+struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 8> {
   static constexpr int kPlanes = 1, kFetch = 3, kLanes = 8;
   static constexpr bool kNarrow = true;
-  struct Chunk {
-    int64_t first, second;  // bytes from the row on
-    __m256i inside;         // all bits where there is a second block
-  };
-  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
-    const int64_t first = at / 8 * kBytes + kAt;
-    const bool both = words - at > 8;
-    return {first, both ? first + kBytes : first, _mm256_set1_epi32(both ? -1 : 0)};
-  }
-  static HWY_INLINE VI load(const uint8_t* row, const Chunk& c) {
+  static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
     const __m256i second = _mm256_broadcastsi128_si256(sixteen_at(row + c.second));
     const __m512i pairs =
         in_halves(_mm256_broadcastsi128_si256(sixteen_at(row + c.first)), _mm256_and_si256(second, c.inside));
     return VI{masked(_mm512_srlv_epi64(pairs, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0)), 15)};
-  }
-  static void arrange(int64_t words, const int32_t* units, int32_t* arranged) {
-    std::copy_n(units, words, arranged);
   }
 };
 
@@ -111,33 +114,14 @@ HWY_INLINE __m256i masked(__m256i bits, int mask) {
   return _mm256_and_si256(bits, _mm256_set1_epi8(static_cast<char>(mask)));
 }
 
-// Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i. A chunk is two blocks.
+// Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i, which are two planes.
 template <int64_t kBytes, int64_t kAt>
-struct NibbleBlocks {
+struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 4> {
   static constexpr int kPlanes = 2, kFetch = 3, kLanes = 4;
   static constexpr bool kNarrow = true;
-  struct Chunk {
-    int64_t first, second;  // bytes from the row on
-    __m128i inside;         // all bits where there is a second block
-  };
-  static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
-    const int64_t first = at / 4 * kBytes + kAt;
-    const bool both = words - at > 4;
-    return {first, both ? first + kBytes : first, _mm_set1_epi32(both ? -1 : 0)};
-  }
-  static HWY_INLINE VI load(const uint8_t* row, const Chunk& c) {
-    const __m128i second = _mm_and_si128(sixteen_at(row + c.second), c.inside);
+  static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
+    const __m128i second = _mm_and_si128(sixteen_at(row + c.second), _mm256_castsi256_si128(c.inside));
     return VI{_mm256_inserti128_si256(_mm256_castsi128_si256(sixteen_at(row + c.first)), second, 1)};
-  }
-  // Of the units of two blocks, those of the first halves come first.
-  static void arrange(int64_t words, const int32_t* units, int32_t* arranged) {
-    for (int64_t at = 0; at < words; at += 16, units += 16, arranged += 16) {
-      const bool both = words - at > 8;
-      for (int64_t i = 0; i < 4; ++i) {
-        arranged[i] = units[i], arranged[8 + i] = units[4 + i];
-        arranged[4 + i] = both ? units[8 + i] : 0, arranged[12 + i] = both ? units[12 + i] : 0;
-      }
-    }
   }
 };
 

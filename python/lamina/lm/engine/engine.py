@@ -206,12 +206,14 @@ class Engine:
 
     def _admit(self) -> None:
         """Let waiting sequences in, in order, while there is room for the whole of their texts."""
+        before = len(self._running)
         while self._waiting and self._slots and self.memory.has_room(self._waiting[0], self._running):
             sequence = self._waiting.popleft()
             self._running.append(sequence)
             sequence.slot = self._slots.pop()
             self.memory.reuse(sequence)
             sequence.handle.cached_tokens = sequence.cached_tokens
+        if len(self._running) > before:
             self.memory.store.expect(self._running)
 
     def _end(self, sequence: Sequence, events: list[Event], event: Event) -> None:

@@ -59,12 +59,8 @@ class Memory:
 
     def has_room(self, sequence: Text, others: SequenceOf[Text]) -> bool:
         """Return whether the whole text of ``sequence`` fits beside those of ``others``."""
-        longest = self.store.longest_step
-        return all(
-            sum(group.most_blocks(s.most_positions, longest) for s in (sequence, *others))
-            <= group.blocks.limit
-            for group in self.store.groups
-        )
+        wanted = self.store.most_blocks([s.most_positions for s in (sequence, *others)])
+        return all(most <= group.blocks.limit for most, group in zip(wanted, self.store.groups, strict=True))
 
     def reuse(self, sequence: Text) -> None:
         """Give ``sequence`` what is known of the beginning of its text."""

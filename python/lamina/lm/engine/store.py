@@ -206,10 +206,15 @@ class Store:
         pool = [] if plan.spec is None else self.format.empty(0, BLOCK_ROWS, plan.spec, plan.dtype)
         return pool + [mx.zeros((self.max_sequences, *shape), dtype=dtype) for shape, dtype in plan.states]
 
+    def most_blocks(self, lengths: Sequence[int]) -> list[int]:
+        """Return how many blocks of each group sequences of so many positions hold at once, at most."""
+        return [sum(g.most_blocks(n, self.longest_step) for n in lengths) for g in self.groups]
+
     def expect(self, texts: Iterable[Text]) -> None:
         """Let pools that must grow grow at once to what ``texts`` will probably need."""
-        lengths = [min(t.most_positions, t.prompt_tokens + _LIKELY_ANSWER) for t in texts]
-        self.expected = [sum(g.most_blocks(n, self.longest_step) for n in lengths) for g in self.groups]
+        self.expected = self.most_blocks(
+            [min(t.most_positions, t.prompt_tokens + _LIKELY_ANSWER) for t in texts]
+        )
 
     def fit(self) -> None:
         """Make the pools hold every block that was handed out."""
