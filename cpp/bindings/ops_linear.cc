@@ -132,6 +132,11 @@ constexpr const char* kFormat =
 constexpr const char* kGlobal =
     "@global_scale Mode 'nvfp4' only: one float32 (or one for each matrix of a batch), as a rule the largest "
     "size in the matrix, that lets both number formats be used fully.\n";
+constexpr const char* kActivations =
+    "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which is "
+    "faster; a row then gives the same bits alone as in any batch. mxfp8, fp8 and products "
+    "with "
+    "a matrix that is not transposed, take x as it is either way.\n";
 constexpr const char* kRaises = "@raises ValueError For shapes, dtypes or formats that do not fit.\n";
 
 using OptArray = std::optional<Array>;
@@ -175,6 +180,12 @@ void add_packing(const Scope& core) {
       });
 }
 
+QuantizedMode quantized_mode(const std::string& activations, const char* op) {
+  if (activations == "float") return QuantizedMode::kExact;
+  if (activations == "int8") return QuantizedMode::kInt8;
+  fail<ValueError>(op, "activations must be 'float' or 'int8', got '{}'", activations);
+}
+
 void add_packed_products(const Scope& core) {
   def(core,
       "quantized_matmul(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
@@ -185,45 +196,37 @@ void add_packed_products(const Scope& core) {
       std::string("The product with a packed matrix, in its packed layout.\n"
                   "@x Array of float32, float16 or bfloat16.\n"
                   "@transpose Multiply with the transposed matrix.\n") +
-          kPacked + kFormat +
-          "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which "
-          "is "
-          "faster; a row then gives the same bits alone as in any batch. Formats other than affine, and "
-          "products with a matrix that is not transposed, take x as it is either way.\n" +
-          kRaises +
+          kPacked + kFormat + kActivations + kRaises +
           ">>> parts = mx.quantize(mx.ones((3, 64)))\n"
           ">>> mx.quantized_matmul(mx.ones((2, 64)), *parts).shape\n(2, 3)\n",
       [](const Array& x, const Array& w, const OptArray& scales, const OptArray& biases, bool transposed,
          OptInt group, OptInt bits, const std::string& mode, const std::string& activations) {
         const char* op = "quantized_matmul";
-        const QuantSpec spec = quant_spec(mode, group, bits, op);
-        if (activations != "float" && activations != "int8") {
-          fail<ValueError>(op, "activations must be 'float' or 'int8', got '{}'", activations);
-        }
-        return quantized_matmul(x, w, scales, biases, spec, transposed,
-                                activations == "int8" ? QuantizedMode::kInt8 : QuantizedMode::kExact);
+        return quantized_matmul(x, w, scales, biases, quant_spec(mode, group, bits, op), transposed,
+                                quantized_mode(activations, op));
       });
   def(core,
       "gather_qmm(x: array, w: array, /, scales: array | None = None, biases: array | None = None, "
       "lhs_indices: array | "
       "None = None, rhs_indices: array | None = None, transpose: bool = True, group_size: int | None = None, "
       "bits: int | None = None, mode: str = 'affine', global_scale: array | None = None, *, sorted_indices: "
-      "bool = False, stream: StreamOrDevice = None) -> array",
-      std::string("The product with packed matrices picked from a batch.\n"
+      "bool = False, activations: str = 'float', stream: StreamOrDevice = None) -> array",
+      std::string("The product with packed matrices picked from a batch, which are read where they lie.\n"
                   "@transpose Multiply with the transposed matrices.\n") +
           kPacked + kFormat +
           "@global_scale Mode 'nvfp4' only: float32, a scale for each of the packed matrices.\n"
           "@lhs_indices Flat indices into the batch of `x`; all of it by default.\n"
           "@rhs_indices Flat indices into the batch of `w`; all of it by default.\n"
           "@sorted_indices Whether the indices ascend; the result is the same.\n" +
-          kRaises +
+          kActivations + kRaises +
           ">>> parts = mx.quantize(mx.ones((5, 3, 64)))\n"
           ">>> mx.gather_qmm(mx.ones((1, 2, 64)), *parts, rhs_indices=mx.array([4, 0])).shape\n(2, 2, 3)\n",
       [](const Array& x, const Array& w, const OptArray& scales, const OptArray& biases, const OptArray& left,
          const OptArray& right, bool transposed, OptInt group, OptInt bits, const std::string& mode,
-         const OptArray& global_scale, bool) {
-        const QuantSpec spec = quant_spec(mode, group, bits, "gather_qmm");
-        return gather_qmm(x, w, scales, biases, left, right, spec, transposed, global_scale);
+         const OptArray& global_scale, bool, const std::string& activations) {
+        const char* op = "gather_qmm";
+        return gather_qmm(x, w, scales, biases, left, right, quant_spec(mode, group, bits, op), transposed,
+                          global_scale, quantized_mode(activations, op));
       });
 }
 

@@ -265,12 +265,14 @@ Array block_masked_mm(const Array& a, const Array& b, int64_t block_size,
 // IndexError at eval for a range outside K; an end before its begin is an empty range.
 Array segmented_mm(const Array& a, const Array& b, const Array& segments);
 // matmul of matrices picked from the batches by index arrays that broadcast; no indices: all of the batch.
+// Second factors that are picked are read where they lie, those of equal indices once for all their rows.
 Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_indices,
                 const std::optional<Array>& b_indices);
 Array gather_qmm(const Array& x, const Array& w, const std::optional<Array>& scales,
                  const std::optional<Array>& biases, const std::optional<Array>& x_indices,
                  const std::optional<Array>& w_indices, const QuantSpec& spec, bool transpose = true,
-                 const std::optional<Array>& global_scale = std::nullopt);
+                 const std::optional<Array>& global_scale = std::nullopt,
+                 QuantizedMode mode = QuantizedMode::kExact);
 // x and w quantized alike, and then x w^T, in x's dtype; scales: w is packed already. Both global scales or
 // none. Gradients pass through the rounding.
 Array qqmm(const Array& x, const Array& w, const std::optional<Array>& scales, const QuantSpec& spec,

@@ -58,6 +58,18 @@ Arrays convolution_rule(const OpCall& call, const Arrays& cotangents, const std:
 // Of SegmentedMatmul.
 Arrays segmented_matmul_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
 
+// Of GatherMatmul and GatherQuantizedMatmul.
+Arrays gather_matmul_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
+Arrays gather_quantized_rule(const OpCall& call, const Arrays& cotangents, const std::vector<bool>& wants);
+
+// Sums of a dense gradient of w = scale * q + bias over its groups: those of scales and biases.
+std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales,
+                                        int group_size, int bits);
+// True for formats whose scales are bytes: nothing but x has a gradient. Throws where one of theirs is
+// wanted.
+bool has_byte_scales(const char* op, const QuantParams& p, const std::vector<bool>& wants,
+                     size_t first_scale);
+
 // Sums g down to `shape`, which broadcasts to g's.
 Array sum_to(const Array& g, const Shape& shape);
 

@@ -203,25 +203,6 @@ Arrays matmul_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   return out;
 }
 
-// Sums of a dense gradient of w = scale * q + bias over its groups.
-std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales,
-                                        int group_size, int bits) {
-  const Array q = dequantize(packed, ones_like(scales), zeros_like(scales), group_size, bits);
-  Shape groups = scales.shape();
-  groups.push_back(group_size);
-  const Array g = reshape(astype(dw, Dtype::kFloat32), groups);
-  return {sum(multiply(g, reshape(astype(q, Dtype::kFloat32), groups)), Axes{-1}), sum(g, Axes{-1})};
-}
-
-// True for formats whose scales are bytes: nothing but x has a gradient.
-bool has_byte_scales(const char* op, const QuantParams& p, const Wants& wants, size_t first_scale) {
-  if (p.format == QuantFormat::kAffine) return false;
-  if (wants.size() > first_scale && wants[first_scale]) {
-    fail<ValueError>(op, "the scales of mode '{}' have no gradient", block_format(p.format).name);
-  }
-  return true;
-}
-
 Arrays dequantize_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   const auto& p = c.node.as<QuantParams>();
   if (has_byte_scales("dequantize", p, wants, 1)) return Arrays(c.in.size());
@@ -504,6 +485,8 @@ constexpr auto kRules = [] {
   set(OpId::Scan, scan_rule);
   set(OpId::AffineDequantize, dequantize_rule);
   set(OpId::QuantizedMatmul, quantized_matmul_rule);
+  set(OpId::GatherMatmul, gather_matmul_rule);
+  set(OpId::GatherQuantizedMatmul, gather_quantized_rule);
   set(OpId::Rope, rope_rule);
   set(OpId::Attention, attention_rule);
   set(OpId::AttentionBackward, attention_backward_rule);
@@ -519,6 +502,23 @@ constexpr auto kRules = [] {
 VjpRule vjp_rule(OpId op) {
   const VjpRule rule = kRules[static_cast<size_t>(op)];
   return rule ? rule : linalg_vjp_rule(op);
+}
+
+std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales,
+                                        int group_size, int bits) {
+  const Array q = dequantize(packed, ones_like(scales), zeros_like(scales), group_size, bits);
+  Shape groups = scales.shape();
+  groups.push_back(group_size);
+  const Array g = reshape(astype(dw, Dtype::kFloat32), groups);
+  return {sum(multiply(g, reshape(astype(q, Dtype::kFloat32), groups)), Axes{-1}), sum(g, Axes{-1})};
+}
+
+bool has_byte_scales(const char* op, const QuantParams& p, const Wants& wants, size_t first_scale) {
+  if (p.format == QuantFormat::kAffine) return false;
+  if (wants.size() > first_scale && wants[first_scale]) {
+    fail<ValueError>(op, "the scales of mode '{}' have no gradient", block_format(p.format).name);
+  }
+  return true;
 }
 
 std::vector<bool> linear_operands(const OpCall& c) {

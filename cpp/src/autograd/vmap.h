@@ -25,6 +25,7 @@ BatchRule indexing_batch_rule(OpId op);
 BatchRule matrix_batch_rule(OpId op);
 Arrays convolution_batch_rule(const BatchCall& b);
 Arrays segmented_matmul_batch_rule(const BatchCall& b);
+Arrays gathered_batch_rule(const BatchCall& b);
 
 // ---- what rules are made of ----
 

@@ -113,6 +113,8 @@ BatchRule matrix_batch_rule(OpId op) {
   switch (op) {
     case OpId::Matmul: return matmul_rule;
     case OpId::SegmentedMatmul: return segmented_matmul_batch_rule;
+    case OpId::GatherMatmul:
+    case OpId::GatherQuantizedMatmul: return gathered_batch_rule;
     case OpId::AffineQuantize: return quantize_rule;
     case OpId::AffineDequantize: return dequantize_rule;
     case OpId::QuantizedMatmul: return quantized_matmul_rule;

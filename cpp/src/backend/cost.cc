@@ -138,7 +138,9 @@ double kernel_flops(const KernelCall& c) {
     case OpId::Matmul: return 2 * width(out) * count(out) * length(c.in[0], 1);
     case OpId::SegmentedMatmul:
       return 2 * width(out) * length(c.in[0], 2) * length(c.in[1], 1) * segment_lengths(c.in[2]);
-    case OpId::QuantizedMatmul: return 2 * count(out) * length(c.in[0], 1);
+    case OpId::GatherMatmul: return 2 * width(out) * count(out) * length(c.in[0], 1);
+    case OpId::QuantizedMatmul:
+    case OpId::GatherQuantizedMatmul: return 2 * count(out) * length(c.in[0], 1);
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_flops(c);
     case OpId::PagedAttention: return paged_flops(c);
@@ -197,6 +199,14 @@ Cost kernel_cost(const KernelCall& call) {
   if (call.op == OpId::Gather || call.op == OpId::GatherAxis) {
     const uint64_t all = extent_bytes(call.in[0]);
     cost.bytes_read -= all - std::min(all, cost.bytes_written);
+  }
+  // Of a batch of matrices, at most as many as there are indices.
+  if (call.op == OpId::GatherMatmul || call.op == OpId::GatherQuantizedMatmul) {
+    const auto matrices = static_cast<uint64_t>(std::max<int64_t>(1, call.in[1].shape[0]));
+    const uint64_t picked = std::min(matrices, static_cast<uint64_t>(call.in.back().size()));
+    for (const View& part : call.in.subspan(1, call.in.size() - 2)) {
+      cost.bytes_read -= extent_bytes(part) / matrices * (matrices - picked);
+    }
   }
   cost.flops = kernel_flops(call);
   return cost;

@@ -59,12 +59,6 @@ Array apply_mask(const Array& x, const BlockMask& m) {
   return multiply(x, astype(mask, x.dtype()));
 }
 
-void check_matrix_indices(const std::optional<Array>& indices, const char* op, const char* name) {
-  if (indices && !is_integer(indices->dtype())) {
-    fail<DtypeError>(op, "{} must be integers, got {}", name, indices->dtype());
-  }
-}
-
 }  // namespace
 
 Array block_masked_mm(const Array& a, const Array& b, int64_t block_size,
@@ -115,9 +109,17 @@ Array gather_mm(const Array& a, const Array& b, const std::optional<Array>& a_in
   check_factors(a, b, op);
   check_matrix_indices(a_indices, op, "lhs_indices");
   check_matrix_indices(b_indices, op, "rhs_indices");
-  return without_added_axes(
-      matmul(picked_matrices(row_factor(a), a_indices, op), picked_matrices(column_factor(b), b_indices, op)),
-      a, b);
+  const Array x = picked_matrices(row_factor(a), a_indices, op), y = column_factor(b);
+  const Dtype t = promote(a.dtype(), b.dtype());
+  if (!b_indices || !is_inexact(t)) {
+    return without_added_axes(matmul(x, picked_matrices(y, b_indices, op)), a, b);
+  }
+  const PickedFactors p = picked_factors(astype(x, t), *b_indices, op);
+  Shape shape = batch_axes(p.x);
+  shape.push_back(x.shape(-2));
+  shape.push_back(y.shape(-1));
+  const Array product = make_node(OpId::GatherMatmul, t, shape, {p.x, all_matrices(astype(y, t)), p.indices});
+  return without_added_axes(product, a, b);
 }
 
 }  // namespace lamina

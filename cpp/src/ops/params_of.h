@@ -37,7 +37,8 @@ decltype(auto) with_params(OpId op, F f) {
     case OpId::RandomBits: return f(RandomBitsParams{});
     case OpId::AffineQuantize:
     case OpId::AffineDequantize:
-    case OpId::QuantizedMatmul: return f(QuantParams{});
+    case OpId::QuantizedMatmul:
+    case OpId::GatherQuantizedMatmul: return f(QuantParams{});
     case OpId::Rope: return f(RopeParams{});
     case OpId::Attention:
     case OpId::AttentionBackward: return f(AttentionParams{});

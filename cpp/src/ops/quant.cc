@@ -107,6 +107,13 @@ std::vector<Array> parts_of(const Array& w, const OptArray& scales, const OptArr
   return parts;
 }
 
+// Columns of the product of x with w (or its transpose), which has `packed` columns.
+int64_t product_columns(const Array& x, const Array& w, int64_t packed, bool transpose, const char* op) {
+  if (x.shape(-1) == (transpose ? packed : w.shape(-2))) return transpose ? w.shape(-2) : packed;
+  fail<ShapeError>(op, "inner dimensions differ: x {} and a quantized matrix of {} by {}", x.shape(),
+                   w.shape(-2), packed);
+}
+
 Dtype product_dtype(const Array& x, const OptArray& scales, const QuantSpec& s) {
   return s.format == QuantFormat::kAffine ? promote(x.dtype(), scales->dtype()) : x.dtype();
 }
@@ -184,16 +191,11 @@ Array dequantize(const Array& w, const OptArray& scales, const OptArray& biases,
 Array quantized_matmul(const Array& x, const Array& w, const OptArray& scales, const OptArray& biases,
                        const QuantSpec& s, bool transpose, QuantizedMode mode) {
   const char* op = "quantized_matmul";
-  const int64_t packed = packed_cols(w, scales, biases, s, op);
   if (!is_stored_float(x.dtype())) {
     fail<DtypeError>(op, "x must be float32, float16 or bfloat16, got {}", x.dtype());
   }
   if (x.ndim() == 0) fail<ShapeError>(op, "x wants at least 1 axis, got shape ()");
-  const int64_t k = transpose ? packed : w.shape(-2), n = transpose ? w.shape(-2) : packed;
-  if (x.shape(-1) != k) {
-    fail<ShapeError>(op, "inner dimensions differ: x {} and a quantized matrix of {} by {}", x.shape(),
-                     w.shape(-2), packed);
-  }
+  const int64_t n = product_columns(x, w, packed_cols(w, scales, biases, s, op), transpose, op);
   const Array rows = x.ndim() == 1 ? expand_dims(x, {0}) : x;
   auto batch = [](const Array& a) { return Shape(a.shape().begin(), a.shape().end() - 2); };
   auto widen = [](const Array& a, Shape shape) {
@@ -213,6 +215,21 @@ Array quantized_matmul(const Array& x, const Array& w, const OptArray& scales, c
   const Array y = make_node(OpId::QuantizedMatmul, product_dtype(x, scales, s), shape, inputs,
                             make_params(QuantParams{s.group_size, s.bits, transpose, mode, s.format}));
   return x.ndim() == 1 ? squeeze(y, Axes{-2}) : y;
+}
+
+Array picked_quantized_matmul(const Array& x, const Array& w, const OptArray& scales, const OptArray& biases,
+                              const Array& w_indices, const QuantSpec& s, bool transpose,
+                              QuantizedMode mode) {
+  const char* op = "gather_qmm";
+  const int64_t n = product_columns(x, w, packed_cols(w, scales, biases, s, op), transpose, op);
+  const PickedFactors p = picked_factors(x, w_indices, op);
+  std::vector<Array> inputs{p.x};
+  for (const Array& part : parts_of(w, scales, biases)) inputs.push_back(all_matrices(part));
+  inputs.push_back(p.indices);
+  Shape shape = p.x.shape();
+  shape.back() = n;
+  return make_node(OpId::GatherQuantizedMatmul, product_dtype(x, scales, s), shape, inputs,
+                   make_params(QuantParams{s.group_size, s.bits, transpose, mode, s.format}));
 }
 
 std::vector<Array> quantize(const Array& w, int group_size, int bits) {

@@ -5,10 +5,30 @@
 // Products with quantized matrices that are picked from a batch.
 namespace lamina {
 
+void check_matrix_indices(const std::optional<Array>& indices, std::string_view op, std::string_view name) {
+  if (indices && !is_integer(indices->dtype())) {
+    fail<DtypeError>(op, "{} must be integers, got {}", name, indices->dtype());
+  }
+}
+
+Array all_matrices(const Array& a) {
+  if (a.ndim() == 3) return a;
+  int64_t matrices = 1;
+  for (int64_t i = 0; i + 2 < a.ndim(); ++i) matrices *= a.shape(i);
+  return reshape(a, {matrices, a.shape(-2), a.shape(-1)});
+}
+
 Array picked_matrices(const Array& a, const std::optional<Array>& indices, std::string_view op) {
   if (a.ndim() < 2) fail<ShapeError>(op, "wants at least 2 axes, got shape {}", a.shape());
-  if (!indices) return a;
-  return take(reshape(a, {-1, a.shape(-2), a.shape(-1)}), *indices, 0);
+  return indices ? take(all_matrices(a), *indices, 0) : a;
+}
+
+PickedFactors picked_factors(const Array& x, const Array& indices, const char* op) {
+  Shape shape = broadcast_shapes(Shape(x.shape().begin(), x.shape().end() - 2), indices.shape(), op);
+  const Array picks = broadcast_to(indices, shape);
+  shape.push_back(x.shape(-2));
+  shape.push_back(x.shape(-1));
+  return {broadcast_to(x, shape), picks};
 }
 
 namespace {
@@ -41,20 +61,21 @@ Array product_factor(const Array& w, const OptArray& indices, const QuantSpec& s
 
 Array gather_qmm(const Array& x, const Array& w, const OptArray& scales, const OptArray& biases,
                  const OptArray& x_indices, const OptArray& w_indices, const QuantSpec& spec, bool transpose,
-                 const OptArray& global_scale) {
+                 const OptArray& global_scale, QuantizedMode mode) {
   const char* op = "gather_qmm";
-  const auto part = [&](const OptArray& a) {
-    return a ? OptArray(picked_matrices(*a, w_indices, op)) : std::nullopt;
-  };
   if (!is_floating(x.dtype()) || x.dtype() == Dtype::kFloat64) {
     fail<DtypeError>(op, "x must be float32, float16 or bfloat16, got {}", x.dtype());
   }
-  const Array rows = picked_matrices(x, x_indices, op), matrices = picked_matrices(w, w_indices, op);
-  if (!global_scale) return quantized_matmul(rows, matrices, part(scales), part(biases), spec, transpose);
+  check_matrix_indices(x_indices, op, "lhs_indices");
+  check_matrix_indices(w_indices, op, "rhs_indices");
+  const Array rows = picked_matrices(x, x_indices, op);
+  const auto product = [&](const Array& from) {
+    return w_indices ? picked_quantized_matmul(from, w, scales, biases, *w_indices, spec, transpose, mode)
+                     : quantized_matmul(from, w, scales, biases, spec, transpose, mode);
+  };
+  if (!global_scale) return product(rows);
   const Array factor = product_factor(w, w_indices, spec, *global_scale, op);
-  const Array y =
-      quantized_matmul(astype(rows, Dtype::kFloat32), matrices, part(scales), part(biases), spec, transpose);
-  return astype(multiply(y, factor), x.dtype());
+  return astype(multiply(product(astype(rows, Dtype::kFloat32)), factor), x.dtype());
 }
 
 }  // namespace lamina

@@ -170,6 +170,21 @@ Types segmented_matmul_results(const Case& c) {
   return {{shape, c.in[0].dtype()}};
 }
 
+// Operand `last`: integers, one for each of the first operand's matrices.
+void check_picks(const Case& c, size_t last) {
+  c.want(is_integer(c.in[last].dtype()) && c.shape(last) == batch_of(c.shape(0)),
+         "an integer index for each of the first factor's matrices");
+}
+
+Types gather_matmul_results(const Case& c) {
+  c.operands(3, 3);
+  const Shape &a = c.shape(0), &b = c.shape(1);
+  c.want(c.in[0].dtype() == c.in[1].dtype() && is_inexact(c.in[0].dtype()), "factors of one inexact dtype");
+  c.want(a.size() >= 2 && b.size() == 3 && a.back() == b[1], "matrices and a batch of matrices that fit");
+  check_picks(c, 2);
+  return {{joined(batch_of(a), {at(a, -2), b[2]}), c.in[0].dtype()}};
+}
+
 Types convolution_results(const Case& c) {
   c.operands(2, 2);
   c.same_dtypes();
@@ -274,6 +289,21 @@ Types quantized_matmul_results(const Case& c) {
   c.want(contains(kShortFloats, c.in[0].dtype()) && x.size() >= 2, "rows of float32, float16 or bfloat16");
   c.want(at(x, -1) == (p.transpose ? columns : rows), "rows as long as the matrix's");
   c.want(w.size() == 2 || batch_of(w) == batch_of(x), "one matrix, or one for each batch");
+  return {{joined(batch_of(x), {at(x, -2), p.transpose ? rows : columns}),
+           is_affine(p) ? promote(c.in[0].dtype(), c.in[2].dtype()) : c.in[0].dtype()}};
+}
+
+Types gather_quantized_results(const Case& c) {
+  const auto& p = c.as<QuantParams>();
+  check_quant(c, p);
+  const size_t parts = packed_parts(p);
+  c.operands(2 + parts, 2 + parts);
+  const int64_t columns = check_packed(c, 1, p), rows = c.in[1].shape(-2);
+  const Shape& x = c.shape(0);
+  c.want(contains(kShortFloats, c.in[0].dtype()) && x.size() >= 2, "rows of float32, float16 or bfloat16");
+  c.want(at(x, -1) == (p.transpose ? columns : rows), "rows as long as the matrices'");
+  c.want(c.shape(1).size() == 3, "a batch of packed matrices");
+  check_picks(c, 1 + parts);
   return {{joined(batch_of(x), {at(x, -2), p.transpose ? rows : columns}),
            is_affine(p) ? promote(c.in[0].dtype(), c.in[2].dtype()) : c.in[0].dtype()}};
 }
@@ -421,6 +451,7 @@ Types kernel_results(const Case& c) {
     case OpId::ScatterAxis: return scatter_axis_results(c);
     case OpId::Matmul: return matmul_results(c);
     case OpId::SegmentedMatmul: return segmented_matmul_results(c);
+    case OpId::GatherMatmul: return gather_matmul_results(c);
     case OpId::ArgReduce: return arg_reduce_results(c);
     case OpId::Sort:
     case OpId::ArgSort: return sort_results(c);
@@ -429,6 +460,7 @@ Types kernel_results(const Case& c) {
     case OpId::AffineQuantize: return quantize_results(c);
     case OpId::AffineDequantize: return dequantize_results(c);
     case OpId::QuantizedMatmul: return quantized_matmul_results(c);
+    case OpId::GatherQuantizedMatmul: return gather_quantized_results(c);
     case OpId::Rope: return rope_results(c);
     case OpId::Attention:
     case OpId::AttentionBackward: return attention_results(c);

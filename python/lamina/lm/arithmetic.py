@@ -6,7 +6,8 @@ from typing import Literal
 
 import lamina.nn as nn
 from lamina.lm.errors import LMError
-from lamina.lm.layers import BlockEmbedding, BlockLinear
+from lamina.lm.layers import BlockLayer
+from lamina.lm.models.switch import QuantizedSwitchLinear
 
 Arithmetic = Literal["int8", "exact"]
 
@@ -37,7 +38,7 @@ def set_arithmetic(model: nn.Module, arithmetic: Arithmetic) -> None:
     """
     if arithmetic not in _ACTIVATIONS:
         raise LMError(f"arithmetic must be one of {', '.join(_ACTIVATIONS)}, got {arithmetic!r}")
-    layers = (nn.QuantizedLinear, nn.QuantizedEmbedding, BlockLinear, BlockEmbedding)
+    layers = (nn.QuantizedLinear, nn.QuantizedEmbedding, QuantizedSwitchLinear, *BlockLayer)
     for module in model.modules():
         if isinstance(module, layers):
             module.activations = _ACTIVATIONS[arithmetic]

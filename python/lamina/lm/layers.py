@@ -114,6 +114,8 @@ class BlockSwitchLinear(nn.Module):
     (2, 1, 3)
     """
 
+    activations: str = "float"  # as in ``mx.gather_qmm``
+
     def __init__(self, weight: mx.array, mode: str, bias: mx.array | None = None) -> None:
         super().__init__()
         self.mode = mode
@@ -128,7 +130,9 @@ class BlockSwitchLinear(nn.Module):
 
     def __call__(self, x: mx.array, experts: mx.array) -> mx.array:
         """Map (..., M, input_dims) to (..., M, output_dims), by the expert of ``experts`` (...)."""
-        y = mx.gather_qmm(x, self["weight"], rhs_indices=experts, mode=self.mode)
+        y = mx.gather_qmm(
+            x, self["weight"], rhs_indices=experts, mode=self.mode, activations=self.activations
+        )
         return y + self["bias"][experts][..., None, :] if "bias" in self else y
 
     def dequantized(self, dtype: mx.Dtype) -> mx.array:

@@ -69,6 +69,9 @@ TEST(Profile, CostsFollowTheDefinitions) {
        8 * (12 + 20), 8 * 15},
       {"segmented_mm", segmented_mm(a, b, Array({0, 3, 1, 4, 2, 2}, {3, 2})), 2 * 3 * 5 * (3 + 3 + 0),
        4 * (12 + 20) + 8 * 6, 4 * 45},
+      // Two indices read two of three matrices.
+      {"gather_mm", gather_mm(batch, floats({3, 4, 5}), std::nullopt, index), 2 * 2 * 3 * 4 * 5,
+       4 * (24 + 40 + 2), 4 * 30},
       {"scaled_dot_product_attention", fast::scaled_dot_product_attention(q, k, v, 1.f),
        2.0 * 4 * 5 * 7 * (8 + 6), 4 * (160 + 112 + 84), 4 * (4 * 5 * 6 + 4 * 5)},
       // Row i of 5 sees 3 + i of the 7 keys: 3 + 4 + 5 + 6 + 7.

@@ -179,6 +179,12 @@ def along() -> list[mx.array]:
     return [mx.take_along_axis(x, at, axis=1), mx.put_along_axis(x, unique, normal(4, 503, 401), axis=1)]
 
 
+def through_picked(activations: str) -> mx.array:
+    parts = mx.quantize(normal(1, 5, 130, 256))
+    x = normal(2, 67, 1, 256)
+    return mx.gather_qmm(x, *parts, rhs_indices=whole(3, 5, 67), activations=activations)
+
+
 def rotated() -> list[mx.array]:
     return [
         mx.fast.rope(normal(1, 4, 8, 301, 64), 64, traditional=t, base=1e4, scale=1.0, offset=3)
@@ -245,6 +251,9 @@ KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
             mx.array([[0, 300], [300, 301], [301, 900]], dtype=mx.uint32),
         )
     },
+    "GatherMatmul": {
+        "": lambda: mx.gather_mm(normal(1, 67, 3, 90), normal(2, 5, 90, 130), rhs_indices=whole(3, 5, 67))
+    },
     "ArgReduce": {
         "": lambda: [
             f(whole(1, 50, *DEEP, dtype="float32"), axis=a)
@@ -267,6 +276,7 @@ KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
     "AffineQuantize": {f"{b} bits": lambda b=b: quantized("affine", b) for b in (2, 3, 4, 6, 8)},
     "AffineDequantize": {m: lambda m=m: quantized(m, None) for m in ("mxfp4", "mxfp8", "nvfp4")},
     "QuantizedMatmul": {f"{b} bits": lambda b=b: rounded_activations(b) for b in (4, 8)},
+    "GatherQuantizedMatmul": {a: lambda a=a: through_picked(a) for a in ("float", "int8")},
     "Rope": {"": rotated},
     "Attention": {
         "prefill": lambda: attention(203, 203, 2, mask="causal"),

@@ -93,6 +93,7 @@ def gradient_of(f: Callable[..., mx.array]) -> Callable[..., mx.array]:
 INDEX, PLACES = mx.array([[0, 2], [1, 1]]), mx.array([[0, 1, 1, 2]])
 
 
+PICKS = mx.array([1, -1, 0])
 RANGES = mx.array([[[0, 3], [2, 5]], [[4, 4], [0, 5]]])
 
 
@@ -122,6 +123,11 @@ def put(x: mx.array, y: mx.array) -> mx.array:
 
 def over_quantized(x: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
     return mx.quantized_matmul(x, WORDS, scales, biases, group_size=32, bits=4)
+
+
+def over_picked(x: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
+    words = mx.stack([WORDS, WORDS[::-1]])
+    return mx.gather_qmm(x, words, scales, biases, rhs_indices=PICKS, group_size=32, bits=4)
 
 
 def from_quantized(scales: mx.array, biases: mx.array) -> mx.array:
@@ -222,6 +228,10 @@ GRADIENTS: dict[str, list[Smooth]] = {
     "SegmentedMatmul": [
         Smooth("overlapping ranges", lambda a, b: mx.segmented_mm(a, b, RANGES), ((2, 5), (5, 3))),
     ],
+    "GatherMatmul": [
+        Smooth("repeated picks", lambda a, b: mx.gather_mm(a, b, rhs_indices=PICKS), ((3, 1, 2), (2, 2, 3))),
+        Smooth("shared rows", lambda a, b: mx.gather_mm(a, b, rhs_indices=PICKS), ((2, 2), (2, 2, 3))),
+    ],
     "Convolution": [
         Smooth("groups", lambda x, w: mx.conv1d(x, w, 2, 1, 1, 2), ((2, 5, 4), (6, 2, 2))),
         Smooth("transposed", lambda x, w: mx.conv_transpose1d(x, w, 2, 1), ((1, 4, 3), (2, 3, 3))),
@@ -236,6 +246,9 @@ GRADIENTS: dict[str, list[Smooth]] = {
     ],
     "AffineDequantize": [Smooth("dequantize", from_quantized, ((2, 2), (2, 2)), dtype=F32)],
     "QuantizedMatmul": [Smooth("quantized", over_quantized, ((2, 64), (2, 2), (2, 2)), dtype=F32)],
+    "GatherQuantizedMatmul": [
+        Smooth("repeated picks", over_picked, ((3, 2, 64), (2, 2, 2), (2, 2, 2)), dtype=F32)
+    ],
     "Rope": [Smooth("rope", rotated, ((1, 2, 3, 4),), dtype=t) for t in (F32, F64)],
     "Attention": [
         Smooth("plain", attend(), (Q, KV, KV), dtype=F32),

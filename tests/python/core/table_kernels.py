@@ -62,6 +62,24 @@ SEGMENTED = [
 ]
 
 
+PICKS = np.array([[2, 0, -1], [2, 2, 1]])
+
+
+def picked(dtype: str, a: np.ndarray, b: np.ndarray) -> Wanted:
+    return product(dtype, a, b[PICKS])
+
+
+GATHERED = [
+    Kernel(label, normal(*shapes), lambda a, b: mx.gather_mm(a, b, rhs_indices=mx.array(PICKS)), picked, list(EPS))
+    for label, shapes in {
+        "one row": ((2, 3, 1, 130), (3, 130, 33)),
+        "rows that all share": ((1, 130), (3, 130, 33)),
+        "blocks": ((3, 17, 129), (3, 129, 19)),
+        "nothing to add up": ((2, 0), (3, 0, 4)),
+    }.items()
+]
+
+
 def convolved(groups: int, stride: int) -> Callable[..., Wanted]:
     """Sums over taps of the products of a strided view, padded by 1 and 2, and the tap's weights."""
 
@@ -328,6 +346,7 @@ RANDOM = [
 KERNELS: dict[str, list[Kernel]] = {
     "Matmul": MATMUL,
     "SegmentedMatmul": SEGMENTED,
+    "GatherMatmul": GATHERED,
     "Convolution": CONVOLUTION,
     "ArgReduce": ARG_REDUCE,
     "Sort": SORT,

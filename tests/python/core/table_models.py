@@ -315,6 +315,7 @@ MODEL_KERNELS: dict[str, list[Kernel]] = {
     "AffineQuantize": [*[encode(g, b) for g, b in FORMATS], *QUANT_KERNELS["AffineQuantize"]],
     "AffineDequantize": [*[decode(g, b) for g, b in FORMATS], *QUANT_KERNELS["AffineDequantize"]],
     "QuantizedMatmul": [*PRODUCTS, *QUANT_KERNELS["QuantizedMatmul"]],
+    "GatherQuantizedMatmul": QUANT_KERNELS["GatherQuantizedMatmul"],
     "Rope": ROPE,
     "Attention": ATTENTION,
     "AttentionBackward": [

@@ -148,8 +148,28 @@ def products(mode: str) -> list[Kernel]:
     ]
 
 
+PICKS = np.array([[2, 0, -1], [2, 2, 1]])
+
+
+def multiply_picked(mode: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> Kernel:
+    whole = multiply(mode, x_shape, w_shape, True)
+
+    def theirs(dtype: str, x: np.ndarray, words: np.ndarray, scales: np.ndarray) -> Wanted:
+        return whole.theirs(dtype, x, words[PICKS], scales[PICKS])
+
+    def ours(*p: mx.array) -> mx.array:
+        return mx.gather_qmm(*p, rhs_indices=mx.array(PICKS), mode=mode)
+
+    return Kernel(f"{mode}, {x_shape} by picked {w_shape}", whole.make, ours, theirs, HALVES)
+
+
 QUANT_KERNELS: dict[str, list[Kernel]] = {
     "AffineQuantize": [encode(mode) for mode in MODES],
     "AffineDequantize": [decode(mode) for mode in MODES],
     "QuantizedMatmul": [kernel for mode in MODES for kernel in products(mode)],
+    "GatherQuantizedMatmul": [
+        multiply_picked(mode, x, (3, 33, 96))
+        for mode in MODES
+        for x in ((2, 3, 1, 96), (1, 96), (3, 17, 96))
+    ],
 }

@@ -64,6 +64,7 @@ def test_reductions(row: Row) -> None:
 X, AT, HALF = mx.zeros((2, 3)), mx.array([0, 1]), mx.array([0.5])
 Q = mx.zeros((1, 2, 3, 4))
 W, S, B = mx.quantize(mx.ones((2, 64)), 64, 4)
+ROWS = mx.ones((2, 3, 64))
 WHOLE = Q.astype(mx.int32)
 
 
@@ -217,6 +218,14 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
         (lambda: mx.eval(mx.segmented_mm(X, X.T, AT + 3)), IndexError, "index 4 is out of bounds"),
         (lambda: mx.eval(mx.segmented_mm(X, X.T, AT - 1)), IndexError, "index -1 is out of bounds"),
     ],
+    "GatherMatmul": [
+        (lambda: mx.gather_mm(X, X[None], rhs_indices=AT), ValueError, "inner dimensions differ"),
+        (lambda: mx.gather_mm(X, X.T[None], rhs_indices=HALF), ValueError, "rhs_indices must be integers"),
+        (lambda: mx.gather_mm(mx.zeros((3, 2, 3)), X.T[None], rhs_indices=mx.array([0, 0])), ValueError,
+         r"\[gather_mm\] shapes \(3,\) and \(2,\) do not broadcast"),
+        (lambda: mx.eval(mx.gather_mm(X, X.T[None], rhs_indices=AT + 9)), IndexError,
+         r"\[gather_mm\] index \d+ is out of bounds for axis 0 of length 1"),
+    ],
     "Convolution": [
         (lambda: mx.conv1d(X, X), ValueError, r"\[conv1d\] wants an input of 3 axes .*, got shape \(2, 3\)"),
         (lambda: mx.conv1d(X[None], mx.zeros((1, 1, 2))), ValueError, "wants 3 input channels in the weight"),
@@ -259,6 +268,16 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
         (lambda: mx.quantized_matmul(X, W, S, B), ValueError, r"dimensions differ: x \(2, 3\) .* 2 by 64"),
         (lambda: mx.quantized_matmul(AT, W, S, B), ValueError, f"x must be {HALVES}, got int32"),
         (lambda: mx.quantized_matmul(mx.array(1.0), W, S, B), ValueError, r"at least 1 axis, got shape \(\)"),
+    ],
+    "GatherQuantizedMatmul": [
+        (lambda: mx.gather_qmm(X, W[None], S[None], B[None], rhs_indices=AT), ValueError,
+         r"dimensions differ: x \(2, 3\) .* 2 by 64"),
+        (lambda: mx.gather_qmm(ROWS, W[None], S[None], B[None], rhs_indices=HALF), ValueError,
+         "rhs_indices must be integers, got float32"),
+        (lambda: mx.gather_qmm(ROWS, W[None], S[None], B[None], rhs_indices=AT, activations="int4"),
+         ValueError, "activations must be 'float' or 'int8', got 'int4'"),
+        (lambda: mx.eval(mx.gather_qmm(ROWS, W[None], S[None], B[None], rhs_indices=AT + 9)), IndexError,
+         r"\[gather_qmm\] index \d+ is out of bounds for axis 0 of length 1"),
     ],
     "Rope": [
         (lambda: rope(X), ValueError, r"at least 3 axes .* got shape \(2, 3\)"),

@@ -9,10 +9,11 @@ import lamina.nn as nn
 import numpy as np
 import pytest
 from lamina.lm import CheckpointError, Quantization, quantize
+from lamina.lm.arithmetic import set_arithmetic
 from lamina.lm.config import HFQuantization, parse_config
 from lamina.lm.io import fit_weights
 from lamina.lm.models import Decoder, build_model
-from lamina.lm.models.switch import SwitchLinear, dispatch, through_experts
+from lamina.lm.models.switch import SwitchLinear
 from lamina.utils import tree_flatten
 from lm.golden_numbers import numbers
 from lm.lm_golden import golden
@@ -244,19 +245,22 @@ class TestSwitch:
         chosen = np.argsort(rng.standard_normal((tokens, experts)), axis=1)[:, :picks]
         layer = SwitchLinear(experts, 6, 5, bias=True)
         layer.weight, layer.bias = mx.array(w), mx.array(b)
-        got = np.array(through_experts(layer, mx.array(x), mx.array(chosen), experts))
+        got = np.array(layer(mx.array(x)[:, None, None, :], mx.array(chosen)))[:, :, 0, :]
         wanted = np.einsum("ti,tnoi->tno", x.astype(np.float64), w.astype(np.float64)[chosen]) + b[chosen]
         bound = np.finfo(np.float32).eps * 7 * (np.abs(wanted).max() + 6 * np.abs(x).max() * np.abs(w).max())
         assert np.abs(got - wanted).max() <= bound
 
-    def test_blocks_hold_every_row_once_whatever_the_load(self):
-        for chosen in (np.zeros((40, 1)), np.arange(40).reshape(40, 1) % 3, np.full((40, 1), 2)):
-            grouped = dispatch(mx.array(chosen.astype(np.int32)), 3)
-            blocks, experts = np.array(grouped.blocks), np.array(grouped.experts)
-            places = np.array(grouped.places)[:, 0]
-            assert len(set(places.tolist())) == 40
-            assert np.array_equal(blocks.reshape(-1)[places], np.arange(40))
-            assert np.array_equal(experts[places // blocks.shape[1]], chosen[:, 0])
-
-    def test_few_rows_are_not_grouped(self):
-        assert dispatch(mx.zeros((2, 4), dtype=mx.int32), 8) is None
+    def test_rows_of_8_bit_activations_get_the_same_bits_alone_and_together(self):
+        rng = np.random.default_rng(0)
+        x = mx.array(rng.standard_normal((50, 1, 1, 64)).astype(np.float32))
+        chosen = mx.array(np.argsort(rng.standard_normal((50, 6)), axis=1)[:, :2])
+        model = nn.Sequential(SwitchLinear(6, 64, 9, bias=True).to_quantized())
+        set_arithmetic(model, "int8")
+        layer = model.layers[0]
+        assert layer.activations == "int8"
+        together = layer(x, chosen)
+        alone = mx.concatenate([layer(x[i : i + 1], chosen[i : i + 1]) for i in range(50)])
+        assert mx.array_equal(together, alone).item()
+        set_arithmetic(model, "exact")
+        exact = layer(x, chosen)
+        assert 0 < mx.abs(exact - together).max().item() < 0.1 * mx.abs(exact).max().item()

@@ -7,6 +7,7 @@
 #include "backend/cpu/copy_stream.h"
 #include "backend/cpu/fft.h"
 #include "backend/cpu/gather.h"
+#include "backend/cpu/gather_products.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/qmm.h"
 #include "backend/cpu/qmm_affine.h"
@@ -46,13 +47,13 @@ GemmMatrix matrix_of(const View& v) {
   return {v.data, v.dtype, v.strides[n - 2], v.strides[n - 1]};
 }
 
-void run_quantized_matmul(const KernelCall& c);
+using KernelFn = void (*)(const KernelCall&);
 
 // Copies of weights whose layout the kernel does not take.
-void run_quantized_matmul_packed(const KernelCall& c) {
+void with_packed_weights(const KernelCall& c, size_t parts, KernelFn run) {
   std::vector<View> in(c.in.begin(), c.in.end());
   std::vector<BufferRef> memory;
-  for (size_t i = 1; i < in.size(); ++i) {
+  for (size_t i = 1; i <= parts; ++i) {
     View dense = in[i];
     dense.strides = row_major_strides(dense.shape);
     memory.push_back(allocate(byte_count(dense.shape, dense.dtype)));
@@ -60,7 +61,7 @@ void run_quantized_matmul_packed(const KernelCall& c) {
     copy(in[i], dense);
     in[i] = dense;
   }
-  run_quantized_matmul({c.op, c.params, in, c.out, c.epilogue, c.batch_invariant});
+  run({c.op, c.params, in, c.out, c.epilogue, c.batch_invariant});
 }
 
 // Leading axes of A that can be counted as rows, because B is one matrix and A's rows follow one another.
@@ -121,35 +122,43 @@ void run_segmented_matmul(const KernelCall& c) {
                               c.batch_invariant ? multiply_segment<true> : multiply_segment<false>);
 }
 
+// Elements of a matrix, or 1 of an empty one.
+int64_t matrix_size(const View& v) {
+  const size_t n = v.shape.size();
+  return std::max<int64_t>(1, v.shape[n - 2] * v.shape[n - 1]);
+}
+
 // The last two axes lie in row-major order, and every matrix starts at a multiple of its size.
 bool packed_matrices(const View& v) {
   const size_t n = v.shape.size();
-  const int64_t matrix = v.shape[n - 2] * v.shape[n - 1];
   if (v.strides[n - 1] != 1 || (v.shape[n - 2] > 1 && v.strides[n - 2] != v.shape[n - 1])) return false;
   for (size_t i = 0; i + 2 < n; ++i) {
-    if (v.shape[i] > 1 && (v.strides[i] < 0 || v.strides[i] % matrix != 0)) return false;
+    if (v.shape[i] > 1 && (v.strides[i] < 0 || v.strides[i] % matrix_size(v) != 0)) return false;
   }
   return true;
 }
 
 // Both step through their matrices alike along the leading axes.
 bool same_matrix_steps(const View& a, const View& b) {
-  const size_t n = a.shape.size();
-  const int64_t a_matrix = a.shape[n - 2] * a.shape[n - 1], b_matrix = b.shape[n - 2] * b.shape[n - 1];
-  for (size_t i = 0; i + 2 < n; ++i) {
-    if (a.shape[i] > 1 && a.strides[i] / a_matrix != b.strides[i] / b_matrix) return false;
+  for (size_t i = 0; i + 2 < a.shape.size(); ++i) {
+    if (a.shape[i] > 1 && a.strides[i] / matrix_size(a) != b.strides[i] / matrix_size(b)) return false;
   }
   return true;
 }
 
-void run_quantized_matmul(const KernelCall& c) {
-  const auto& p = c.as<QuantParams>();
-  if (c.out[0].size() == 0) return;
-  for (size_t i = 1; i < c.in.size(); ++i) {
-    if (packed_matrices(c.in[i]) && same_matrix_steps(c.in[1], c.in[i])) continue;
-    return run_quantized_matmul_packed(c);
+// Operands 1 to `parts` of packed weights have layouts that the kernels take.
+bool takes_weights(const KernelCall& c, size_t parts) {
+  for (size_t i = 1; i <= parts; ++i) {
+    const View& part = c.in[i];
+    if (part.size() == 0) continue;
+    if (!packed_matrices(part) || !same_matrix_steps(c.in[1], part)) return false;
   }
-  const View &x = c.in[0], &w = c.in[1], &out = c.out[0];
+  return true;
+}
+
+// The product of x's matrices with the weights of a call, those without an offset being the first ones.
+QmmArgs quantized_product(const KernelCall& c, size_t parts, const View& x, const View& out) {
+  const auto& p = c.as<QuantParams>();
   const size_t n = out.shape.size();
   QmmArgs q;
   q.m = out.shape[n - 2];
@@ -165,12 +174,22 @@ void run_quantized_matmul(const KernelCall& c) {
   q.x_dtype = x.dtype;
   q.x_row_stride = x.strides[n - 2];
   q.x_col_stride = x.strides[n - 1];
-  q.packed = w.data;
-  if (c.in.size() > 2) q.scales = c.in[2].data, q.scale_dtype = c.in[2].dtype;
-  if (c.in.size() > 3) q.biases = c.in[3].data;
+  q.packed = c.in[1].data;
+  if (parts > 1) q.scales = c.in[2].data, q.scale_dtype = c.in[2].dtype;
+  if (parts > 2) q.biases = c.in[3].data;
   q.y = out.data;
   q.y_dtype = out.dtype;
   q.y_row_stride = q.n;
+  return q;
+}
+
+void run_quantized_matmul(const KernelCall& c) {
+  const size_t parts = c.in.size() - 1;
+  if (c.out[0].size() == 0) return;
+  if (!takes_weights(c, parts)) return with_packed_weights(c, parts, run_quantized_matmul);
+  const View &x = c.in[0], &w = c.in[1], &out = c.out[0];
+  const size_t n = out.shape.size();
+  QmmArgs q = quantized_product(c, parts, x, out);
   if (c.epilogue) q.epilogue = &c.epilogue->apply, q.epilogue_work = c.epilogue->work;
   std::vector<int64_t> x_at, y_at, w_at;
   View one_matrix = x;
@@ -185,12 +204,40 @@ void run_quantized_matmul(const KernelCall& c) {
     if (q.y) q.y_offsets = y_at.data();
     if (w.shape.size() > 2) {
       w_at = batch_offsets(w, n - 2);
-      const int64_t matrix = w.shape[n - 2] * w.shape[n - 1];
-      for (int64_t& o : w_at) o /= matrix;
+      for (int64_t& o : w_at) o /= matrix_size(w);
       q.w_matrix = w_at.data();
     }
   }
   quantized_matmul(q);
+}
+
+void run_gather_quantized_matmul(const KernelCall& c) {
+  const size_t parts = c.in.size() - 2;
+  if (c.out[0].size() == 0) return;
+  if (!takes_weights(c, parts)) return with_packed_weights(c, parts, run_gather_quantized_matmul);
+  const View& w = c.in[1];
+  const int64_t step = w.strides[0] / matrix_size(w);
+  gather_products("gather_qmm", c.in[0], w.shape[0], c.in.back(), c.out[0],
+                  [&](int64_t matrix, const View& x, const View& out) {
+                    QmmArgs q = quantized_product(c, parts, x, out);
+                    const int64_t number = matrix * step;
+                    q.w_matrix = &number;
+                    quantized_matmul(q);
+                  });
+}
+
+void run_gather_matmul(const KernelCall& c) {
+  const View& all = c.in[1];
+  View one = all;
+  one.shape.erase(one.shape.begin());
+  one.strides.erase(one.strides.begin());
+  const int64_t bytes = all.strides[0] * static_cast<int64_t>(itemsize(all.dtype));
+  gather_products("gather_mm", c.in[0], all.shape[0], c.in[2], c.out[0],
+                  [&](int64_t matrix, const View& a, const View& out) {
+                    View b = one;
+                    b.data = static_cast<char*>(all.data) + matrix * bytes;
+                    multiply(a, b, out, c.batch_invariant);
+                  });
 }
 
 void run_rope(const KernelCall& c) {
@@ -305,6 +352,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::Gather, run_gather);
   set(OpId::Matmul, run_matmul);
   set(OpId::SegmentedMatmul, run_segmented_matmul);
+  set(OpId::GatherMatmul, run_gather_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
   set(OpId::Sum, run_sum);
   set(OpId::Max, run_extremum);
@@ -319,6 +367,7 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
   set(OpId::AffineQuantize, run_affine_quantize);
   set(OpId::AffineDequantize, run_affine_dequantize);
   set(OpId::QuantizedMatmul, run_quantized_matmul);
+  set(OpId::GatherQuantizedMatmul, run_gather_quantized_matmul);
   set(OpId::Rope, run_rope);
   set(OpId::Attention, run_attention);
   set(OpId::AttentionBackward, run_attention_backward);

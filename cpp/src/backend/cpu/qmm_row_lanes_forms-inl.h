@@ -77,16 +77,23 @@ using Q4_1 = NibbleBlocks<20, 4>;
 using WideBytes = Packed<8>;
 using NarrowBytes = Packed<8, (LAMINA_QMM_PAIRS != 0)>;
 
+// kWidened codes have a whole group of 16, 32, 64 or 128 in a vector's bytes, packed ones one of 32, 64 or
+// 128.
 template <class Kernels, class Codes, bool kWidened, bool kShort>
 typename Kernels::Fn kernel_of(int64_t lanes_per_group) {
+  constexpr int kMost = 32 / Codes::kPlanes, kLeast = kWidened ? 4 : std::max(4, kMost / 4);
   // Vectors of a group that are added before their lanes are: too much for 16 bits.
   constexpr bool kShort16 = kShort && kRows >= 16;
   switch (lanes_per_group) {
-    case 4: return Kernels::template kFn<Codes, kWidened, 4, kShort>;
+    case 4:
+      if constexpr (kLeast <= 4) return Kernels::template kFn<Codes, kWidened, 4, kShort>;
+      return nullptr;
     case 8: return Kernels::template kFn<Codes, kWidened, 8, kShort>;
-    case 16: return Kernels::template kFn<Codes, kWidened, 16, kShort16>;
+    case 16:
+      if constexpr (kMost >= 16) return Kernels::template kFn<Codes, kWidened, 16, kShort16>;
+      return nullptr;
     case 32:
-      if constexpr (Codes::kPlanes == 1) return Kernels::template kFn<Codes, kWidened, 32, false>;
+      if constexpr (kMost >= 32) return Kernels::template kFn<Codes, kWidened, 32, false>;
       return nullptr;
     default: return nullptr;
   }
@@ -94,7 +101,7 @@ typename Kernels::Fn kernel_of(int64_t lanes_per_group) {
 
 // Kernels::kFn<Codes, kWidened, kLanes, kShort> for these weights. kWidened: codes are bytes in Work::wide;
 // kLanes: 32-bit lanes of a group in its vectors of codes; kShort: sums of two lanes fit 16 bits, as they do
-// for codes of at most 5 bits in a byte, and for packed ones of 4 and 2. Null for what there is not.
+// for packed codes of 4 and 2 bits. Null for what there is not.
 template <class Kernels>
 typename Kernels::Fn kernel_for(const QmmWeights& w) {
   const int64_t lanes_per_group = w.integers.group / 4 / stream_planes(w);
@@ -114,7 +121,7 @@ typename Kernels::Fn kernel_for(const QmmWeights& w) {
     case 4: return kernel_of<Kernels, Packed<4>, false, true>(lanes_per_group);
     case 8: return kernel_of<Kernels, Packed<8>, false, false>(lanes_per_group);
     case 3:
-    case 5: return kernel_of<Kernels, NarrowBytes, true, true>(lanes_per_group);
+    case 5:
     case 6: return kernel_of<Kernels, NarrowBytes, true, false>(lanes_per_group);
     default: return nullptr;
   }

@@ -10,6 +10,7 @@
 #include "backend/reference/fft.h"
 #include "backend/reference/fill.h"
 #include "backend/reference/gather.h"
+#include "backend/reference/gather_products.h"
 #include "backend/reference/kernels.h"
 #include "backend/reference/linalg.h"
 #include "backend/reference/matmul.h"
@@ -49,6 +50,10 @@ void run_gather_axis(const KernelCall& c) {
 void run_matmul(const KernelCall& c) { reference::matmul(c.in[0], c.in[1], c.out[0]); }
 void run_segmented_matmul(const KernelCall& c) {
   reference::segmented_matmul(c.in[0], c.in[1], c.in[2], c.out[0], reference::matmul);
+}
+void run_gather_matmul(const KernelCall& c) { reference::gather_products(c, run_matmul); }
+void run_gather_quantized_matmul(const KernelCall& c) {
+  reference::gather_products(c, reference::run_quantized_matmul);
 }
 void run_arg_reduce(const KernelCall& c) {
   const auto& p = c.as<ArgReduceParams>();
@@ -169,6 +174,8 @@ void fill_kernels(std::array<KernelEntry, kNumOps>& k) {
       OpId::ScatterAxis, [](const KernelCall& c) { run_scatter_axis(c, copy); }, true);
   set(OpId::Matmul, run_matmul);
   set(OpId::SegmentedMatmul, run_segmented_matmul);
+  set(OpId::GatherMatmul, run_gather_matmul);
+  set(OpId::GatherQuantizedMatmul, run_gather_quantized_matmul);
   set(OpId::ArgReduce, run_arg_reduce);
   set(OpId::Sort, run_sort);
   set(OpId::ArgSort, run_argsort);

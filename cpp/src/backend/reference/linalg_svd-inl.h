@@ -9,7 +9,7 @@
 // minute.
 namespace lamina::reference {
 
-template <class T>
+template <class T, class Solver = Eigen::BDCSVD<Matrix<T>>>
 void svd_of(const View& a, const View* u, const View& s, const View* vt) {
   using Real = typename Eigen::NumTraits<T>::Real;
   const int64_t rows = a.shape[a.shape.size() - 2], columns = a.shape.back();
@@ -26,7 +26,7 @@ void svd_of(const View& a, const View* u, const View& s, const View* vt) {
       if (vt) matrix_at<T>(*vt, i).setIdentity();
       return true;
     }
-    const Eigen::BDCSVD<Matrix<T>> parts(matrix, options);
+    const Solver parts(matrix, options);
     if (parts.info() != Eigen::Success) return false;
     vector_at<Real>(s, i) = parts.singularValues();
     if (u) matrix_at<T>(*u, i) = parts.matrixU();

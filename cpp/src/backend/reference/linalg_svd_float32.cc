@@ -1,5 +1,7 @@
 #include "backend/reference/linalg_svd-inl.h"
 
+template class Eigen::BDCSVD<lamina::reference::Matrix<float>>;
+
 namespace lamina::reference {
 
 void svd_float32(const View& a, const View* u, const View& s, const View* vt) { svd_of<float>(a, u, s, vt); }

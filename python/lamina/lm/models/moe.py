@@ -9,7 +9,7 @@ import lamina.core as mx
 import lamina.nn as nn
 from lamina.lm.config import DecoderConfig, MLPConfig, MoEConfig, RouterConfig
 from lamina.lm.models.mlp import ACTIVATIONS, MLP, gate_function
-from lamina.lm.models.switch import SwitchLinear, through_experts
+from lamina.lm.models.switch import SwitchLinear
 
 
 class SwitchMLP(nn.Module):
@@ -18,7 +18,6 @@ class SwitchMLP(nn.Module):
     def __init__(self, config: MLPConfig, experts: int, width: int) -> None:
         super().__init__()
         self.config = config
-        self.experts = experts
         hidden, bias = config.hidden, config.bias
         if config.gated:
             self._gated = gate_function(config)
@@ -30,12 +29,10 @@ class SwitchMLP(nn.Module):
 
     def __call__(self, x: mx.array, chosen: mx.array) -> mx.array:
         """Run rows ``x`` (T, E) through the experts ``chosen`` (T, N); return (T, N, E)."""
-        return through_experts(self._matrices, x, chosen, self.experts)
-
-    def _matrices(self, x: mx.array, experts: mx.array) -> mx.array:
-        up = self.up_proj(x, experts)
-        inner = self._gated(self.gate_proj(x, experts), up) if self.config.gated else self._act(up)
-        return self.down_proj(inner, experts)
+        rows = x[:, None, None, :]
+        up = self.up_proj(rows, chosen)
+        inner = self._gated(self.gate_proj(rows, chosen), up) if self.config.gated else self._act(up)
+        return self.down_proj(inner, chosen)[:, :, 0, :]
 
 
 class CorrectedGate(nn.Module):

@@ -1,14 +1,11 @@
 """Linear layers of experts: each row of the input goes through the matrix that its index picks.
 
-Shape letters: T tokens, N experts that a token chooses, I input and O output features.
+Shape letters: M rows of an input, I input and O output features.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
-
 import lamina.core as mx
 import lamina.nn as nn
 
@@ -44,8 +41,7 @@ class SwitchLinear(nn.Module):
 
     def __call__(self, x: mx.array, experts: mx.array) -> mx.array:
         """Map (..., M, I) to (..., M, O): each matrix of ``x`` by the expert of ``experts`` (...)."""
-        # Picked before they are transposed: whole matrices are copied faster than columns.
-        y = x @ self["weight"][experts].swapaxes(-1, -2)
+        y = mx.gather_mm(x, self["weight"].swapaxes(-1, -2), rhs_indices=experts)
         return y + self["bias"][experts][..., None, :] if "bias" in self else y
 
     def to_quantized(
@@ -73,6 +69,7 @@ class QuantizedSwitchLinear(nn.Module):
     group_size: int
     bits: int
     mode: str
+    activations: str = "float"  # as in ``mx.gather_qmm``
 
     def _extra_repr(self) -> str:
         experts, output_dims, packed = self["weight"].shape
@@ -93,59 +90,6 @@ class QuantizedSwitchLinear(nn.Module):
             group_size=self.group_size,
             bits=self.bits,
             mode=self.mode,
+            activations=self.activations,
         )
         return y + self["bias"][experts][..., None, :] if "bias" in self else y
-
-
-@dataclass(frozen=True)
-class Dispatch:
-    """Rows gathered by expert: ``blocks`` (X, M) rows of the input, ``experts`` (X,) their expert.
-
-    ``places`` (T, N) says where in the X * M rows each token's copies are.
-    """
-
-    blocks: mx.array
-    experts: mx.array
-    places: mx.array
-
-
-def dispatch(chosen: mx.array, experts: int) -> Dispatch | None:
-    """Group the rows of tokens by the expert they ``chosen`` (T, N) go to, in blocks of equal size.
-
-    Sizes follow from shapes alone, so that nothing is evaluated: there are at most ``experts`` blocks that
-    are not full. Rows of no token repeat the first one.
-
-    Returns
-    -------
-    Dispatch or None
-        None where tokens are so few that most experts would have a row at most.
-    """
-    tokens, picks = chosen.shape
-    rows = tokens * picks
-    if rows <= 2 * experts:
-        return None
-    size = 1 << max(1, round(math.log2(rows / experts)))
-    blocks = rows // size + experts
-    picked = chosen.reshape(-1, 1) == mx.arange(experts)
-    rank = (mx.cumsum(picked.astype(mx.int32), axis=0) * picked).sum(axis=-1) - 1
-    ends = mx.cumsum((picked.astype(mx.int32).sum(axis=0) + size - 1) // size)
-    first = mx.concatenate([mx.zeros((1,), dtype=ends.dtype), ends[:-1]])
-    places = first[chosen.reshape(-1)] * size + rank
-    source = mx.zeros((blocks * size,), dtype=mx.int32)
-    source[places] = mx.arange(rows, dtype=mx.int32) // picks
-    of_block = (mx.arange(blocks)[:, None] >= ends).sum(axis=-1)
-    return Dispatch(
-        source.reshape(blocks, size), mx.minimum(of_block, experts - 1), places.reshape(tokens, picks)
-    )
-
-
-def through_experts(function: Any, x: mx.array, chosen: mx.array, experts: int) -> mx.array:
-    """Run rows ``x`` (T, I) through the experts ``chosen`` (T, N); return (T, N, O).
-
-    ``function`` maps matrices (..., M, I) and their experts (...) to (..., M, O), row by row.
-    """
-    grouped = dispatch(chosen, experts)
-    if grouped is None:
-        return function(x[:, None, None, :], chosen)[:, :, 0, :]
-    y = function(x[grouped.blocks], grouped.experts)
-    return y.reshape(-1, y.shape[-1])[grouped.places]
