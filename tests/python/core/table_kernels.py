@@ -70,7 +70,13 @@ def picked(dtype: str, a: np.ndarray, b: np.ndarray) -> Wanted:
 
 
 GATHERED = [
-    Kernel(label, normal(*shapes), lambda a, b: mx.gather_mm(a, b, rhs_indices=mx.array(PICKS)), picked, list(EPS))
+    Kernel(
+        label,
+        normal(*shapes),
+        lambda a, b: mx.gather_mm(a, b, rhs_indices=mx.array(PICKS)),
+        picked,
+        list(EPS),
+    )
     for label, shapes in {
         "one row": ((2, 3, 1, 130), (3, 130, 33)),
         "rows that all share": ((1, 130), (3, 130, 33)),

@@ -168,8 +168,6 @@ QUANT_KERNELS: dict[str, list[Kernel]] = {
     "AffineDequantize": [decode(mode) for mode in MODES],
     "QuantizedMatmul": [kernel for mode in MODES for kernel in products(mode)],
     "GatherQuantizedMatmul": [
-        multiply_picked(mode, x, (3, 33, 96))
-        for mode in MODES
-        for x in ((2, 3, 1, 96), (1, 96), (3, 17, 96))
+        multiply_picked(mode, x, (3, 33, 96)) for mode in MODES for x in ((2, 3, 1, 96), (1, 96), (3, 17, 96))
     ],
 }

@@ -1,4 +1,4 @@
-"""gather_mm and gather_qmm: the bits of the products they are made of, nothing copied, only what is picked read."""
+"""gather_mm and gather_qmm: the bits of plain products; only what is picked is read, and nothing copied."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ class TestBits:
         parts = mx.quantize(normal(2, 6, 70, 128), mode=mode)
         at = picks(shape, 6, skewed)
         own = {"mode": mode, "activations": activations}
-        wanted = mx.quantized_matmul(
-            mx.broadcast_to(x, (*shape, rows, 128)), *(p[at] for p in parts), **own
-        )
+        wanted = mx.quantized_matmul(mx.broadcast_to(x, (*shape, rows, 128)), *(p[at] for p in parts), **own)
         assert mx.array_equal(mx.gather_qmm(x, *parts, rhs_indices=at, **own), wanted).item()
 
 
@@ -125,7 +123,7 @@ def test_vmap(axes):
     in_axes = (axes[0], *3 * [axes[1]], axes[2])
     got = mx.vmap(product, in_axes=in_axes)(*operands)
     for i in range(3):
-        one = [a if axis is None else mx.take(a, i, axis) for a, axis in zip(operands, in_axes)]
+        one = [a if axis is None else mx.take(a, i, axis) for a, axis in zip(operands, in_axes, strict=True)]
         wanted = product(*one)
         assert mx.allclose(got[i], wanted, atol=64 * 1.2e-7 * float(mx.abs(wanted).max())).item()
 

@@ -6,6 +6,7 @@ Shape letters: M rows of an input, I input and O output features.
 from __future__ import annotations
 
 import math
+
 import lamina.core as mx
 import lamina.nn as nn
 
