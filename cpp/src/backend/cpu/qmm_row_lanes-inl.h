@@ -34,30 +34,56 @@ HWY_INLINE void fetch(Ahead from, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 3);
 }
 
-// The sums of adjacent 16-bit numbers that a and b hold in 32-bit lanes, those of a first in every block.
-HWY_INLINE VI sums_of_short(VI a, VI b) {
-#if HWY_TARGET <= HWY_AVX3
-  return VI{_mm512_madd_epi16(_mm512_packs_epi32(a.raw, b.raw), _mm512_set1_epi16(1))};
-#else
-  return VI{_mm256_madd_epi16(_mm256_packs_epi32(a.raw, b.raw), _mm256_set1_epi16(1))};
-#endif
-}
-
-// In each block of four lanes: the sums of that block of a, b, c and d. kShort: sums of two lanes fit 16
-// bits.
+// In each block of four lanes: the sums of that block of four vectors. kShort: sums of two lanes fit 16 bits.
+// In four steps, each of which waits for the one before it: other work between them hides that.
 template <bool kShort>
-HWY_INLINE VI sums_of_blocks(VI a, VI b, VI c, VI d) {
-  if constexpr (kShort) {
-    return sums_of_short(sums_of_short(a, b), sums_of_short(c, d));
-  } else {
-    const DI di;
-    const hn::Repartition<int64_t, DI> d64;
-    const auto ab = hn::BitCast(d64, hn::Add(hn::InterleaveLower(di, a, b), hn::InterleaveUpper(di, a, b)));
-    const auto cd = hn::BitCast(d64, hn::Add(hn::InterleaveLower(di, c, d), hn::InterleaveUpper(di, c, d)));
-    return hn::Add(hn::BitCast(di, hn::InterleaveLower(d64, ab, cd)),
-                   hn::BitCast(di, hn::InterleaveUpper(d64, ab, cd)));
+class SumsOfBlocks {
+ public:
+  HWY_INLINE explicit SumsOfBlocks(const VI (&v)[4]) : a_(v[0]), b_(v[1]), c_(v[2]), d_(v[3]) {}
+
+  template <int kStep>
+  HWY_INLINE void step() {
+    if constexpr (kShort) {
+      if constexpr (kStep == 0) a_ = packed(a_, b_);
+      if constexpr (kStep == 1) c_ = packed(c_, d_), a_ = added(a_);
+      if constexpr (kStep == 2) a_ = packed(a_, added(c_));
+      if constexpr (kStep == 3) a_ = added(a_);
+    } else {
+      const hn::Repartition<int64_t, DI> d64;
+      const auto pair = [](auto d, VI a, VI b) HWY_ATTR {
+        const auto x = hn::BitCast(d, a), y = hn::BitCast(d, b);
+        const DI di;
+        return hn::Add(hn::BitCast(di, hn::InterleaveLower(d, x, y)),
+                       hn::BitCast(di, hn::InterleaveUpper(d, x, y)));
+      };
+      if constexpr (kStep == 0) a_ = pair(DI(), a_, b_);
+      if constexpr (kStep == 1) c_ = pair(DI(), c_, d_);
+      if constexpr (kStep == 2) a_ = pair(d64, a_, c_);
+    }
   }
-}
+  // Keeps the compiler from moving all steps to one place.
+  HWY_INLINE void pin() { a_ = pinned(a_), c_ = pinned(c_); }
+  HWY_INLINE VI all() {
+    unroll<4>([&](auto i) HWY_ATTR { step<i>(); });
+    return a_;
+  }
+  HWY_INLINE VI get() const { return a_; }
+
+ private:
+  static HWY_INLINE VI pinned(VI v) {
+    asm("" : "+v"(v.raw));
+    return v;
+  }
+#if HWY_TARGET <= HWY_AVX3
+  static HWY_INLINE VI packed(VI a, VI b) { return VI{_mm512_packs_epi32(a.raw, b.raw)}; }
+  static HWY_INLINE VI added(VI a) { return VI{_mm512_madd_epi16(a.raw, _mm512_set1_epi16(1))}; }
+#else
+  static HWY_INLINE VI packed(VI a, VI b) { return VI{_mm256_packs_epi32(a.raw, b.raw)}; }
+  static HWY_INLINE VI added(VI a) { return VI{_mm256_madd_epi16(a.raw, _mm256_set1_epi16(1))}; }
+#endif
+
+  VI a_, b_, c_, d_;
+};
 
 // From the sums of blocks, [four rows][block][row]: the dots of the groups, a lane for a row. kLanes: of a
 // group, in its vectors.
@@ -118,40 +144,40 @@ template <int kBits, bool kIsNarrow = (kBits < 8)>
 struct Packed {
   static constexpr int kPlanes = 8 / kBits, kFetch = kRows / 4;
   static constexpr bool kNarrow = kIsNarrow;
+#if HWY_TARGET <= HWY_AVX3
+  static constexpr bool kCopiesTails = false;
   struct Chunk {
     int64_t byte;
-#if HWY_TARGET <= HWY_AVX3
     __mmask16 inside;
-#else
-    __m256i inside;
-#endif
   };
   static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
     const auto left = static_cast<int>(std::clamp<int64_t>(words - at, 0, kRows));
-#if HWY_TARGET <= HWY_AVX3
     return {at * 4, static_cast<__mmask16>((1u << left) - 1)};
-#else
-    return {at * 4, _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0))};
-#endif
   }
   static HWY_INLINE VI load(const uint8_t* row, const Chunk& c) {
-#if HWY_TARGET <= HWY_AVX3
     return VI{_mm512_maskz_loadu_epi32(c.inside, row + c.byte)};
-#else
-    return VI{_mm256_maskload_epi32(reinterpret_cast<const int*>(row + c.byte), c.inside)};
-#endif
   }
+#else
+  // Loads would wait for masks, which are made from lengths.
+  static constexpr bool kCopiesTails = true;
+  using Chunk = int64_t;
+  static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at * 4; }
+  static HWY_INLINE VI load(const uint8_t* row, Chunk byte) {
+    return VI{_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + byte))};
+  }
+#endif
 };
 
-// The sums of blocks of four rows over kChunks vectors of codes, for kX rows of activations.
-template <class Codes, int kChunks, bool kShort, int kX>
+// acc[x][r] = lane sums of row r of four over kChunks vectors of codes, for kX rows of activations. Calls
+// between(r) behind each.
+template <class Codes, int kChunks, int kX, class Between>
 HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
-                          const int32_t* const* units, Ahead ahead, VI (*sums)[kBlocks], int q) {
+                          const int32_t* const* units, Ahead ahead, VI (*acc)[4], const Between& between) {
   constexpr int kPlanes = Codes::kPlanes;
-  VI acc[4][kX];
   unroll<Codes::kFetch * kChunks>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
   unroll<4>([&](auto r) HWY_ATTR {
-    unroll<kX>([&](auto x) HWY_ATTR { acc[r][x] = hn::Zero(DI()); });
+    VI sum[kX];
+    unroll<kX>([&](auto x) HWY_ATTR { sum[x] = hn::Zero(DI()); });
     unroll<kChunks>([&](auto c) HWY_ATTR {
       const VI w = Codes::load(rows[r], chunks[c]);
 #if LAMINA_QMM_PAIRS
@@ -165,16 +191,15 @@ HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chun
           // Two planes of 4 bits, or four of 2 bits, fit.
           const VI some = pairs_of<Codes::kNarrow>(codes, unit);
           pairs[x] = j == 0 ? some : add_pairs(pairs[x], some);
-          if constexpr (j == kPlanes - 1) acc[r][x] = add_both(acc[r][x], pairs[x]);
+          if constexpr (j == kPlanes - 1) sum[x] = add_both(sum[x], pairs[x]);
 #else
-          acc[r][x] = add_dots<Codes::kNarrow>(acc[r][x], codes, unit);
+          sum[x] = add_dots<Codes::kNarrow>(sum[x], codes, unit);
 #endif
         });
       });
     });
-  });
-  unroll<kX>([&](auto x) HWY_ATTR {
-    sums[x][q] = sums_of_blocks<kShort>(acc[0][x], acc[1][x], acc[2][x], acc[3][x]);
+    unroll<kX>([&](auto x) HWY_ATTR { acc[x][r] = sum[x]; });
+    between(r);
   });
 }
 
@@ -193,24 +218,16 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
     const V bias = hn::Load(d, edges.biases + g * kRows);
     unroll<kX>([&](auto i) HWY_ATTR { total[i] = fused(hn::Set(d, x[i].sums[g]), bias, total[i]); });
   }
+  const float *scales = edges.scales, *x_scales[kX];
+  const int32_t *starts[kX], *x_units[kX];
+  unroll<kX>([&](auto i)
+                 HWY_ATTR { x_scales[i] = x[i].scales, starts[i] = x[i].starts, x_units[i] = x[i].units; });
   const auto add = [&](auto i, int64_t g, VI dot) HWY_ATTR {
-    const VI whole = hn::Add(dot, hn::Set(DI(), x[i].starts[g]));
-    const V scaled = hn::Mul(hn::ConvertTo(d, whole), hn::Set(d, x[i].scales[g]));
-    total[i] = fused(scaled, hn::Load(d, edges.scales + g * kRows), total[i]);
+    const VI whole = hn::Add(dot, hn::Set(DI(), starts[i][g]));
+    const V scaled = hn::Mul(hn::ConvertTo(d, whole), hn::Set(d, x_scales[i][g]));
+    total[i] = fused(scaled, hn::Load(d, scales + g * kRows), total[i]);
   };
-  for (int64_t at = 0, g = 0; at < words; at += kRows * kChunks, g += kGroups) {
-    VI sums[kX][kBlocks];
-    typename Codes::Chunk chunks[kChunks];
-    const int32_t* units[kX];
-    for (int c = 0; c < kChunks; ++c) chunks[c] = Codes::chunk(at + kRows * c, words);
-    unroll<kX>([&](auto i) HWY_ATTR { units[i] = x[i].units + at * kPlanes; });
-    // No loop, so that sums stay in registers.
-    const auto four = [&](int q) HWY_ATTR {
-      four_rows<Codes, kChunks, kShort, kX>(rows.at + 4 * q, chunks, units, ahead + q * kFetched, sums, q);
-    };
-    four(0), four(1);
-    if constexpr (kBlocks > 2) four(2), four(3);
-    ahead += kBlocks * kFetched;
+  const auto add_groups = [&](int64_t g, VI(*sums)[kBlocks]) HWY_ATTR {
     unroll<kX>([&](auto i) HWY_ATTR {
       VI dots[kGroups];
       dots_of_groups<std::min(kLanes, kVector)>(sums[i], dots);
@@ -220,6 +237,55 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
         for (int k = 0; g + k < groups; ++k) add(i, g + k, dots[k]);
       }
     });
+  };
+  // A core with AVX2 alone has room for two of these chains of sums: 39 to 34 cycles a chunk of eight rows on
+  // a Zen 3. Cores with AVX-512 lose by it.
+  constexpr bool kOverlaps = kX == 1 && HWY_TARGET == HWY_AVX2;
+  // The words of rows behind their last whole chunks, and zeros.
+  constexpr int64_t kStep = kRows * kChunks;
+  HWY_ALIGN uint8_t tails[Codes::kCopiesTails ? kRows : 1][4 * kStep];
+  RowPointers from = rows;
+  VI acc[kX][4], sums[kX][kBlocks];
+  unroll<4>([&](auto r) HWY_ATTR { acc[0][r] = hn::Zero(DI()); });
+  int64_t g = 0;
+  for (int64_t at = 0; at < words; at += kStep, g += kGroups) {
+    typename Codes::Chunk chunks[kChunks];
+    const int32_t* units[kX];
+    int64_t read = at;
+    if (Codes::kCopiesTails && at + kStep > words) {
+      std::memset(tails, 0, sizeof(tails));
+      for (int r = 0; r < kRows; ++r) {
+        std::memcpy(tails[r], from.at[r] + at * 4, static_cast<size_t>(words - at) * 4);
+        from.at[r] = tails[r];
+      }
+      read = 0;
+    }
+    for (int c = 0; c < kChunks; ++c) chunks[c] = Codes::chunk(read + kRows * c, words);
+    unroll<kX>([&](auto i) HWY_ATTR { units[i] = x_units[i] + at * kPlanes; });
+    unroll<kBlocks>([&](auto q) HWY_ATTR {
+      const auto four = [&](const auto& between) HWY_ATTR {
+        four_rows<Codes, kChunks, kX>(from.at + 4 * q, chunks, units, ahead + q * kFetched, acc, between);
+      };
+      if constexpr (kOverlaps) {
+        // The sums of the four rows before: the last ones of the chunk before, where these are the first.
+        SumsOfBlocks<kShort> before(acc[0]);
+        four([&](auto r) HWY_ATTR {
+          before.template step<r>();
+          before.pin();
+        });
+        sums[0][(q + kBlocks - 1) % kBlocks] = before.get();
+        if (q == 0 && at > 0) add_groups(g - kGroups, sums);
+      } else {
+        four([](auto) HWY_ATTR {});
+        unroll<kX>([&](auto i) HWY_ATTR { sums[i][q] = SumsOfBlocks<kShort>(acc[i]).all(); });
+        if (q == kBlocks - 1) add_groups(g, sums);
+      }
+    });
+    ahead += kBlocks * kFetched;
+  }
+  if (kOverlaps && words > 0) {
+    sums[0][kBlocks - 1] = SumsOfBlocks<kShort>(acc[0]).all();
+    add_groups(g - kGroups, sums);
   }
   unroll<kX>([&](auto i) HWY_ATTR { hn::StoreU(total[i], d, out[i]); });
 }
