@@ -15,7 +15,8 @@ from bench.compare.model import EPS, Expected, Input, Job, Sizes
 
 def jobs(sizes: Sizes) -> list[Job]:
     """Products of float matrices, then those with packed weights."""
-    return [*_by_dtype(sizes), *_by_layout(sizes), *_batched(sizes), *_skinny(sizes), *_by_format(sizes)]
+    floats = [*_by_dtype(sizes), *_by_layout(sizes), *_batched(sizes), *_skinny(sizes), *_experts(sizes)]
+    return [*floats, *_by_format(sizes)]
 
 
 def _typed(rng: np.random.Generator, dtype: str, *shape: int) -> Input:
@@ -117,6 +118,30 @@ def _skinny(sizes: Sizes) -> list[Job]:
     made.append(_product("skinny_bfloat16/1", (1, k), (k, k), "bfloat16", lambda a, b: (a, b.T)))
     made.append(_product("matrix_x_vector", (k, k), (k, 1)))
     return made
+
+
+def _experts(sizes: Sizes) -> list[Job]:
+    k, n = sizes.side(1024), sizes.side(512)
+
+    def job(tokens: int) -> Job:
+        def truth(i: Sequence[np.ndarray]) -> list[Expected]:
+            return bounds.product(i[0][:, None, None], i[1].swapaxes(-1, -2)[i[2]], "float32")
+
+        # Of 32 matrices, those of the 4 that each token picks, all of them for many tokens.
+        return Job(
+            f"matmul/experts/{tokens}",
+            lambda r: [
+                draws.normal(r, tokens, k),
+                draws.normal(r, 32, n, k),
+                draws.indices(r, 32, tokens, 4),
+            ],
+            lambda xp, x, w, at: xp.experts(x, w, at),
+            truth,
+            bytes=4 * n * k * min(32, 4 * tokens),
+            flops=2 * 4 * tokens * n * k,
+        )
+
+    return [job(tokens) for tokens in (1, 16, 64)]
 
 
 def _by_format(sizes: Sizes) -> list[Job]:

@@ -93,6 +93,10 @@ class Ops:
         """x @ w.T with weights packed in a format of MLX or GGUF."""
         raise Unsupported(f"{self._name} has no product with {mode} weights")
 
+    def experts(self, x: Any, weights: Any, picked: Any) -> Any:
+        """Rows (T, K) by the matrices of (E, N, K) that each picks (T, P): (T, P, 1, N)."""
+        return x[:, None, None] @ self.swapaxes(weights[picked], -1, -2)
+
     def cummax(self, x: Any, axis: int) -> Any:
         """The largest element so far along an axis."""
         return self.maximum.accumulate(x, axis=axis)

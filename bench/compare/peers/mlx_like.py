@@ -56,6 +56,10 @@ class MlxOps(Ops):
             x, *weights, transpose=True, group_size=group, bits=bits, mode=mode
         )
 
+    def experts(self, x: Any, weights: Any, picked: Any) -> Any:
+        """The library's own product with picked matrices."""
+        return self._module.gather_mm(x[:, None, None], weights.swapaxes(-1, -2), rhs_indices=picked)
+
     def cummax(self, x: Any, axis: int) -> Any:
         """The library's own running maximum."""
         return self._module.cummax(x, axis=axis)

@@ -24,9 +24,9 @@ def picks(shape: tuple[int, ...], matrices: int, skewed: bool) -> mx.array:
 
 @pytest.fixture
 def invariant():
-    mx.set_batch_invariant(True)
+    before = mx.set_batch_invariant(True)
     yield
-    mx.set_batch_invariant(False)
+    mx.set_batch_invariant(before)
 
 
 FORMS: dict[str, Callable[[mx.array], mx.array]] = {
