@@ -138,11 +138,11 @@ struct Edges {
   const float *scales, *biases;  // [groups][kRows]; no biases: null
 };
 
-// How codes are read: kPlanes vectors of a chunk of kRows words, and the lines to fetch for four rows of it.
+// How codes are read: kPlanes vectors of a chunk of kRows words, which lie in kBytes bytes of a row.
 // kNarrow: codes are not wide_codes.
 template <int kBits, bool kIsNarrow = (kBits < 8)>
 struct Packed {
-  static constexpr int kPlanes = 8 / kBits, kFetch = kRows / 4;
+  static constexpr int kPlanes = 8 / kBits, kBytes = 4 * kRows;
   static constexpr bool kNarrow = kIsNarrow;
 #if HWY_TARGET <= HWY_AVX3
   static constexpr bool kCopiesTails = false;
@@ -174,7 +174,8 @@ template <class Codes, int kChunks, int kX, class Between>
 HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chunk* chunks,
                           const int32_t* const* units, Ahead ahead, VI (*acc)[4], const Between& between) {
   constexpr int kPlanes = Codes::kPlanes;
-  unroll<Codes::kFetch * kChunks>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
+  constexpr int kLines = (4 * Codes::kBytes * kChunks + 63) / 64;
+  unroll<kLines>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
   unroll<4>([&](auto r) HWY_ATTR {
     VI sum[kX];
     unroll<kX>([&](auto x) HWY_ATTR { sum[x] = hn::Zero(DI()); });
@@ -210,7 +211,7 @@ template <class Codes, int kLanes, bool kShort, int kX>
 HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups, const QmmInt8Row* x,
                           const Edges& edges, Ahead ahead, float (*out)[kRows]) {
   constexpr int kPlanes = Codes::kPlanes, kVector = kRows, kChunks = std::max(1, kLanes / kVector),
-                kGroups = std::max(1, kVector / kLanes), kFetched = Codes::kFetch * kChunks * 64;
+                kGroups = std::max(1, kVector / kLanes), kFetched = 4 * Codes::kBytes * kChunks;
   const D d;
   V total[kX];
   unroll<kX>([&](auto i) HWY_ATTR { total[i] = hn::Zero(d); });

@@ -23,18 +23,18 @@ HWY_INLINE __m256i thirty_two_at(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
 
-// A chunk of two blocks of kBytes bytes and kWords words of codes, kAt bytes into them.
+// A chunk of two blocks of kOfBlock bytes and kWords words of codes, kAt bytes into them.
 struct TwoBlocks {
   int64_t first, second;  // bytes from the row on
   __m256i inside;         // all bits where there is a second block
 };
-template <int64_t kBytes, int64_t kAt, int64_t kWords>
+template <int64_t kOfBlock, int64_t kAt, int64_t kWords>
 struct ChunksOfTwo {
   using Chunk = TwoBlocks;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t words) {
-    const int64_t first = at / kWords * kBytes + kAt;
+    const int64_t first = at / kWords * kOfBlock + kAt;
     const bool both = words - at > kWords;
-    return {first, both ? first + kBytes : first, _mm256_set1_epi32(both ? -1 : 0)};
+    return {first, both ? first + kOfBlock : first, _mm256_set1_epi32(both ? -1 : 0)};
   }
 };
 
@@ -47,9 +47,9 @@ HWY_INLINE __m512i in_halves(__m256i low, __m256i high) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 // Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i.
-template <int64_t kBytes, int64_t kAt>
-struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 8> {
-  static constexpr int kPlanes = 1, kFetch = 3, kLanes = 8;
+template <int64_t kOfBlock, int64_t kAt>
+struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 8> {
+  static constexpr int kPlanes = 1, kBytes = 2 * kOfBlock, kLanes = 8;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
     const __m256i second = _mm256_broadcastsi128_si256(sixteen_at(row + c.second));
@@ -61,7 +61,7 @@ struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 8> {
 
 // q8_0: 32 signed bytes behind a scale.
 struct ByteBlocks {
-  static constexpr int kPlanes = 1, kFetch = 5;
+  static constexpr int kPlanes = 1, kBytes = 68;
   static constexpr bool kNarrow = false, kCopiesTails = false;
   struct Chunk {
     int64_t first;
@@ -77,7 +77,7 @@ struct ByteBlocks {
 
 // q4_k: 32 bytes for 64 elements, the first half of them below.
 struct FourBitSuperblocks {
-  static constexpr int kPlanes = 1, kFetch = 3;
+  static constexpr int kPlanes = 1, kBytes = 36;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   using Chunk = int64_t;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at / 64 * 144 + 16 + at / 16 % 4 * 32; }
@@ -89,7 +89,7 @@ struct FourBitSuperblocks {
 
 // q6_k: of every 128 elements, 64 bytes of four bits and 32 bytes of two.
 struct SixBitSuperblocks {
-  static constexpr int kPlanes = 1, kFetch = 4;
+  static constexpr int kPlanes = 1, kBytes = 53;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   struct Chunk {
     int64_t low, high;
@@ -115,9 +115,9 @@ HWY_INLINE __m256i masked(__m256i bits, int mask) {
 }
 
 // Blocks of 32 elements: 16 bytes, kAt bytes into each, hold elements i and 16 + i, which are two planes.
-template <int64_t kBytes, int64_t kAt>
-struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 4> {
-  static constexpr int kPlanes = 2, kFetch = 3, kLanes = 4;
+template <int64_t kOfBlock, int64_t kAt>
+struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 4> {
+  static constexpr int kPlanes = 2, kBytes = 2 * kOfBlock, kLanes = 4;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
     const __m128i second = _mm_and_si128(sixteen_at(row + c.second), _mm256_castsi256_si128(c.inside));
@@ -127,7 +127,7 @@ struct NibbleBlocks : ChunksOfTwo<kBytes, kAt, 4> {
 
 // q8_0: 32 signed bytes behind a scale.
 struct ByteBlocks {
-  static constexpr int kPlanes = 1, kFetch = 3;
+  static constexpr int kPlanes = 1, kBytes = 34;
   static constexpr bool kNarrow = false, kCopiesTails = false;
   using Chunk = int64_t;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at / 8 * 34 + 2; }
@@ -138,7 +138,7 @@ struct ByteBlocks {
 
 // q4_k: 32 bytes for 64 elements, the first half of them below.
 struct FourBitSuperblocks {
-  static constexpr int kPlanes = 1, kFetch = 2;
+  static constexpr int kPlanes = 1, kBytes = 18;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   struct Chunk {
     int64_t byte;
@@ -154,7 +154,7 @@ struct FourBitSuperblocks {
 
 // q6_k: of every 128 elements, 64 bytes of four bits and 32 bytes of two.
 struct SixBitSuperblocks {
-  static constexpr int kPlanes = 1, kFetch = 2;
+  static constexpr int kPlanes = 1, kBytes = 27;
   static constexpr bool kNarrow = true, kCopiesTails = false;
   struct Chunk {
     int64_t low, high;

@@ -92,8 +92,9 @@ class Block {
 
   // Into the second-level cache: the first one is full of what is worked on.
   HWY_INLINE void fetch() {
-    unroll<Codes::kFetch>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead_ + 64 * i, 0, 2); });
-    ahead_ += Codes::kFetch * 64;
+    constexpr int kBytes = 4 * Codes::kBytes;
+    unroll<(kBytes + 63) / 64>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead_ + 64 * i, 0, 2); });
+    ahead_ += kBytes;
   }
 
   HWY_INLINE void spread(int64_t step) {
