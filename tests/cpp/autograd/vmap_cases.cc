@@ -321,6 +321,16 @@ void add_quantized(std::vector<Case>& cases) {
   cases.push_back(quantized_product("quantized_matmul of batches", {2, 3, 64}, {2}, true));
   cases.push_back(quantized_product("quantized_matmul by a broadcast batch", {3, 64}, {2}, true));
   cases.push_back(quantized_product("quantized_matmul not transposed", {2, 3, 6}, {}, false));
+  Case picked{
+      "gather_qmm",
+      [](F v) {
+        return Arrays{gather_qmm(v[0], v[1], v[2], v[3], std::nullopt, v[4], {QuantFormat::kAffine, 32, 4})};
+      },
+      {{{3, 2, 64}}},
+      256};
+  for (Operand& o : packed({5}, 6, 4, 32)) picked.operands.push_back(std::move(o));
+  picked.operands.push_back({{3}, ints(-5, 4)});
+  cases.push_back(std::move(picked));
 }
 
 void add_rope(std::vector<Case>& cases) {
