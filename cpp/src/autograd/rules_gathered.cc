@@ -14,10 +14,10 @@ Array adjoint(const Array& a) {
 // `rows` is their number, which no -1 says where rows are empty.
 Array as_rows(const Array& a, int64_t rows) { return reshape(a, {rows, a.shape(-1)}); }
 
-// The indices as int64, counted from the front.
+// The indices as int64, counted from the front. Evaluating them throws for one that is out of bounds, which
+// nothing else would find.
 Array from_front(const Array& indices, int64_t matrices) {
-  const Array i = astype(indices, Dtype::kInt64);
-  return where(less(i, Array(int64_t{0}, Dtype::kInt64)), add(i, Array(matrices, Dtype::kInt64)), i);
+  return take(arange(0, matrices, 1, Dtype::kInt64), indices, 0);
 }
 
 // For each of the matrices, the sum of adjoint(a) b over the problems that pick it: their rows follow one

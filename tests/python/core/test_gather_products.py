@@ -128,6 +128,16 @@ def test_vmap(axes):
         assert mx.allclose(got[i], wanted, atol=64 * 1.2e-7 * float(mx.abs(wanted).max())).item()
 
 
+def test_bad_indices_are_found_by_gradients_and_batches_too():
+    x, w, at = normal(1, 2, 1, 8), normal(2, 3, 8, 4), mx.array([0, 3])
+    with pytest.raises(IndexError, match="index 3 is out of bounds for axis 0 of length 3"):
+        mx.eval(mx.grad(lambda w: mx.gather_mm(x, w, rhs_indices=at).sum())(w))
+    both = mx.stack([w, w])
+    for bad in (at, at - 4):
+        with pytest.raises(IndexError, match="out of bounds for axis 0 of length 3"):
+            mx.eval(mx.vmap(lambda w, bad=bad: mx.gather_mm(x, w, rhs_indices=bad))(both))
+
+
 def test_empty_sums():
     x, w = mx.zeros((2, 3, 0)), mx.zeros((2, 4, 0), mx.uint32)
     scales = mx.zeros((2, 4, 0))
