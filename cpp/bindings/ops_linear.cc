@@ -134,7 +134,7 @@ constexpr const char* kGlobal =
     "size in the matrix, that lets both number formats be used fully.\n";
 constexpr const char* kActivations =
     "@activations 'float': x as it is. 'int8': x rounded to 8 bits in each group of the weights, which is "
-    "faster; a row then gives the same bits alone as in any batch. mxfp8, fp8 and products "
+    "faster; a row then gives the same bits alone as in any batch. Modes 'mxfp8' and 'fp8', and products "
     "with "
     "a matrix that is not transposed, take x as it is either way.\n";
 constexpr const char* kRaises = "@raises ValueError For shapes, dtypes or formats that do not fit.\n";

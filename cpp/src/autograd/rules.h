@@ -1,6 +1,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <span>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -69,6 +71,11 @@ std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, co
 // wanted.
 bool has_byte_scales(const char* op, const QuantParams& p, const std::vector<bool>& wants,
                      size_t first_scale);
+
+// The conjugate of matrices, turned.
+Array adjoint(const Array& a);
+// Operand i, where there are as many.
+std::optional<Array> input_at(std::span<const Array> in, size_t i);
 
 // Sums g down to `shape`, which broadcasts to g's.
 Array sum_to(const Array& g, const Shape& shape);

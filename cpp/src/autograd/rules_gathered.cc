@@ -6,11 +6,6 @@
 namespace lamina::autograd {
 namespace {
 
-Array adjoint(const Array& a) {
-  const Array t = swapaxes(a, -1, -2);
-  return is_complex(a.dtype()) ? conjugate(t) : t;
-}
-
 // `rows` is their number, which no -1 says where rows are empty.
 Array as_rows(const Array& a, int64_t rows) { return reshape(a, {rows, a.shape(-1)}); }
 
@@ -35,10 +30,6 @@ Array sums_by_matrix(const Array& a, const Array& b, const Array& indices, int64
                       stack(bounds, -1));
 }
 
-std::optional<Array> part(const Arrays& in, size_t i) {
-  return i + 1 < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
-}
-
 }  // namespace
 
 Arrays gather_matmul_rule(const OpCall& c, const Arrays& g, const std::vector<bool>& wants) {
@@ -53,8 +44,10 @@ Arrays gather_quantized_rule(const OpCall& c, const Arrays& g, const std::vector
   const auto& p = c.node.as<QuantParams>();
   const Array &x = c.in[0], &w = c.in[1], &indices = c.in.back();
   Arrays out(c.in.size());
+  const auto factors = std::span(c.in).first(c.in.size() - 1);
   if (wants[0]) {
-    out[0] = gather_qmm(g[0], w, part(c.in, 2), part(c.in, 3), std::nullopt, indices, p.spec(), !p.transpose);
+    out[0] = gather_qmm(g[0], w, input_at(factors, 2), input_at(factors, 3), std::nullopt, indices, p.spec(),
+                        !p.transpose);
   }
   if (!has_byte_scales("gather_qmm", p, wants, 2) && (wants[2] || wants[3])) {
     const Array dw = p.transpose ? sums_by_matrix(g[0], x, indices, w.shape(0))

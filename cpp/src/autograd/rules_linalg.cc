@@ -11,7 +11,6 @@ namespace {
 using Wants = std::vector<bool>;
 
 Array swapped(const Array& a) { return swapaxes(a, -1, -2); }
-Array adjoint(const Array& a) { return is_complex(a.dtype()) ? conjugate(swapped(a)) : swapped(a); }
 Array column(const Array& values) { return expand_dims(values, {-1}); }
 Array row(const Array& values) { return expand_dims(values, {-2}); }
 Array halved(const Array& a) { return a * 0.5; }

@@ -22,11 +22,6 @@ Array over_segments(const Array& inside, const Array& shares) {
   return sum(reshape(where(inside, shares, zero), {-1, shares.shape(-2), shares.shape(-1)}), Axes{0});
 }
 
-Array adjoint(const Array& a) {
-  const Array t = swapaxes(a, -1, -2);
-  return is_complex(a.dtype()) ? conjugate(t) : t;
-}
-
 }  // namespace
 
 Arrays segmented_matmul_rule(const OpCall& c, const Arrays& g, const std::vector<bool>& wants) {

@@ -198,8 +198,8 @@ Arrays scatter_axis_rule(const OpCall& c, const Arrays& g, const Wants&) {
 
 Arrays matmul_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   Arrays out(2);
-  if (wants[0]) out[0] = matmul(g[0], last_two_swapped(conj_if(c.in[1])));
-  if (wants[1]) out[1] = matmul(last_two_swapped(conj_if(c.in[0])), g[0]);
+  if (wants[0]) out[0] = matmul(g[0], adjoint(c.in[1]));
+  if (wants[1]) out[1] = matmul(adjoint(c.in[0]), g[0]);
   return out;
 }
 
@@ -208,10 +208,6 @@ Arrays dequantize_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
   if (has_byte_scales("dequantize", p, wants, 1)) return Arrays(c.in.size());
   const auto [ds, db] = group_gradients(g[0], c.in[0], c.in[1], p.group_size, p.bits);
   return {Array(), ds, db};
-}
-
-std::optional<Array> input_at(const Arrays& in, size_t i) {
-  return i < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
 }
 
 Arrays quantized_matmul_rule(const OpCall& c, const Arrays& g, const Wants& wants) {
@@ -502,6 +498,12 @@ constexpr auto kRules = [] {
 VjpRule vjp_rule(OpId op) {
   const VjpRule rule = kRules[static_cast<size_t>(op)];
   return rule ? rule : linalg_vjp_rule(op);
+}
+
+Array adjoint(const Array& a) { return last_two_swapped(conj_if(a)); }
+
+std::optional<Array> input_at(std::span<const Array> in, size_t i) {
+  return i < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
 }
 
 std::pair<Array, Array> group_gradients(const Array& dw, const Array& packed, const Array& scales,

@@ -9,10 +9,6 @@ namespace {
 // Both operands have as many axes in one example: the unmapped one broadcasts over the mapped axis.
 Arrays matmul_rule(const BatchCall& b) { return {matmul(b.call.in[0], b.call.in[1])}; }
 
-std::optional<Array> input_at(const Arrays& in, size_t i) {
-  return i < in.size() ? std::optional<Array>(in[i]) : std::nullopt;
-}
-
 Arrays quantize_rule(const BatchCall& b) {
   if (b.call.in.size() > 1) return batch_by_loop(b);  // a global scale serves all of a call's matrices
   return quantize(b.call.in[0], b.call.node.as<QuantParams>().spec());

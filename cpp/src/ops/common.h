@@ -30,6 +30,7 @@ Array reduce_keepdims(OpId id, const Array& x, const Axes& axes);
 void check_matrix_indices(const std::optional<Array>& indices, std::string_view op, std::string_view name);
 // The matrices that indices pick, or the batch as it is.
 Array picked_matrices(const Array& a, const std::optional<Array>& indices, std::string_view op);
+int64_t matrix_count(const Array& a);
 // The batch as matrices along one axis.
 Array all_matrices(const Array& a);
 // First factors and the indices of their second ones, both with the leading axes of the products.

@@ -91,8 +91,7 @@ OptArray global_scales(const OptArray& g, const Array& w, const QuantSpec& s, co
   if (!g) return g;
   if (s.format != QuantFormat::kNvfp4) fail<ValueError>(op, "only mode 'nvfp4' takes a global_scale");
   if (g->dtype() != Dtype::kFloat32) fail<DtypeError>(op, "global_scale must be float32, got {}", g->dtype());
-  int64_t matrices = 1;
-  for (int64_t i = 0; i + 2 < w.ndim(); ++i) matrices *= w.shape(i);
+  const int64_t matrices = matrix_count(w);
   if (g->size() != 1 && g->size() != matrices) {
     fail<ShapeError>(op, "global_scale must be one number or one for each of {} matrices, got shape {}",
                      matrices, g->shape());

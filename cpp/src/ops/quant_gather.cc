@@ -11,11 +11,14 @@ void check_matrix_indices(const std::optional<Array>& indices, std::string_view 
   }
 }
 
-Array all_matrices(const Array& a) {
-  if (a.ndim() == 3) return a;
+int64_t matrix_count(const Array& a) {
   int64_t matrices = 1;
   for (int64_t i = 0; i + 2 < a.ndim(); ++i) matrices *= a.shape(i);
-  return reshape(a, {matrices, a.shape(-2), a.shape(-1)});
+  return matrices;
+}
+
+Array all_matrices(const Array& a) {
+  return a.ndim() == 3 ? a : reshape(a, {matrix_count(a), a.shape(-2), a.shape(-1)});
 }
 
 Array picked_matrices(const Array& a, const std::optional<Array>& indices, std::string_view op) {
@@ -40,8 +43,7 @@ using OptArray = std::optional<Array>;
 Array product_factor(const Array& w, const OptArray& indices, const QuantSpec& s, const Array& global_scale,
                      const char* op) {
   const Shape batch(w.shape().begin(), w.shape().end() - 2);
-  int64_t matrices = 1;
-  for (int64_t n : batch) matrices *= n;
+  const int64_t matrices = matrix_count(w);
   if (s.format != QuantFormat::kNvfp4) fail<ValueError>(op, "only mode 'nvfp4' takes a global_scale");
   if (global_scale.dtype() != Dtype::kFloat32) {
     fail<DtypeError>(op, "global_scale must be float32, got {}", global_scale.dtype());

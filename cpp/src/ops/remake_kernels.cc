@@ -279,33 +279,32 @@ Types dequantize_results(const Case& c) {
            is_affine(p) ? c.in[1].dtype() : c.dtype()}};
 }
 
-Types quantized_matmul_results(const Case& c) {
+// Rows by packed matrices, of which the operands behind the first are the parts, and `others` more follow.
+Types packed_product(const Case& c, size_t others) {
   const auto& p = c.as<QuantParams>();
   check_quant(c, p);
-  const size_t parts = packed_parts(p);
-  c.operands(1 + parts, 1 + parts);
+  const size_t operands = 1 + packed_parts(p) + others;
+  c.operands(operands, operands);
   const int64_t columns = check_packed(c, 1, p), rows = c.in[1].shape(-2);
-  const Shape &x = c.shape(0), &w = c.shape(1);
+  const Shape& x = c.shape(0);
   c.want(contains(kShortFloats, c.in[0].dtype()) && x.size() >= 2, "rows of float32, float16 or bfloat16");
   c.want(at(x, -1) == (p.transpose ? columns : rows), "rows as long as the matrix's");
-  c.want(w.size() == 2 || batch_of(w) == batch_of(x), "one matrix, or one for each batch");
   return {{joined(batch_of(x), {at(x, -2), p.transpose ? rows : columns}),
            is_affine(p) ? promote(c.in[0].dtype(), c.in[2].dtype()) : c.in[0].dtype()}};
 }
 
+Types quantized_matmul_results(const Case& c) {
+  const Types results = packed_product(c, 0);
+  const Shape &x = c.shape(0), &w = c.shape(1);
+  c.want(w.size() == 2 || batch_of(w) == batch_of(x), "one matrix, or one for each batch");
+  return results;
+}
+
 Types gather_quantized_results(const Case& c) {
-  const auto& p = c.as<QuantParams>();
-  check_quant(c, p);
-  const size_t parts = packed_parts(p);
-  c.operands(2 + parts, 2 + parts);
-  const int64_t columns = check_packed(c, 1, p), rows = c.in[1].shape(-2);
-  const Shape& x = c.shape(0);
-  c.want(contains(kShortFloats, c.in[0].dtype()) && x.size() >= 2, "rows of float32, float16 or bfloat16");
-  c.want(at(x, -1) == (p.transpose ? columns : rows), "rows as long as the matrices'");
+  const Types results = packed_product(c, 1);
   c.want(c.shape(1).size() == 3, "a batch of packed matrices");
-  check_picks(c, 1 + parts);
-  return {{joined(batch_of(x), {at(x, -2), p.transpose ? rows : columns}),
-           is_affine(p) ? promote(c.in[0].dtype(), c.in[2].dtype()) : c.in[0].dtype()}};
+  check_picks(c, c.in.size() - 1);
+  return results;
 }
 
 // ---- language models ----

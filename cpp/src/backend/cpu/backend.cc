@@ -18,6 +18,7 @@
 #include "backend/cpu/sort.h"
 #include "backend/cpu/tile.h"
 #include "backend/reference/arg_reduce.h"
+#include "backend/reference/gather_products.h"
 #include "backend/reference/kernels.h"
 #include "backend/reference/layout.h"
 #include "backend/reference/matmul.h"
@@ -228,15 +229,9 @@ void run_gather_quantized_matmul(const KernelCall& c) {
 
 void run_gather_matmul(const KernelCall& c) {
   const View& all = c.in[1];
-  View one = all;
-  one.shape.erase(one.shape.begin());
-  one.strides.erase(one.strides.begin());
-  const int64_t bytes = all.strides[0] * static_cast<int64_t>(itemsize(all.dtype));
   gather_products("gather_mm", c.in[0], all.shape[0], c.in[2], c.out[0],
                   [&](int64_t matrix, const View& a, const View& out) {
-                    View b = one;
-                    b.data = static_cast<char*>(all.data) + matrix * bytes;
-                    multiply(a, b, out, c.batch_invariant);
+                    multiply(a, reference::matrix_view(all, matrix * all.strides[0]), out, c.batch_invariant);
                   });
 }
 

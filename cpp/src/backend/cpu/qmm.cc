@@ -2,7 +2,6 @@
 #include "backend/cpu/jobs.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/gemm_scratch.h"
@@ -99,22 +98,12 @@ void multiply_streamed_by_rows(const QmmArgs& q, const QmmProblem& p, bool paral
   }
 }
 
-// Empty sums: there is no memory of x or of the weights.
-void multiply_nothing(const QmmArgs& q, const QmmProblem& p) {
-  std::vector<float> tile(static_cast<size_t>(q.n));
-  for (int64_t i = 0; i < q.m; ++i) {
-    std::fill(tile.begin(), tile.end(), 0.0f);
-    qmm_finish_tile(q, p, tile.data(), i, 1, 0, q.n, q.n);
-  }
-}
-
 void multiply_one(const QmmArgs& q, int64_t problem, bool parallel) {
   const QmmProblem p = problem_at(q, problem);
-  if (q.k == 0) return multiply_nothing(q, p);
-  if (q.mode == QmmMode::kInt8 && p.w.integers.group > 0 && q.transpose) {
+  if (q.mode == QmmMode::kInt8 && p.w.integers.group > 0 && q.transpose && q.k > 0) {
     return qmm_multiply_int8(q, p, parallel);
   }
-  if (q.transpose && (q.m <= kQmmStreamRows || q.batch_invariant)) {
+  if (q.transpose && q.k > 0 && (q.m <= kQmmStreamRows || q.batch_invariant)) {
     return multiply_streamed_by_rows(q, p, parallel);
   }
   multiply_packed(q, problem, p, parallel);

@@ -44,6 +44,14 @@ inline int dots_lack(const QmmWeights& w) {
   return (LAMINA_QMM_PAIRS && wide_codes(w) ? kWideCentre : 0) - w.integers.offset;
 }
 
+#if LAMINA_SIMD_TARGET
+// v, computed before what follows.
+HWY_INLINE VI pinned(VI v) {
+  asm("" : "+v"(v.raw));
+  return v;
+}
+#endif
+
 #if LAMINA_QMM_PAIRS
 // In 16-bit lanes, the dots of two unsigned bytes of w and two signed ones of x.
 template <bool kNarrow>
@@ -63,10 +71,8 @@ HWY_INLINE VI pairs_of(VI w, VI x) {
 
 HWY_INLINE VI add_pairs(VI a, VI b) {
   const hn::Repartition<int16_t, DI> d16;
-  VI sum = hn::BitCast(DI(), hn::Add(hn::BitCast(d16, a), hn::BitCast(d16, b)));
   // GCC would add up in the form of a tree, whose leaves no registers hold.
-  asm("" : "+v"(sum.raw));
-  return sum;
+  return pinned(hn::BitCast(DI(), hn::Add(hn::BitCast(d16, a), hn::BitCast(d16, b))));
 }
 
 // sum + both 16-bit numbers of each lane.

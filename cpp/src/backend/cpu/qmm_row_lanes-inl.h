@@ -70,10 +70,6 @@ class SumsOfBlocks {
   HWY_INLINE VI get() const { return a_; }
 
  private:
-  static HWY_INLINE VI pinned(VI v) {
-    asm("" : "+v"(v.raw));
-    return v;
-  }
 #if HWY_TARGET <= HWY_AVX3
   static HWY_INLINE VI packed(VI a, VI b) { return VI{_mm512_packs_epi32(a.raw, b.raw)}; }
   static HWY_INLINE VI added(VI a) { return VI{_mm512_madd_epi16(a.raw, _mm512_set1_epi16(1))}; }
@@ -145,7 +141,6 @@ struct Packed {
   static constexpr int kPlanes = 8 / kBits, kBytes = 4 * kRows;
   static constexpr bool kNarrow = kIsNarrow;
 #if HWY_TARGET <= HWY_AVX3
-  static constexpr bool kCopiesTails = false;
   struct Chunk {
     int64_t byte;
     __mmask16 inside;
@@ -158,8 +153,6 @@ struct Packed {
     return VI{_mm512_maskz_loadu_epi32(c.inside, row + c.byte)};
   }
 #else
-  // Loads would wait for masks, which are made from lengths.
-  static constexpr bool kCopiesTails = true;
   using Chunk = int64_t;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at * 4; }
   static HWY_INLINE VI load(const uint8_t* row, Chunk byte) {
@@ -167,6 +160,13 @@ struct Packed {
   }
 #endif
 };
+
+// Codes of which a chunk is read whole, so that what lies behind the last whole chunk of a row is copied
+// first: loads would wait for masks, which are made from lengths.
+template <class Codes>
+constexpr bool kCopiesTails = false;
+template <int kBits, bool kIsNarrow>
+constexpr bool kCopiesTails<Packed<kBits, kIsNarrow>> = HWY_TARGET == HWY_AVX2;
 
 // acc[x][r] = lane sums of row r of four over kChunks vectors of codes, for kX rows of activations. Calls
 // between(r) behind each.
@@ -244,7 +244,7 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
   constexpr bool kOverlaps = kX == 1 && HWY_TARGET == HWY_AVX2;
   // The words of rows behind their last whole chunks, and zeros.
   constexpr int64_t kStep = kRows * kChunks;
-  HWY_ALIGN uint8_t tails[Codes::kCopiesTails ? kRows : 1][4 * kStep];
+  HWY_ALIGN uint8_t tails[kCopiesTails<Codes> ? kRows : 1][4 * kStep];
   RowPointers from = rows;
   VI acc[kX][4], sums[kX][kBlocks];
   unroll<4>([&](auto r) HWY_ATTR { acc[0][r] = hn::Zero(DI()); });
@@ -253,7 +253,7 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
     typename Codes::Chunk chunks[kChunks];
     const int32_t* units[kX];
     int64_t read = at;
-    if (Codes::kCopiesTails && at + kStep > words) {
+    if (kCopiesTails<Codes> && at + kStep > words) {
       std::memset(tails, 0, sizeof(tails));
       for (int r = 0; r < kRows; ++r) {
         std::memcpy(tails[r], from.at[r] + at * 4, static_cast<size_t>(words - at) * 4);

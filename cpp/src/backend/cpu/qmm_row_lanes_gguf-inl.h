@@ -50,7 +50,7 @@ HWY_INLINE __m512i in_halves(__m256i low, __m256i high) {
 template <int64_t kOfBlock, int64_t kAt>
 struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 8> {
   static constexpr int kPlanes = 1, kBytes = 2 * kOfBlock, kLanes = 8;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
     const __m256i second = _mm256_broadcastsi128_si256(sixteen_at(row + c.second));
     const __m512i pairs =
@@ -62,7 +62,7 @@ struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 8> {
 // q8_0: 32 signed bytes behind a scale.
 struct ByteBlocks {
   static constexpr int kPlanes = 1, kBytes = 68;
-  static constexpr bool kNarrow = false, kCopiesTails = false;
+  static constexpr bool kNarrow = false;
   struct Chunk {
     int64_t first;
     bool both;
@@ -78,7 +78,7 @@ struct ByteBlocks {
 // q4_k: 32 bytes for 64 elements, the first half of them below.
 struct FourBitSuperblocks {
   static constexpr int kPlanes = 1, kBytes = 36;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   using Chunk = int64_t;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at / 64 * 144 + 16 + at / 16 % 4 * 32; }
   static HWY_INLINE VI load(const uint8_t* row, Chunk c) {
@@ -90,7 +90,7 @@ struct FourBitSuperblocks {
 // q6_k: of every 128 elements, 64 bytes of four bits and 32 bytes of two.
 struct SixBitSuperblocks {
   static constexpr int kPlanes = 1, kBytes = 53;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   struct Chunk {
     int64_t low, high;
     __m128i low_shift;
@@ -118,7 +118,7 @@ HWY_INLINE __m256i masked(__m256i bits, int mask) {
 template <int64_t kOfBlock, int64_t kAt>
 struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 4> {
   static constexpr int kPlanes = 2, kBytes = 2 * kOfBlock, kLanes = 4;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   static HWY_INLINE VI load(const uint8_t* row, const TwoBlocks& c) {
     const __m128i second = _mm_and_si128(sixteen_at(row + c.second), _mm256_castsi256_si128(c.inside));
     return VI{_mm256_inserti128_si256(_mm256_castsi128_si256(sixteen_at(row + c.first)), second, 1)};
@@ -128,7 +128,7 @@ struct NibbleBlocks : ChunksOfTwo<kOfBlock, kAt, 4> {
 // q8_0: 32 signed bytes behind a scale.
 struct ByteBlocks {
   static constexpr int kPlanes = 1, kBytes = 34;
-  static constexpr bool kNarrow = false, kCopiesTails = false;
+  static constexpr bool kNarrow = false;
   using Chunk = int64_t;
   static HWY_INLINE Chunk chunk(int64_t at, int64_t) { return at / 8 * 34 + 2; }
   static HWY_INLINE VI load(const uint8_t* row, Chunk c) {
@@ -139,7 +139,7 @@ struct ByteBlocks {
 // q4_k: 32 bytes for 64 elements, the first half of them below.
 struct FourBitSuperblocks {
   static constexpr int kPlanes = 1, kBytes = 18;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   struct Chunk {
     int64_t byte;
     __m128i shift;
@@ -155,7 +155,7 @@ struct FourBitSuperblocks {
 // q6_k: of every 128 elements, 64 bytes of four bits and 32 bytes of two.
 struct SixBitSuperblocks {
   static constexpr int kPlanes = 1, kBytes = 27;
-  static constexpr bool kNarrow = true, kCopiesTails = false;
+  static constexpr bool kNarrow = true;
   struct Chunk {
     int64_t low, high;
     __m128i low_shift, high_shift;

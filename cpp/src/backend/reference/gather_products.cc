@@ -4,18 +4,14 @@
 #include "backend/reference/layout.h"
 
 namespace lamina::reference {
-namespace {
 
-// The matrix that begins `offset` elements into v.
-View matrix_at(const View& v, int64_t offset) {
+View matrix_view(const View& v, int64_t offset) {
   View one = v;
   one.shape.assign(v.shape.end() - 2, v.shape.end());
   one.strides.assign(v.strides.end() - 2, v.strides.end());
   one.data = static_cast<char*>(v.data) + offset * static_cast<int64_t>(itemsize(v.dtype));
   return one;
 }
-
-}  // namespace
 
 std::vector<int64_t> picked_by(const View& indices, int64_t matrices, const char* op) {
   const int64_t n = indices.size();
@@ -42,11 +38,11 @@ void gather_products(const KernelCall& c, void (*multiply)(const KernelCall&)) {
   leading_offsets(out, out.shape.size() - 2, 0, n, out_at.data());
   const auto bytes = [](const View& v) { return static_cast<int64_t>(itemsize(v.dtype)); };
   for (size_t i = 0; i < picks.size(); ++i) {
-    std::vector<View> in{matrix_at(x, x_at[i] / bytes(x))};
+    std::vector<View> in{matrix_view(x, x_at[i] / bytes(x))};
     for (const View& part : c.in.subspan(1, c.in.size() - 2)) {
-      in.push_back(matrix_at(part, picks[i] * part.strides[0]));
+      in.push_back(matrix_view(part, picks[i] * part.strides[0]));
     }
-    const View to = matrix_at(out, out_at[i] / bytes(out));
+    const View to = matrix_view(out, out_at[i] / bytes(out));
     multiply({c.op, c.params, in, std::span(&to, 1)});
   }
 }
