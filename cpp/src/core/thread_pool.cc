@@ -23,6 +23,7 @@
 #include "core/cgroup.h"
 #include "core/fail.h"
 #include "core/fork_locks.h"
+#include "core/placement.h"
 
 namespace lamina {
 namespace {
@@ -30,6 +31,7 @@ namespace {
 constexpr int kMaxThreads = 1024;
 constexpr int kSlots = 8;  // jobs that run in parallel at once; further callers run theirs alone
 constexpr auto kSpin = std::chrono::microseconds(30);
+constexpr int kPlaced = 3;  // workers that are placed as they wake (see Placement), for 3 us each
 
 using Body = FunctionRef<void(int64_t)>;
 
@@ -91,6 +93,7 @@ struct alignas(64) Slot {
   std::atomic<uint64_t> state{0};
   alignas(64) std::atomic<int64_t> pending{0};  // chunks that have not ended
   std::atomic<uint32_t> caller_parked{0};
+  Placement caller;
   std::atomic<bool> taken{false};
   std::atomic<bool> failed{false};
   std::exception_ptr error;
@@ -115,7 +118,9 @@ void run_chunks(Slot& slot, int64_t remaining, int threads) {
   tls.body_threads = 0;
   if (slot.pending.fetch_sub(done, std::memory_order_seq_cst) != done) return;
   // The slot may serve another job by now: a wake-up too many is harmless, the caller looks again.
-  if (slot.caller_parked.exchange(0, std::memory_order_seq_cst) != 0) futex_wake(slot.caller_parked, 1);
+  if (slot.caller_parked.exchange(0, std::memory_order_seq_cst) == 0) return;
+  slot.caller.wake_beside(sched_getcpu());
+  futex_wake(slot.caller_parked, 1);
 }
 
 void run_inline(int64_t chunks, const Body& body, int threads) {
@@ -185,14 +190,17 @@ class Pool {
   // Only the forking thread lives on in the child: its jobs and workers start from nothing.
   void reset_after_fork() {
     for (Slot& slot : slots_) new (&slot) Slot;
+    for (int i = 1; i <= started_.load(); ++i) new (placements_[static_cast<size_t>(i)]) Placement;
     started_.store(0);
     sleepers_.store(0);
     start_mutex_.unlock();
   }
 
+  // More threads than processors share them anyhow: spinning and placing would starve other processes.
+  bool crowded() const { return limit_.load(std::memory_order_relaxed) > cpus_; }
+
   std::chrono::nanoseconds spin_time() const {
-    bool crowded = limit_.load(std::memory_order_relaxed) > cpus_;
-    return crowded ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(kSpin);
+    return crowded() ? std::chrono::nanoseconds(0) : std::chrono::nanoseconds(kSpin);
   }
 
   Slot* take_slot() {
@@ -211,7 +219,9 @@ class Pool {
     for (;;) {
       slot.caller_parked.store(1, std::memory_order_seq_cst);
       if (slot.pending.load(std::memory_order_seq_cst) <= 0) return;
+      if (!crowded()) slot.caller.sleeps();
       futex_wait(slot.caller_parked, 1);
+      slot.caller.wakes();
     }
   }
 
@@ -222,6 +232,9 @@ class Pool {
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     bool all_may_join = threads >= limit_.load(std::memory_order_relaxed);
     int64_t wanted = all_may_join ? std::min<int64_t>(chunks - 1, threads - 1) : INT_MAX;
+    const int placed = std::min(started_.load(std::memory_order_acquire), kPlaced);
+    const int cpu = sched_getcpu();
+    for (int i = 1; i <= placed; ++i) placements_[static_cast<size_t>(i)]->wake_beside(cpu);
     futex_wake(epoch_, static_cast<int>(wanted));
   }
 
@@ -252,7 +265,12 @@ class Pool {
     if (index >= limit_.load()) return futex_wait(retired_, retired);
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     uint32_t epoch = epoch_.load(std::memory_order_seq_cst);
-    if (!has_work(index) && index < limit_.load()) futex_wait(epoch_, epoch);
+    if (!has_work(index) && index < limit_.load()) {
+      Placement& placement = *placements_[static_cast<size_t>(index)];
+      if (!crowded()) placement.sleeps();
+      futex_wait(epoch_, epoch);
+      placement.wakes();
+    }
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
 
@@ -273,6 +291,8 @@ class Pool {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int n = started_.load(std::memory_order_relaxed); n < wanted; ++n) {
       try {
+        Placement*& placement = placements_[static_cast<size_t>(n + 1)];
+        if (placement == nullptr) placement = new Placement;
         std::thread thread([this, index = n + 1] { worker(index); });
         pthread_setname_np(thread.native_handle(), ("lamina-" + std::to_string(n + 1)).c_str());
         thread.detach();
@@ -286,6 +306,7 @@ class Pool {
 
   const int cpus_;
   std::array<Slot, kSlots> slots_;
+  std::array<Placement*, kMaxThreads> placements_{};  // by worker, made before it starts; they stay
   std::mutex start_mutex_;
   std::atomic<int> started_{0};
   std::atomic<int> limit_{0};

@@ -1,6 +1,7 @@
 #include "core/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,6 +209,24 @@ TEST_P(ThreadPool, ParkedWorkersWakeUp) {
   }
   seen.erase(self);
   EXPECT_EQ(seen.empty(), GetParam() < 2);
+}
+
+TEST_P(ThreadPool, CallersKeepTheirProcessors) {
+  if (GetParam() < 2) return;
+  cpu_set_t before, after;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const auto self = std::this_thread::get_id();
+  for (int round = 0; round < 50; ++round) {
+    // Chunks of two threads that meet; then the caller waits so long for the other that it parks.
+    std::atomic<int> arrived{0};
+    parallel_for(2, [&](int64_t) {
+      arrived.fetch_add(1);
+      while (arrived.load() < 2) std::this_thread::yield();
+      if (std::this_thread::get_id() != self) std::this_thread::sleep_for(std::chrono::microseconds(500));
+    });
+    ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
+    ASSERT_TRUE(CPU_EQUAL(&before, &after)) << round;
+  }
 }
 
 TEST_P(ThreadPool, TwoJobsShareTheWorkers) {
