@@ -8,6 +8,7 @@
 #include "backend/tape_tiles.h"
 #include "backend/tile_copies.h"
 #include "backend/tile_scratch.h"
+#include "core/cpu_caches.h"
 #include "core/fail.h"
 #include "core/thread_pool.h"
 #include "graph/eval.h"
@@ -90,7 +91,7 @@ class Runner : private TapeLayout {
     tiling_ = choose_tiling(b_, columns_);
     bound_ = tiling_.mode == Tiling::Mode::kRecompute && is_elementwise(b_.tape) && reads_in_place();
     if (bound_) tiling_.tile = kBoundTile;
-    fetches_ = bound_ && inputs_.size() > 1 && bytes_read() >= kFetchedBytes;
+    fetches_ = bound_ && inputs_.size() > 1 && bytes_read() >= kFetchedBytes && !follows_many_streams();
     for (size_t i = 0; i < code_.size(); ++i) {
       const Instr& c = code_[i];
       if (c.space == Space::kScalar) scalar_bytes_ += round_up(tiling_.tile * 8, 64);

@@ -103,4 +103,13 @@ const CpuCaches& cpu_caches() {
   return caches;
 }
 
+bool follows_many_streams() {
+#if defined(__x86_64__)
+  static const bool amd = __builtin_cpu_is("amd");
+  return amd;
+#else
+  return false;
+#endif
+}
+
 }  // namespace lamina

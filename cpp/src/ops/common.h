@@ -18,6 +18,8 @@ Axes normalize_axes(const OptAxes& axes, int64_t ndim, std::string_view op);
 // The shape with the axes at length 1.
 Shape keep_dims(const Shape& shape, const Axes& axes);
 Shape drop_dims(const Shape& shape, const Axes& axes);
+// Whether an operand of shape `from` may stand for one of shape `to`.
+bool broadcasts_to(const Shape& from, const Shape& to);
 // float32 for integers and bool, the dtype itself otherwise.
 inline Dtype to_inexact(Dtype t) { return is_inexact(t) ? t : Dtype::kFloat32; }
 // An elementwise node without dtype or shape checks; inputs may differ in shape as long as they broadcast to

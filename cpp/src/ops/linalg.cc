@@ -44,8 +44,7 @@ Array matmul(const Array& a, const Array& b) {
 Array addmm(const Array& c, const Array& a, const Array& b, float alpha, float beta) {
   Array product = matmul(a, b);
   const Dtype t = promote(c.dtype(), product.dtype());
-  const Shape shape = broadcast_shapes(c.shape(), product.shape(), "addmm");
-  if (shape != product.shape()) {
+  if (!broadcasts_to(c.shape(), product.shape())) {
     fail<ShapeError>("addmm", "c of shape {} does not broadcast to the product's {}", c.shape(),
                      product.shape());
   }

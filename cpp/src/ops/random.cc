@@ -35,6 +35,12 @@ void check_floating(Dtype dtype, const char* op) {
   if (!is_floating(dtype)) fail<DtypeError>(op, "wants a floating dtype, got {}", dtype);
 }
 
+// An operand that does not broadcast to the shape that was asked for would make a result of another.
+void check_fits(const Array& a, const Shape& shape, const char* op, const char* name) {
+  if (broadcasts_to(a.shape(), shape)) return;
+  fail<ShapeError>(op, "{} of shape {} does not broadcast to shape {}", name, a.shape(), shape);
+}
+
 Array constant(double v, Dtype t) { return Array(v, t); }
 
 // The largest number of the dtype below 1.
@@ -116,8 +122,10 @@ std::vector<Array> split(const Array& key, int num) {
 Array uniform(const Array& low, const Array& high, const Shape& shape, Dtype dtype,
               const std::optional<Array>& key) {
   check_floating(dtype, "uniform");
+  check_fits(low, shape, "uniform", "low");
+  check_fits(high, shape, "uniform", "high");
   const Array k = key_or_next(key, "uniform");
-  const Array lo = broadcast_to(astype(low, dtype), shape), hi = broadcast_to(astype(high, dtype), shape);
+  const Array lo = astype(low, dtype), hi = astype(high, dtype);
   const Dtype t = wide(dtype);
   const Array w = multiply(astype(bits(shape, 4, k), t), constant(0x1p-32, t));
   const Array u = minimum(astype(w, dtype), constant(below_one(dtype), dtype));
@@ -156,8 +164,9 @@ Array randint(const Array& low, const Array& high, const Shape& shape, Dtype dty
 
 Array bernoulli(const Array& p, const std::optional<Shape>& shape, const std::optional<Array>& key) {
   const Shape out = shape.value_or(p.shape());
-  const Array limit = multiply(broadcast_to(astype(p, Dtype::kFloat32), out),
-                               constant(std::nextafter(0x1p32f, INFINITY), Dtype::kFloat32));
+  check_fits(p, out, "bernoulli", "p");
+  const Array limit =
+      multiply(astype(p, Dtype::kFloat32), constant(std::nextafter(0x1p32f, INFINITY), Dtype::kFloat32));
   return less(astype(bits(out, 4, key_or_next(key, "bernoulli")), Dtype::kFloat32), limit);
 }
 

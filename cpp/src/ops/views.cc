@@ -46,13 +46,19 @@ Shape drop_dims(const Shape& shape, const Axes& axes) {
   return out;
 }
 
+bool broadcasts_to(const Shape& from, const Shape& to) {
+  bool fits = from.size() <= to.size();
+  for (size_t i = 0, shift = to.size() - from.size(); fits && i < from.size(); ++i) {
+    fits = from[i] == to[shift + i] || from[i] == 1;
+  }
+  return fits;
+}
+
 Array broadcast_to(const Array& a, const Shape& shape) {
   if (a.shape() == shape) return a;
-  bool fits = a.shape().size() <= shape.size();
-  for (size_t i = 0, shift = shape.size() - a.shape().size(); fits && i < a.shape().size(); ++i) {
-    fits = a.shape()[i] == shape[shift + i] || a.shape()[i] == 1;
+  if (!broadcasts_to(a.shape(), shape)) {
+    fail<ShapeError>("broadcast_to", "shape {} does not broadcast to {}", a.shape(), shape);
   }
-  if (!fits) fail<ShapeError>("broadcast_to", "shape {} does not broadcast to {}", a.shape(), shape);
   num_elements(shape);
   return make_node(OpId::Broadcast, a.dtype(), shape, {a});
 }

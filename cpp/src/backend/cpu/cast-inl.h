@@ -77,7 +77,8 @@ HWY_INLINE auto bfloat_of_float(D d, V x) {
   return tile::truncate_to(dh, IfThenElse(RebindMask(du, IsNaN(x)), quiet, rounded));
 }
 
-// Elements of dtype T as lanes of a float32 descriptor; exact for every T it takes.
+// Elements of dtype T as lanes of a float32 descriptor; exact for every T of at most 16 bits, else rounded
+// once.
 template <class T, F32 D>
 HWY_INLINE Vec<D> load_as(D d, const void* memory, size_t i, size_t n) {
   const Rebind<Lane<T>, D> dm;
@@ -90,6 +91,12 @@ HWY_INLINE Vec<D> load_as(D d, const void* memory, size_t i, size_t n) {
     return PromoteTo(d, v);
   } else if constexpr (std::is_same_v<T, int32_t>) {
     return ConvertTo(d, v);
+  } else if constexpr (std::is_same_v<T, uint32_t>) {
+    // Both halves are exact, so that only their sum rounds.
+    const RebindToSigned<D> di;
+    auto high = ConvertTo(d, BitCast(di, ShiftRight<16>(v)));
+    auto low = ConvertTo(d, BitCast(di, And(v, Set(dm, 0xffff))));
+    return MulAdd(high, Set(d, 0x1p16f), low);
   } else {
     static_assert(sizeof(T) <= 2);
     const RebindToSigned<D> di;
@@ -230,9 +237,10 @@ constexpr auto work_lanes() {
   } else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, int64_t>) {
     return double();
   } else {
-    // int32 is exact only as far as float32's own rounding is the one asked for.
-    constexpr bool kIn = kSmallInt<From> || kIsHalf<From> || std::is_same_v<From, float> ||
-                         (std::is_same_v<From, int32_t> && std::is_same_v<To, float>);
+    // Integers of 32 bits are exact only as far as float32's own rounding is the one asked for.
+    constexpr bool kIn =
+        kSmallInt<From> || kIsHalf<From> || std::is_same_v<From, float> ||
+        ((std::is_same_v<From, int32_t> || std::is_same_v<From, uint32_t>)&&std::is_same_v<To, float>);
     constexpr bool kOut =
         kSmallInt<To> || kIsHalf<To> || std::is_same_v<To, float> || std::is_same_v<To, int32_t>;
     if constexpr (kIn && kOut) return float();
