@@ -188,6 +188,14 @@ TEST(QmmInt8, BlockFormatsBitsAreThoseOfTheContract) {
   }
 }
 
+// So many rows that each lane of a kernel may have some of its own, and a few that are left.
+TEST(QmmInt8, ManyRowsHaveTheBitsOfTheContract) {
+  std::mt19937 rng(15);
+  for (QuantFormat format : {QuantFormat::kQ4_0, QuantFormat::kQ4_1, QuantFormat::kQ8_0, QuantFormat::kQ6K}) {
+    check_blocks(format, 1003, 1024, rng);
+  }
+}
+
 // Formats without integers, and weights [k, n], run in the exact mode.
 TEST(QmmInt8, OthersAreExact) {
   std::mt19937 rng(13);

@@ -222,11 +222,10 @@ constexpr int64_t kMostRows = HWY_TARGET <= HWY_AVX3 ? kQmmStreamed : 4;
 template <class Codes, bool kWidened, int kLanes, bool kShort>
 void stream_row_lanes(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8Row* x, int64_t m,
                       float* tile, void* work) {
-  const int64_t groups = w.integer_groups(), words = w.cols / 4 / Codes::kPlanes,
-                end = span.row0 + span.count;
+  const int64_t groups = w.integer_groups(), words = w.cols / 4 / Codes::kPlanes;
   HWY_ALIGN float totals[kQmmStreamed][row_lanes::kRows];
-  const auto block = [&](int64_t row, const row_lanes::RowPointers& rows, const row_lanes::Edges& edges,
-                         row_lanes::Ahead ahead) HWY_ATTR {
+  const auto block = [&](row_lanes::LaneRows lanes, const row_lanes::RowPointers& rows,
+                         const row_lanes::Edges& edges, row_lanes::Ahead ahead) HWY_ATTR {
     const auto some = [&]<int kX>(std::integral_constant<int, kX>, int64_t i) {
       row_lanes::multiply<Codes, kLanes, kShort, kX>(rows, words, groups, x + i, edges, ahead, totals + i);
       return kX;
@@ -236,13 +235,13 @@ void stream_row_lanes(const QmmWeights& w, const QmmRowSpan& span, const QmmInt8
            : m - i >= 2 ? some(std::integral_constant<int, 2>(), i)
                         : some(std::integral_constant<int, 1>(), i);
     }
-    for (int64_t i = 0; i < m; ++i) {
-      std::copy_n(totals[i], std::min(row_lanes::kRows, end - row),
-                  tile + i * span.count + (row - span.row0));
+    for (int64_t r = 0; r < row_lanes::kRows; ++r) {
+      const int64_t row = lanes.of(r) - span.row0;
+      for (int64_t i = 0; row < span.count && i < m; ++i) tile[i * span.count + row] = totals[i][r];
     }
   };
   row_lanes::each_block<kWidened>(
-      w, span, work, [] {}, block);
+      w, span, m, work, [] {}, block);
 }
 
 struct RowLaneStreams {

@@ -25,9 +25,19 @@ namespace row_lanes {
 // Weight rows that are worked on together; also the 32-bit words of a chunk of codes.
 constexpr int64_t kRows = hn::MaxLanes(D());
 constexpr int kBlocks = kRows / 4;  // of 128 bits in a vector
+// Lanes with rows of their own are for processors that follow_many_streams; measured with AVX2 alone.
+constexpr bool kMayStream = HWY_TARGET == HWY_AVX2;
+
+// The weight rows of the lanes: one after the other, or as far apart as each lane has rows of its own to go
+// through.
+struct LaneRows {
+  int64_t first, step = 1;
+  int64_t of(int64_t lane) const { return first + lane * step; }
+};
 
 // Where memory begins that comes into the cache meanwhile, line by line in its order: the prefetchers of the
-// second level follow only such accesses, and so many rows at once are none.
+// second level follow only such accesses, and so many rows at once are none. Null where lanes have rows of
+// their own, each of which is such a stream.
 using Ahead = const uint8_t*;
 
 HWY_INLINE void fetch(Ahead from, int64_t bytes) {
@@ -125,8 +135,8 @@ HWY_INLINE void dots_of_groups(const VI (&sums)[kBlocks], VI* dots) {
 // Where the weight rows lie. Rows past the last one repeat it.
 struct RowPointers {
   const uint8_t* at[kRows];
-  RowPointers(const uint8_t* base, int64_t row0, int64_t rows, int64_t ld) {
-    for (int64_t r = 0; r < kRows; ++r) at[r] = base + std::min(row0 + r, rows - 1) * ld;
+  RowPointers(const uint8_t* base, LaneRows lanes, int64_t rows, int64_t ld) {
+    for (int64_t r = 0; r < kRows; ++r) at[r] = base + std::min(lanes.of(r), rows - 1) * ld;
   }
 };
 
@@ -175,7 +185,9 @@ HWY_INLINE void four_rows(const uint8_t* const* rows, const typename Codes::Chun
                           const int32_t* const* units, Ahead ahead, VI (*acc)[4], const Between& between) {
   constexpr int kPlanes = Codes::kPlanes;
   constexpr int kLines = (4 * Codes::kBytes * kChunks + 63) / 64;
-  unroll<kLines>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
+  if (!kMayStream || ahead != nullptr) {
+    unroll<kLines>([&](auto i) HWY_ATTR { __builtin_prefetch(ahead + i * 64, 0, 3); });
+  }
   unroll<4>([&](auto r) HWY_ATTR {
     VI sum[kX];
     unroll<kX>([&](auto x) HWY_ATTR { sum[x] = hn::Zero(DI()); });
@@ -246,6 +258,7 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
   constexpr int64_t kStep = kRows * kChunks;
   HWY_ALIGN uint8_t tails[kCopiesTails<Codes> ? kRows : 1][4 * kStep];
   RowPointers from = rows;
+  const int64_t fetched = kMayStream && ahead == nullptr ? 0 : kFetched;
   VI acc[kX][4], sums[kX][kBlocks];
   unroll<4>([&](auto r) HWY_ATTR { acc[0][r] = hn::Zero(DI()); });
   int64_t g = 0;
@@ -265,7 +278,8 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
     unroll<kX>([&](auto i) HWY_ATTR { units[i] = x_units[i] + at * kPlanes; });
     unroll<kBlocks>([&](auto q) HWY_ATTR {
       const auto four = [&](const auto& between) HWY_ATTR {
-        four_rows<Codes, kChunks, kX>(from.at + 4 * q, chunks, units, ahead + q * kFetched, acc, between);
+        four_rows<Codes, kChunks, kX>(from.at + 4 * q, chunks, units, ahead, acc, between);
+        ahead += fetched;
       };
       if constexpr (kOverlaps) {
         // The sums of the four rows before: the last ones of the chunk before, where these are the first.
@@ -282,7 +296,6 @@ HWY_FLATTEN void multiply(const RowPointers& rows, int64_t words, int64_t groups
         if (q == kBlocks - 1) add_groups(g, sums);
       }
     });
-    ahead += kBlocks * kFetched;
   }
   if (kOverlaps && words > 0) {
     sums[0][kBlocks - 1] = SumsOfBlocks<kShort>(acc[0]).all();
@@ -386,7 +399,7 @@ HWY_INLINE void widen_some(const RowPointers& from, int64_t first, int64_t n, fl
 template <bool kHalf, class Tick>
 HWY_INLINE void widen_edges(const void* src, int64_t row0, int64_t rows, int64_t n, float* dst,
                             const Tick& tick) {
-  const RowPointers from(static_cast<const uint8_t*>(src), row0, rows, n * 2);
+  const RowPointers from(static_cast<const uint8_t*>(src), LaneRows{row0}, rows, n * 2);
   for (int64_t g = 0; g < n; g += 16) {
     tick();
     widen_some<kHalf>(from, g, n, dst + g * kRows);

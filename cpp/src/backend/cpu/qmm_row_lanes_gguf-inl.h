@@ -189,11 +189,12 @@ HWY_INLINE V low_halves(VI words) {
 class WordsOfRows {
  public:
 #if HWY_TARGET <= HWY_AVX3
-  WordsOfRows(const QmmWeights& w, int64_t row0)
-      : base_(w.codes + std::min(row0, w.rows - 1) * w.code_row_bytes) {
+  WordsOfRows(const QmmWeights& w, LaneRows lanes)
+      : base_(w.codes + std::min(lanes.first, w.rows - 1) * w.code_row_bytes) {
+    static_assert(!kMayStream);  // the rows lie near enough for offsets of 32 bits
     alignas(64) int32_t at[kRows];
     for (int64_t r = 0; r < kRows; ++r) {
-      at[r] = static_cast<int32_t>(std::min(r, w.rows - 1 - row0) * w.code_row_bytes);
+      at[r] = static_cast<int32_t>(std::min(r, w.rows - 1 - lanes.first) * w.code_row_bytes);
     }
     at_ = _mm512_load_si512(at);
   }
@@ -206,7 +207,7 @@ class WordsOfRows {
   __m512i at_;
 #else
   // A gather of eight lanes takes longer than eight loads.
-  WordsOfRows(const QmmWeights& w, int64_t row0) : rows_(w.codes, row0, w.rows, w.code_row_bytes) {}
+  WordsOfRows(const QmmWeights& w, LaneRows lanes) : rows_(w.codes, lanes, w.rows, w.code_row_bytes) {}
   // A float16 of each row.
   HWY_INLINE V half_at(int64_t byte) const {
     const auto bits = [&](int r) HWY_ATTR {
@@ -264,9 +265,9 @@ HWY_INLINE void edges_q4_k(const WordsOfRows& rows, int64_t block, float* scales
   put_bytes<false>(minimum, six_bits(shifted_down(third, 4), second, 6), biases + 4 * kRows);
 }
 
-// Scales and biases of kRows rows at [group][row]. False for formats that it does not have.
-inline bool block_edges(const QmmWeights& w, int64_t row0, float* scales, float* biases) {
-  const WordsOfRows rows(w, row0);
+// Scales and biases of the lanes' rows at [group][lane]. False for formats that it does not have.
+inline bool block_edges(const QmmWeights& w, LaneRows lanes, float* scales, float* biases) {
+  const WordsOfRows rows(w, lanes);
   const D d;
   switch (w.format) {
     case QuantFormat::kQ4_0:

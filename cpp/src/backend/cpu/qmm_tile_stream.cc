@@ -207,19 +207,19 @@ void stream_cols(const QmmWeights& w, const QmmRowSpan& span, const QmmTileInput
   const AmxTiles held(shape_of(std::min(kLanes, 16), kCols));
   const int64_t groups = w.integer_groups(), words = stream_words(w), end = span.row0 + span.count;
   alignas(64) float totals[kRows * kCols], turned[kCols * kRows];
-  const auto block = [&](int64_t row, const row_lanes::RowPointers& rows, const row_lanes::Edges& edges,
-                         row_lanes::Ahead ahead) HWY_ATTR {
+  const auto block = [&](row_lanes::LaneRows lanes, const row_lanes::RowPointers& rows,
+                         const row_lanes::Edges& edges, row_lanes::Ahead ahead) HWY_ATTR {
     Block<Codes, kLanes, kCols>(rows, words, groups, x, edges, ahead, w.integers.offset != 0).run(totals);
     const auto of_row = [&](int64_t r) { return totals + r * kCols; };
-    float* out = tile + (row - span.row0);
-    if (const int64_t count = end - row; count >= kRows) {
+    float* out = tile + (lanes.first - span.row0);
+    if (const int64_t count = end - lanes.first; count >= kRows) {
       transpose_words_of(of_row, kRows, m, out, span.count);
     } else {
       transpose_words_of(of_row, kRows, m, turned, kRows);
       for (int64_t i = 0; i < m; ++i) std::copy_n(turned + i * kRows, count, out + i * span.count);
     }
   };
-  row_lanes::each_block<kWidened>(w, span, work, stay_awake, block);
+  row_lanes::each_block<kWidened>(w, span, m, work, stay_awake, block);
 }
 
 struct Streams {
