@@ -7,6 +7,7 @@
 #include "backend/cpu/gemm_kernel.h"
 #include "backend/cpu/gemm_problem.h"
 #include "backend/cpu/gemm_scratch.h"
+#include "core/cpu_caches.h"
 
 namespace lamina::cpu {
 namespace {
@@ -211,10 +212,12 @@ bool reads_rows(const GemmMatrix& b, bool packed_order) {
 }
 
 // Columns of a skinny job: 64 KB of B or more, in whole cache lines. Rows of B are read in long runs, as far
-// as the sums of the job's columns stay in the first-level cache.
+// as the sums of the job's columns stay in the first-level cache; on AMD in twice as long ones (4096 x
+// 4096: 2.5 to 2.2 ms on a Zen 3).
 int64_t skinny_width(bool row_major, int64_t m, int64_t n, int64_t k) {
+  const int64_t jobs_each = row_major ? (follows_many_streams() ? 1 : 2) : 4;
   const int64_t least = std::max<int64_t>(64, ceil_div(16384 / k, 64) * 64);
-  const int64_t even = ceil_div(ceil_div(n, (row_major ? 2 : 4) * num_threads()), 64) * 64;
+  const int64_t even = ceil_div(ceil_div(n, jobs_each * num_threads()), 64) * 64;
   return std::clamp(even, least, std::max<int64_t>(least, (row_major ? 4096 / m : 1024) / 64 * 64));
 }
 
