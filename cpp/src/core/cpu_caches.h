@@ -19,9 +19,8 @@ struct CpuCaches {
 const CpuCaches& cpu_caches();
 // Those of one processor by /sys below `root`; what is not there stays as it is in `otherwise`.
 CpuCaches read_cpu_caches(const std::string& root, int cpu, CpuCaches otherwise = {});
-// Whether the hardware finds the next lines of several operands that are read in turns by itself, so that asking
-// for them is in its way. AMD's does (Zen 3: AdamW of 50M numbers 28 ms, 33 where they are asked for); Intel's
-// loses sight of them.
+// Whether the hardware itself finds the next lines of many operands that are read in turns, so that asking
+// for them is in its way. AMD's does (AdamW of 50M numbers on a Zen 3: 28 ms, asked 33), Intel's loses them.
 bool follows_many_streams();
 
 }  // namespace lamina

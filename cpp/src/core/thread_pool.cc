@@ -290,16 +290,17 @@ class Pool {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (int n = started_.load(std::memory_order_relaxed); n < wanted; ++n) {
+      const int index = n + 1;
       try {
-        Placement*& placement = placements_[static_cast<size_t>(n + 1)];
+        Placement*& placement = placements_[static_cast<size_t>(index)];
         if (placement == nullptr) placement = new Placement;
-        std::thread thread([this, index = n + 1] { worker(index); });
-        pthread_setname_np(thread.native_handle(), ("lamina-" + std::to_string(n + 1)).c_str());
+        std::thread thread([this, index] { worker(index); });
+        pthread_setname_np(thread.native_handle(), ("lamina-" + std::to_string(index)).c_str());
         thread.detach();
       } catch (const std::system_error&) {
         break;  // the system has no thread to give: those that run, and the caller, do the work
       }
-      started_.store(n + 1, std::memory_order_release);
+      started_.store(index, std::memory_order_release);
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }

@@ -207,7 +207,7 @@ ERRORS: dict[str, list[tuple[Any, type[Exception], str]]] = {
         (lambda: mx.matmul(X, mx.array(1.0)), ValueError, r"at least 1 axis .* \(2, 3\) and \(\)"),
         (lambda: mx.zeros((2, 1, 3)) @ mx.zeros((3, 3, 1)), ValueError,
          r"\[matmul\] batches of \(2, 1, 3\) and \(3, 3, 1\) do not broadcast"),
-        (lambda: mx.addmm(mx.zeros(5), X, X.T), ValueError, r"\[addmm\] c of shape \(5,\) does not broadcast"),
+        (lambda: mx.addmm(mx.zeros(5), X, X.T), ValueError, r"\[addmm\] c of shape \(5,\) does not"),
     ],
     "SegmentedMatmul": [
         (lambda: mx.segmented_mm(X[None], X, AT), ValueError, r"two matrices, got shapes \(1, 2, 3\) and"),
