@@ -33,11 +33,12 @@ class Placement {
  private:
   enum State : int { kAwake, kAsleep, kChanging, kBarred };
 
-  void bar(int cpu, bool again);
+  void bar(int cpu, bool barred);
   void lift();
 
   std::atomic<int> state_{kAwake};
   pid_t thread_ = 0;
+  int barred_ = -1;      // the processor, while one is barred
   cpu_set_t allowed_{};  // where the thread may run, while a processor is barred to it
 };
 

@@ -119,11 +119,10 @@ Array scaled_dot_product_attention(const Array& q, const Array& k, const Array& 
     const bool narrow = mask->dtype() == Dtype::kFloat64 && t != Dtype::kFloat64;
     const Array m = narrow ? astype(*mask, Dtype::kFloat32) : *mask;
     const Shape scores{q.shape(0), q.shape(1), q.shape(2), k.shape(2)};
-    try {
-      inputs.push_back(broadcast_to(m, scores));
-    } catch (const ShapeError&) {
+    if (!broadcasts_to(m.shape(), scores)) {
       fail<ShapeError>(op, "a mask of {} does not broadcast to the scores' {}", m.shape(), scores);
     }
+    inputs.push_back(broadcast_to(m, scores));
   }
   if (sinks) {
     if (sinks->ndim() != 1 || sinks->shape(0) != q.shape(1)) {

@@ -22,8 +22,8 @@ namespace lamina::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // By bytes where that is one instruction instead of three.
-template <int kLeft, class D, class V>
-HWY_INLINE V rotate_left([[maybe_unused]] D d, V v) {
+template <int kLeft, class V>
+HWY_INLINE V rotate_left(V v) {
 #if HWY_TARGET == HWY_AVX2
   if constexpr (kLeft % 8 == 0) {
     constexpr int kBytes = kLeft / 8;
@@ -32,7 +32,8 @@ HWY_INLINE V rotate_left([[maybe_unused]] D d, V v) {
       for (int i = 0; i < 16; ++i) from[i] = static_cast<uint8_t>((i & ~3) | ((i - kBytes) & 3));
       return from;
     }();
-    const hn::Repartition<uint8_t, D> bytes;
+    const hn::DFromV<V> d;
+    const hn::Repartition<uint8_t, decltype(d)> bytes;
     return hn::BitCast(d, hn::TableLookupBytes(hn::BitCast(bytes, v), hn::LoadDup128(bytes, kFrom.data())));
   }
 #endif
@@ -40,10 +41,10 @@ HWY_INLINE V rotate_left([[maybe_unused]] D d, V v) {
 }
 
 template <int kGroup, int kRound, class D, class V>
-HWY_INLINE void mix(D d, V (&x)[4], V (&y)[4]) {
+HWY_INLINE void mix(D, V (&x)[4], V (&y)[4]) {
   constexpr int kLeft = kThreefryRotations[kGroup % 2][kRound];
   for (int u = 0; u < 4; ++u) x[u] = hn::Add(x[u], y[u]);
-  for (int u = 0; u < 4; ++u) y[u] = hn::Xor(rotate_left<kLeft>(d, y[u]), x[u]);
+  for (int u = 0; u < 4; ++u) y[u] = hn::Xor(rotate_left<kLeft>(y[u]), x[u]);
 }
 
 template <int kGroup, class D, class V>
